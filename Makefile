@@ -1,0 +1,77 @@
+# llmd: build, run, test. `make help` lists the targets.
+#
+# Knobs: BUILD= output folder, SANITIZE=address,undefined | thread, CC=, V=1 to see commands,
+#        DEBUG=1 for audits of invariants, CUDA=0|1 (default: whether nvcc is found), T= seconds per fuzzer.
+
+SANITIZE ?=
+DEBUG    ?= 0
+V        ?= 0
+T        ?= 10
+CUDA     ?= $(if $(shell command -v nvcc 2>/dev/null),1,0)
+comma    := ,
+BUILD    ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))$(if $(filter 1,$(DEBUG)),/debug)
+Q        := $(if $(filter 1,$(V)),,@)
+
+VERSION  := $(shell cat VERSION)
+LIBS     := -lmicrohttpd -lconfuse -ljansson -lutf8proc -lxxhash -lsqlite3 -lssl -lcrypto -lcurl -lpthread -lm -ldl
+
+WARN     := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
+            -Wold-style-definition -Wvla -Wformat=2 -Wundef -Wwrite-strings
+HARDEN   := -fstack-protector-strong -fPIE -fno-plt $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
+OPT      := $(if $(SANITIZE),-O1,-O2) -g -fno-omit-frame-pointer
+# Arithmetic must not depend on the compiler: no contraction except where the source says fma.
+MATH     := -ffp-contract=off
+CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -DLLMD_VERSION='"$(VERSION)"' -I. -I$(GEN) $(WARN) $(HARDEN) $(OPT) $(MATH) \
+             $(if $(filter 1,$(DEBUG)),-DLLMD_DEBUG) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all) \
+             -MMD -MP $(CFLAGS)
+LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS)
+
+MODULES  ?= util observe config store model backend request engine router supervise edge
+GEN      := $(BUILD)/gen
+SRC      := $(foreach m,$(MODULES),$(wildcard core/$(m)/*.c))
+OBJ      := $(SRC:%.c=$(BUILD)/%.o)
+CMD_SRC  := $(wildcard cmd/*.c)
+CMD_OBJ  := $(CMD_SRC:%.c=$(BUILD)/%.o)
+LIB      := $(BUILD)/libllmd.a
+UNIT_SRC ?= $(wildcard tests/unit/test_*.c)
+UNIT     := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/unit/%)
+FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
+
+.PHONY: all debug run test check soak lint asan tsan fuzz golden bench clean help unit deps model
+.SECONDARY:
+all: $(BUILD)/llmd
+
+help:
+	@sed -n 's/^## //p' $(MAKEFILE_LIST)
+
+## make            build build/llmd
+$(BUILD)/llmd: $(CMD_OBJ) $(LIB)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(CMD_OBJ) $(LIB) $(LIBS)
+
+$(LIB): $(OBJ)
+	@echo "  AR   $@"
+	$(Q)rm -f $@ && ar crs $@ $(OBJ)
+
+$(BUILD)/%.o: %.c VERSION
+	@mkdir -p $(@D)
+	@echo "  CC   $<"
+	$(Q)$(CC) $(CFLAGS_ALL) $(ISA) -c -o $@ $<
+
+# Files for one instruction set; which of them runs is chosen when the program starts.
+$(BUILD)/%_avx2.o: ISA := -mavx2 -mfma -mf16c
+$(BUILD)/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c -mprefer-vector-width=512
+
+$(BUILD)/unit/%: tests/unit/%.c $(LIB)
+	@mkdir -p $(@D)
+	@echo "  TEST $@"
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(LIB) -lcmocka $(LIBS)
+
+## make unit       build and run the C unit tests
+unit: $(UNIT)
+	$(Q)for t in $(UNIT); do echo "== $$t"; $$t || exit 1; done
+
+clean:
+	rm -rf build
+
+-include $(OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d)

@@ -1,0 +1,39 @@
+/* chat_template.h - renders the Jinja chat template that comes with a model.
+ *
+ * The language is the subset of Jinja that model templates use, with the settings that
+ * transformers uses: ImmutableSandboxedEnvironment, trim_blocks, lstrip_blocks, loop controls,
+ * keep_trailing_newline off, `tojson` without HTML escaping, `raise_exception`, `strftime_now`.
+ * Output is identical, byte for byte, to Python jinja2's; so is what is refused.
+ *
+ * Templates come from model files and are not trusted: rendering ends at limits on evaluation
+ * steps, nesting depth and output size, and can reach nothing but the context given.
+ *
+ * Thread  a parsed template is immutable: any number of threads may render it at once. */
+#pragma once
+#include <jansson.h>
+
+#include "core/util/base.h"
+#include "core/util/buf.h"
+#include "core/util/err.h"
+
+struct chat_template;
+
+struct chat_template_limits {
+    uint64_t max_steps;      /* evaluated nodes; 0: default 2,000,000 */
+    uint32_t max_depth;      /* nested evaluations; 0: default 200 */
+    size_t max_output_bytes; /* 0: default 16 MiB */
+};
+
+/* EPARSE with template line for a syntax error, EUNSUPPORTED for a construct we lack, ELIMIT for
+ * a source over 1 MiB or too deeply nested. */
+MUST_CHECK int chat_template_parse(const char *source, size_t n, struct chat_template **out,
+                                   struct err *e);
+void chat_template_free(struct chat_template *t); /* NULL is fine */
+
+/* Renders with the top-level variables in `context` (a JSON object: messages, tools,
+ * add_generation_prompt, bos_token, ...), appending to out. limits may be NULL.
+ * EINVAL: the template refused (raise_exception) or jinja2 would raise; e->msg says what, with
+ * the template line. ELIMIT: a limit was reached. ENOMEM. out keeps its old length on failure. */
+MUST_CHECK int chat_template_render(const struct chat_template *t, const json_t *context,
+                                    const struct chat_template_limits *limits, struct buf *out,
+                                    struct err *e);
