@@ -1,0 +1,93 @@
+/* worker.h - a worker: one thread that owns one device and runs the engine's step loop on it.
+ *
+ * This header is all that router and supervisor know of the engine.
+ *
+ *   STARTING -> LOADING (weights) -> WARMING (generates one real token) -> READY
+ *   READY -> DRAINING (finishes what it has, takes no more) -> DEAD
+ *   any -> DEAD (device or internal error); its requests end with an error item
+ *
+ * Thread     worker_submit, worker_status, worker_drain, worker_stop: any thread.
+ *            Callbacks run on the worker's thread, outside every lock, and must not block.
+ * Ownership  worker_submit moves one reference of the request on success. */
+#pragma once
+#include "core/util/base.h"
+#include "core/util/err.h"
+
+struct model;
+struct metrics;
+struct request;
+struct worker;
+struct shared_weights;
+
+enum worker_state {
+    WORKER_STARTING,
+    WORKER_LOADING,
+    WORKER_WARMING,
+    WORKER_READY,
+    WORKER_DRAINING,
+    WORKER_DEAD,
+};
+const char *worker_state_name(enum worker_state s);
+
+/* What a worker publishes once per step, and when its state changes. */
+struct worker_status {
+    enum worker_state state;
+    uint32_t loaded_percent;   /* of the weights */
+    uint64_t n_steps;          /* heartbeat: grows while it makes progress */
+    uint64_t heartbeat_us;     /* clock_now_us() of the last publication */
+    uint32_t n_running;        /* sequences in the batch */
+    uint32_t n_waiting;        /* sequences admitted or in the inbox, not yet running */
+    uint64_t n_prefill_tokens; /* prompt tokens still to compute */
+    uint32_t n_kv_blocks, n_free_kv_blocks; /* free counts evictable cached blocks too */
+    uint64_t generated_tokens;              /* since start */
+};
+
+struct worker_callbacks {
+    void *ctx;
+    void (*step_published)(void *ctx, struct worker *w, const struct worker_status *s);
+    void (*ready)(void *ctx, struct worker *w);
+    void (*dead)(void *ctx, struct worker *w, const struct err *why); /* after the last push */
+};
+
+enum worker_device { DEVICE_CPU, DEVICE_SIM };
+
+struct worker_opts {
+    const char *model_name; /* label of metrics */
+    uint32_t index;         /* within the process */
+    const struct model *model;
+    struct shared_weights *shared; /* CPU replicas of one model share it */
+    struct metrics *metrics;       /* may be NULL */
+    enum worker_device device;
+    uint32_t n_threads;              /* cpu; 0: automatic */
+    const char *isa;                 /* cpu; "auto" */
+    bool compute_f32;                /* cpu: F32 arithmetic instead of quantized */
+    uint64_t sim_step_us;            /* sim */
+    uint64_t sim_row_ns;             /* sim */
+    uint32_t max_model_len;          /* tokens of prompt and output together */
+    uint32_t max_num_seqs;           /* sequences in one step */
+    uint32_t max_num_batched_tokens; /* rows of one step: the token budget */
+    uint64_t kv_cache_bytes;  /* size of the pool; 0: chosen from max_model_len and max_num_seqs */
+    uint32_t kv_cache_blocks; /* not 0: size of the pool in blocks, wins over bytes */
+    bool enable_prefix_caching;
+    uint32_t max_queue; /* requests that wait in inbox and scheduler */
+};
+
+/* Weights in a backend's layout, loaded by the first worker that needs them. */
+MUST_CHECK int shared_weights_new(struct shared_weights **out);
+void shared_weights_unref(struct shared_weights *s);
+
+/* Starts the thread and returns at once; ready or dead follows. opts and what it points to
+ * outlive the worker. */
+MUST_CHECK int worker_start(const struct worker_opts *opts, const struct worker_callbacks *cb,
+                            struct worker **out, struct err *e);
+/* EFULL: max_queue reached; EDRAINING; ENOTREADY; ETOOBIG: can never fit this worker's KV pool.
+ * On failure the caller keeps its reference. */
+MUST_CHECK int worker_submit(struct worker *w, struct request *r, struct err *e);
+void worker_status(struct worker *w, struct worker_status *out);
+const struct worker_opts *worker_options(const struct worker *w);
+/* Finish what is there, take nothing more, then end. */
+void worker_drain(struct worker *w);
+/* End now: what runs is finished with EDRAINING. */
+void worker_stop(struct worker *w);
+/* Waits for the thread (after drain or stop, or when dead) and frees. NULL is fine. */
+void worker_free(struct worker *w);

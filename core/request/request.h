@@ -1,0 +1,79 @@
+/* request.h - one generation request, from admission to its last token.
+ *
+ * The edge builds it (single-threaded, in its own arena), then hands a reference to the router.
+ * After router_submit() everything is read-only except `stream`, `cancelled` and `trace`.
+ *
+ * Memory  reference counted; the arena goes with the last reference.
+ * Thread  refs and cancelled are atomic; stream and trace are guarded by stream.mu. */
+#pragma once
+#include <stdatomic.h>
+
+#include "core/request/stream.h"
+#include "core/util/arena.h"
+#include "core/util/base.h"
+
+struct logit_bias {
+    uint32_t token;
+    float bias; /* added to the logit */
+};
+
+struct sampling_params {
+    float temperature;        /* 0: greedy */
+    float top_p;              /* (0, 1]; 1: off */
+    float min_p;              /* [0, 1]; 0: off */
+    uint32_t top_k;           /* 0: off */
+    float presence_penalty;   /* [-2, 2], over output tokens */
+    float frequency_penalty;  /* [-2, 2], over output tokens */
+    float repetition_penalty; /* > 0, over prompt and output; 1: off */
+    uint64_t seed;            /* always set: the edge draws one when the client gave none */
+    uint32_t n;               /* choices */
+    uint32_t max_tokens;      /* >= 1, already clamped to the context */
+    uint32_t min_tokens;      /* eos and stop ids are suppressed before */
+    bool ignore_eos;
+    const struct logit_bias *logit_bias; /* [n_logit_bias] */
+    uint32_t n_logit_bias;
+    const uint32_t *eos_ids; /* [n_eos_ids] end silently: stop_reason null */
+    uint32_t n_eos_ids;
+    const uint32_t *stop_ids; /* [n_stop_ids] the client's: stop_reason is the id */
+    uint32_t n_stop_ids;
+};
+
+/* Stage times in clock_now_us() and counts; 0 while a stage has not happened. Guarded by stream.mu. */
+struct request_trace {
+    uint64_t queued_us;      /* accepted by the router */
+    uint64_t scheduled_us;   /* first row computed */
+    uint64_t first_token_us; /* first token of any choice pushed */
+    uint64_t last_token_us;
+    uint32_t n_cached_tokens; /* prompt tokens found in the prefix cache (first choice) */
+    uint32_t n_preemptions;
+    int32_t worker; /* index of the worker that ran it last; -1: none yet */
+};
+
+struct request {
+    atomic_uint refs;
+    atomic_bool cancelled;
+    struct arena arena;
+    const char *id;         /* "chatcmpl-..." */
+    const char *model;      /* canonical name */
+    const char *key_name;   /* of the bearer key, "" without keys */
+    const uint32_t *prompt; /* [n_prompt] */
+    uint32_t n_prompt;      /* >= 1 */
+    struct sampling_params sampling;
+    int64_t priority;    /* lower first */
+    uint64_t cache_salt; /* enters the first prefix-cache hash: different salts share nothing */
+    uint64_t arrival_us; /* first byte handled by the edge */
+    struct stream stream;
+    struct request_trace trace;
+};
+
+/* A request with one reference. The stream is set up by stream_init() once n is known. */
+MUST_CHECK int request_new(struct request **out);
+struct request *request_ref(struct request *r);
+void request_unref(struct request *r); /* NULL is fine */
+
+/* Tells the producer to stop; its sequences are freed at the next step. Idempotent; any thread. */
+void request_cancel(struct request *r);
+static inline bool request_is_cancelled(struct request *r)
+{
+    return atomic_load_explicit(&r->cancelled, memory_order_relaxed);
+}

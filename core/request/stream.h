@@ -1,0 +1,94 @@
+/* stream.h - the ring that carries tokens from a worker to an edge thread.
+ *
+ *   worker: stream_push() per token, waker_set_flush() once per step
+ *   edge:   eventfd readable -> waker_take() -> stream_pull() per request
+ *
+ * One waker per edge thread. A push links the request into its waker's ready list; the flush at
+ * the end of the step writes each touched waker's eventfd once: never one system call per stream.
+ *
+ * Invariants  I1: a request is linked at most once, and the link holds a reference.
+ *             I2: an item pushed with an epoch other than the current one is dropped: a worker
+ *                 that lost the request (migration) can do no harm.
+ *             I3: exactly one item per choice has finish != FINISH_NONE, and it is the last.
+ *             I4: an armed waker has a non-empty list or a pending eventfd.
+ * Locks       stream.mu (rank STREAM), then waker.mu (rank WAKER); both leaf-short.
+ * Errors      -LLMD_EFULL: no room; the worker pauses that sequence and is called back through
+ *             `room` when the consumer made some. -LLMD_ECANCELLED: stop producing. */
+#pragma once
+#include "core/util/base.h"
+#include "core/util/err.h"
+#include "core/util/lock.h"
+
+struct request;
+
+enum finish_reason {
+    FINISH_NONE,
+    FINISH_STOP,   /* eos, stop id */
+    FINISH_LENGTH, /* max_tokens or context */
+    FINISH_ABORT,  /* cancelled or server going down */
+    FINISH_ERROR,  /* stream.error says why */
+};
+
+enum { STREAM_NO_TOKEN = UINT32_MAX };
+
+struct stream_item {
+    uint32_t choice;
+    uint32_t token;  /* STREAM_NO_TOKEN for an item that only finishes */
+    int64_t stop_id; /* with FINISH_STOP by one of stop_ids: that id; else -1 */
+    uint8_t finish;  /* enum finish_reason */
+    bool hidden;     /* counted but not shown (eos, stop id) */
+};
+
+struct waker {
+    struct lock mu;
+    struct request *first, *last; /* ready list, oldest first; guarded by mu */
+    bool armed;                   /* eventfd written since the last take; guarded by mu */
+    int event_fd;
+};
+
+enum { WAKER_SET_MAX = 64 };
+struct waker_set { /* the wakers that one step touched; a producer's own */
+    struct waker *items[WAKER_SET_MAX];
+    uint32_t n;
+};
+
+struct stream {
+    struct lock mu;
+    struct stream_item *ring; /* [cap]; guarded by mu, like all below */
+    uint32_t cap, head, len;
+    uint32_t epoch;
+    uint32_t n_unfinished;      /* choices without a finish item */
+    struct err error;           /* with FINISH_ERROR */
+    void (*room)(void *ctx);    /* the producer's wake-up; called without locks */
+    void *room_ctx;             /* outlives the request's stay at that producer */
+    bool starved;               /* the producer saw EFULL and waits for room */
+    struct waker *waker;        /* the consumer's; fixed at init */
+    struct request *ready_next; /* guarded by waker->mu, as is: */
+    bool linked;
+};
+
+MUST_CHECK int waker_init(struct waker *w, struct err *e);
+void waker_fini(struct waker *w); /* drops the references of what is still linked */
+/* Consumer: takes up to max ready requests, each with a reference for the caller. Drains the
+ * eventfd and disarms first. 0: nothing left. */
+uint32_t waker_take(struct waker *w, struct request *out[], uint32_t max);
+/* Producer: one eventfd write per touched waker that is not armed yet; empties the set. */
+void waker_set_flush(struct waker_set *set);
+
+/* n choices; the ring holds at least 64 items and 4 per choice. */
+MUST_CHECK int stream_init(struct request *r, struct waker *w, uint32_t n_choices, struct err *e);
+/* A new producer takes the request: returns its epoch. room(ctx) is called when a starved stream
+ * has room again and when the request is cancelled. */
+uint32_t stream_attach(struct request *r, void (*room)(void *ctx), void *ctx);
+/* Items the ring can still take for this epoch; marks the stream starved when fewer than `want`. */
+uint32_t stream_room(struct request *r, uint32_t epoch, uint32_t want);
+MUST_CHECK int stream_push(struct request *r, uint32_t epoch, const struct stream_item *item,
+                           struct waker_set *touched);
+/* Finishes every unfinished choice with FINISH_ERROR (or FINISH_ABORT for ECANCELLED) and the
+ * error. Always succeeds: the ring keeps one slot per choice in reserve for it. */
+void stream_fail(struct request *r, uint32_t epoch, const struct err *why,
+                 struct waker_set *touched);
+/* Consumer: moves up to max items to out; wakes a starved producer. */
+uint32_t stream_pull(struct request *r, struct stream_item *out, uint32_t max);
+/* Consumer: copies the error; false when there is none. */
+bool stream_error(struct request *r, struct err *out);
