@@ -1,0 +1,69 @@
+/* config.h - /etc/llmd.conf as checked structs.
+ *
+ * conf/options.def is the only list of options: parser, defaults, ranges, `llmd check`, the
+ * documentation and its test expand it. libconfuse reads the syntax; everything that it would let
+ * pass (duplicate titles, environment expansion, out-of-range values, contradictions) is refused
+ * here with file and line.
+ *
+ * Memory  config_free frees everything; strings are owned by the config.
+ * Errors  EPARSE or EINVAL "FILE:LINE: option 'x': fault, how to mend it". All faults of a file
+ *         are collected (config_faults), the first is in the err. */
+#pragma once
+#include "core/util/arena.h"
+#include "core/util/base.h"
+#include "core/util/buf.h"
+#include "core/util/err.h"
+
+struct config_key {
+    const char *name;
+    uint8_t sha256[32];
+    int line;
+};
+
+struct config_model {
+    const char *name;
+    const char *path;
+    const char *const *aliases;
+    uint32_t n_aliases;
+    const char *const *devices; /* "cpu" or "sim"; "cuda:N" is recognised, not built in */
+    uint32_t n_devices;
+    const char *dtype; /* "auto" | "float32" */
+    uint32_t cpu_workers;
+    uint32_t threads; /* per cpu worker; 0: the cores divided by the workers */
+    const char *cpu_isa;
+    uint32_t max_model_len; /* 0: the model's own, bounded (see option help) */
+    uint32_t max_num_seqs;
+    uint32_t max_num_batched_tokens;
+    uint64_t kv_cache_mb; /* 0: automatic */
+    bool enable_prefix_caching;
+    uint32_t max_queue;
+    uint32_t sim_workers;
+    uint32_t sim_step_us;
+    uint32_t sim_row_ns;
+    int line;
+};
+
+struct config {
+    struct arena arena;
+    const char *path;
+    const char *const *listen;
+    uint32_t n_listen;
+    uint32_t edge_threads;
+    uint32_t max_connections;
+    uint32_t max_body_kb;
+    uint32_t header_timeout_s, body_timeout_s, keepalive_timeout_s, sse_keepalive_s;
+    uint32_t stall_timeout_s;
+    uint32_t drain_timeout_s;
+    const char *log_level;
+    struct config_key *keys;
+    uint32_t n_keys;
+    struct config_model *models;
+    uint32_t n_models;
+};
+
+/* Reads and checks. `faults` (may be NULL) receives one line per fault. */
+MUST_CHECK int config_load(const char *path, struct config **out, struct buf *faults,
+                           struct err *e);
+void config_free(struct config *c); /* NULL is fine */
+/* The effective configuration, in the file's syntax, defaults marked; digests shortened. */
+void config_print(const struct config *c, struct buf *out);

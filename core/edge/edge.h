@@ -1,0 +1,63 @@
+/* edge.h - the HTTP side: admits, authenticates, validates and streams; knows no device and no
+ * policy.
+ *
+ * N loop threads, each with its own listening sockets (SO_REUSEPORT), one external-epoll
+ * libmicrohttpd daemon, one waker. A connection stays with its loop. See core/edge/README.md for
+ * the suspend/resume protocol.
+ *
+ * Routes  POST /v1/chat/completions, /v1/completions; GET /v1/models, /v1/models/{id}, /health,
+ *         /ready, /version, /metrics.
+ * Thread  edge_start, edge_stop from the main thread. */
+#pragma once
+#include "core/util/base.h"
+#include "core/util/err.h"
+
+struct edge;
+struct metrics;
+struct model;
+struct router;
+
+struct edge_key {
+    const char *name;
+    uint8_t sha256[32]; /* of the bearer token */
+};
+
+/* What a served model is to the edge. */
+struct edge_model {
+    const char *name;           /* canonical: labels, responses, router */
+    const char *const *aliases; /* [n_aliases] further names that clients may use */
+    uint32_t n_aliases;
+    const struct model *model; /* tokenizer, template, defaults */
+    uint32_t max_model_len;
+    int64_t created; /* seconds since 1970, for /v1/models */
+};
+
+struct edge_opts {
+    const char *const *listen; /* [n_listen] "127.0.0.1:8080", "[::1]:8080"; port 0: any free */
+    uint32_t n_listen;
+    uint32_t n_threads;          /* loops; 0: automatic */
+    const struct edge_key *keys; /* [n_keys]; none: open, the caller has made sure of loopback */
+    uint32_t n_keys;
+    const struct edge_model *models; /* [n_models] */
+    uint32_t n_models;
+    struct router *router;
+    struct metrics *metrics;
+    uint32_t max_connections;  /* over all loops; more get 503 and a close */
+    uint32_t max_body_bytes;   /* more: 413 */
+    uint32_t header_timeout_s; /* head and body of a request must be in by then: */
+    uint32_t body_timeout_s;
+    uint32_t keepalive_timeout_s; /* idle connection */
+    uint32_t sse_keepalive_s;     /* comment line while nothing else was sent; 0: off */
+    uint64_t stall_us;            /* /health says 503 when no step happened for so long */
+};
+
+/* Binds, listens and starts the loops. opts and what it points to outlive the edge. */
+MUST_CHECK int edge_start(const struct edge_opts *opts, struct edge **out, struct err *e);
+/* The port that listener i was bound to (for port 0). */
+uint16_t edge_port(const struct edge *edge, uint32_t i);
+/* Stops accepting and answers 503 to new requests on open connections; running streams go on. */
+void edge_drain(struct edge *edge);
+/* Requests that are being answered right now. */
+uint32_t edge_active(const struct edge *edge);
+/* Cancels what still runs, closes all connections, ends the threads, frees. NULL is fine. */
+void edge_stop(struct edge *edge);
