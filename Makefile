@@ -37,7 +37,7 @@ UNIT_SRC ?= $(wildcard tests/unit/test_*.c)
 UNIT     := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/unit/%)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 
-.PHONY: all debug run test check soak lint asan tsan fuzz golden bench clean help unit deps model
+.PHONY: all run test check soak lint asan tsan fuzz golden bench clean help unit deps model
 .SECONDARY:
 all: $(BUILD)/llmd
 
@@ -53,13 +53,14 @@ $(LIB): $(OBJ)
 	@echo "  AR   $@"
 	$(Q)rm -f $@ && ar crs $@ $(OBJ)
 
-$(BUILD)/%.o: %.c VERSION
+$(BUILD)/%.o: %.c VERSION Makefile
 	@mkdir -p $(@D)
 	@echo "  CC   $<"
 	$(Q)$(CC) $(CFLAGS_ALL) $(ISA) -c -o $@ $<
 
 # Files for one instruction set; which of them runs is chosen when the program starts.
 $(BUILD)/%_avx2.o: ISA := -mavx2 -mfma -mf16c
+$(BUILD)/%_amx.o: ISA := -mamx-tile -mamx-int8 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c
 $(BUILD)/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c -mprefer-vector-width=512
 
 $(BUILD)/unit/%: tests/unit/%.c $(LIB)
@@ -67,11 +68,95 @@ $(BUILD)/unit/%: tests/unit/%.c $(LIB)
 	@echo "  TEST $@"
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(LIB) -lcmocka $(LIBS)
 
+.PHONY: unit-build print-unit print-build fuzz-build venv
+unit-build: $(UNIT)
+print-unit:
+	@echo $(UNIT)
+print-build:
+	@echo $(BUILD)
+
 ## make unit       build and run the C unit tests
 unit: $(UNIT)
 	$(Q)for t in $(UNIT); do echo "== $$t"; $$t || exit 1; done
 
+# ---- fuzzing: one libFuzzer binary per parser, all sources instrumented ----
+FUZZ_BUILD := build/fuzz
+FUZZ       := $(FUZZ_SRC:tests/fuzz/%.c=$(FUZZ_BUILD)/%)
+FUZZ_LIB   := $(FUZZ_BUILD)/obj/libllmd.a
+fuzz-build: $(FUZZ)
+$(FUZZ_LIB):
+	$(Q)$(MAKE) --no-print-directory CC=clang BUILD=$(FUZZ_BUILD)/obj SANITIZE=address,undefined,fuzzer-no-link $@
+.PHONY: $(FUZZ_LIB)
+$(FUZZ_BUILD)/%: tests/fuzz/%.c $(FUZZ_LIB)
+	@mkdir -p $(@D)
+	@echo "  FUZZ $@"
+	$(Q)clang -std=c11 -D_GNU_SOURCE -DLLMD_VERSION='"$(VERSION)"' -I. -O1 -g -fsanitize=fuzzer,address,undefined \
+	    -fno-sanitize-recover=all -o $@ $< $(FUZZ_LIB) $(LIBS)
+
+## make fuzz       run every fuzz target for T seconds (default 10)
+fuzz: fuzz-build
+	$(Q)tests/fuzz/run.sh $(T)
+
+# ---- set-up: packages, demo model, Python for the API tests ----
+MODEL := models/SmolLM2-135M-Instruct.Q4_1.gguf
+model:
+	$(Q)packaging/fetch-model.sh
+venv: build/venv/.stamp
+build/venv/.stamp: tests/api/requirements.txt
+	@echo "  VENV build/venv"
+	$(Q)python3 -m venv build/venv && build/venv/bin/pip install -q --disable-pip-version-check -r $< && touch $@
+
+## make run        set up, build, fetch the demo model, serve it on 127.0.0.1:8080
+run:
+	$(Q)packaging/deps.sh build
+	$(Q)$(MAKE) --no-print-directory -j2 all
+	$(Q)packaging/fetch-model.sh
+	$(BUILD)/llmd serve --config conf/demo.conf
+
+## make test       set up, build, run everything that needs no GPU
+test:
+	$(Q)packaging/deps.sh build test
+	$(Q)packaging/fetch-model.sh
+	$(Q)$(MAKE) --no-print-directory check
+
+## make check      the tests without the set-up
+check: venv
+	$(Q)T=$(T) tests/run.sh
+
+## make asan       C tests under AddressSanitizer and UBSan
+asan:
+	$(Q)tests/run.sh asan
+## make tsan       threaded C tests under ThreadSanitizer
+tsan:
+	$(Q)tests/run.sh tsan
+
+## make soak       the long rest: 64 and 1,000 streams for minutes, all fuzzers, memory watched
+soak: all venv
+	$(Q)tests/soak/run.sh
+
+## make lint       layers, format, sizes, headers, banned functions, options, shellcheck, clang-tidy
+lint:
+	$(Q)packaging/deps.sh build lint
+	$(Q)tests/lint/run.sh
+
+## make golden     regenerate golden files from the real libraries (torch, tokenizers, jinja2)
+golden: model
+	$(Q)tests/golden/run.sh
+
+# ---- benches ----
+BENCH := $(patsubst tests/bench/%.c,$(BUILD)/bench/%,$(wildcard tests/bench/*.c))
+$(BUILD)/bench/%: tests/bench/%.c $(LIB)
+	@mkdir -p $(@D)
+	@echo "  CC   $@"
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(LIB) $(LIBS)
+bench-build: $(BENCH)
+.PHONY: bench-build
+## make bench      speed beside a peer, same file and threads
+bench: bench-build
+	$(Q)tests/bench/peer-llamacpp.sh
+
+## make clean      remove build/
 clean:
 	rm -rf build
 
--include $(OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d)
+-include $(OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d) $(BENCH:=.d)

@@ -1,0 +1,392 @@
+/* serve.c - start-up, the main thread's loop, drain.
+ *
+ * Order of start-up: signals are blocked first, so that every thread inherits the mask and only
+ * the main thread's signalfd sees them; then models are opened (header, tokenizer, template),
+ * workers start to load weights in their own threads, and the edge listens at once: /health
+ * answers while weights load, /ready says when a token was generated.
+ *
+ * Drain (SIGTERM, SIGINT): the edge stops accepting, running answers go on until they end or
+ * drain_timeout passes; a second signal cuts it short. */
+#include "cmd/serve.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "core/config/config.h"
+#include "core/edge/edge.h"
+#include "core/engine/worker.h"
+#include "core/model/model.h"
+#include "core/observe/log.h"
+#include "core/observe/metrics.h"
+#include "core/router/router.h"
+#include "core/util/clock.h"
+
+enum { EXIT_SERVE_FAILED = 1, EXIT_USAGE = 2, EXIT_CONFIG = 3, MAX_WORKERS = 64, TICK_MS = 100 };
+
+/* One configured model and what was made of it. */
+struct served {
+    const struct config_model *config;
+    struct model *model;
+    struct shared_weights *shared;
+    uint32_t max_model_len;
+};
+
+struct server {
+    struct config *config;
+    struct metrics *metrics;
+    struct router *router;
+    struct edge *edge;
+    struct served *models;          /* [config->n_models] */
+    struct edge_model *edge_models; /* [config->n_models] */
+    struct edge_key *keys;          /* [config->n_keys] */
+    struct worker_opts workers[MAX_WORKERS];
+    uint32_t n_workers;
+    int signal_fd;
+    uint64_t started_us;
+    bool was_ready;
+};
+
+static const char usage[] =
+    "Usage: llmd serve [--config FILE]\n"
+    "\n"
+    "Serves the configured models over an OpenAI-compatible HTTP interface.\n"
+    "\n"
+    "  -c, --config FILE   configuration file (default /etc/llmd.conf)\n"
+    "  -h, --help          this text\n"
+    "\n"
+    "Signals: SIGTERM and SIGINT drain (running answers end, new requests get 503); the second\n"
+    "one stops at once.\n"
+    "Exit codes: 0 drained, 1 serving failed, 2 usage, 3 configuration.\n";
+
+/* More connections than the usual soft limit of 1024 descriptors allows. */
+static void raise_fd_limit(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) != 0)
+        return;
+    limit.rlim_cur = limit.rlim_max;
+    if (setrlimit(RLIMIT_NOFILE, &limit) != 0)
+        log_warn("serve", "cannot raise the limit of open files: %s", strerror(errno));
+}
+
+static int open_signals(struct server *s, struct err *e)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    if (pthread_sigmask(SIG_BLOCK, &set, NULL) != 0 || signal(SIGPIPE, SIG_IGN) == SIG_ERR)
+        return err_set(e, LLMD_EINTERNAL, "cannot set the signal mask");
+    s->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+    if (s->signal_fd < 0)
+        return err_set(e, LLMD_EINTERNAL, "signalfd: %s", strerror(errno));
+    return 0;
+}
+
+static int open_model(struct server *s, uint32_t i, struct err *e)
+{
+    const struct config_model *c = &s->config->models[i];
+    struct served *m = &s->models[i];
+    m->config = c;
+    int rc = model_open(c->path, &m->model, e);
+    if (rc == 0)
+        rc = shared_weights_new(&m->shared);
+    if (rc != 0) {
+        err_prefix(e, "model \"%s\": ", c->name);
+        return rc;
+    }
+    uint32_t trained = m->model->hparams.context_length;
+    if (c->max_model_len > trained)
+        return err_set(e, LLMD_EINVAL,
+                       "model \"%s\": max_model_len %u is more than the model's context of %u",
+                       c->name, c->max_model_len, trained);
+    m->max_model_len = c->max_model_len ? c->max_model_len : trained;
+    s->edge_models[i] = (struct edge_model){
+        .name = c->name,
+        .aliases = c->aliases,
+        .n_aliases = c->n_aliases,
+        .model = m->model,
+        .max_model_len = m->max_model_len,
+        .created = (int64_t)(clock_wall_us() / 1000000u),
+    };
+    return router_add_model(s->router, c->name, e);
+}
+
+static int start_worker(struct server *s, struct served *m, enum worker_device device,
+                        struct err *e)
+{
+    const struct config_model *c = m->config;
+    if (s->n_workers == MAX_WORKERS)
+        return err_set(e, LLMD_EINVAL, "more than %d workers are configured", MAX_WORKERS);
+    struct worker_opts *w = &s->workers[s->n_workers];
+    *w = (struct worker_opts){
+        .model_name = c->name,
+        .index = s->n_workers,
+        .model = m->model,
+        .shared = m->shared,
+        .metrics = s->metrics,
+        .device = device,
+        .n_threads = c->threads,
+        .isa = c->cpu_isa,
+        .compute_f32 = strcmp(c->dtype, "float32") == 0,
+        .sim_step_us = c->sim_step_us,
+        .sim_row_ns = c->sim_row_ns,
+        .max_model_len = m->max_model_len,
+        .max_num_seqs = c->max_num_seqs,
+        .max_num_batched_tokens = c->max_num_batched_tokens,
+        .kv_cache_bytes = c->kv_cache_mb << 20,
+        .enable_prefix_caching = c->enable_prefix_caching,
+        .max_queue = c->max_queue,
+    };
+    int rc = router_start_worker(s->router, c->name, w, e);
+    if (rc == 0)
+        s->n_workers++;
+    return rc;
+}
+
+/* Cores given to each CPU worker that does not say how many threads it wants. */
+static uint32_t default_threads(const struct config *c)
+{
+    uint32_t workers = 0;
+    for (uint32_t i = 0; i < c->n_models; i++)
+        for (uint32_t d = 0; d < c->models[i].n_devices; d++)
+            if (strcmp(c->models[i].devices[d], "cpu") == 0)
+                workers += c->models[i].cpu_workers;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    if (workers == 0 || cores < (long)workers)
+        return 1;
+    return (uint32_t)cores / workers;
+}
+
+static int start_workers(struct server *s, uint32_t i, uint32_t threads, struct err *e)
+{
+    struct config_model *c = &s->config->models[i];
+    if (c->threads == 0)
+        c->threads = threads;
+    for (uint32_t d = 0; d < c->n_devices; d++) {
+        bool sim = strcmp(c->devices[d], "sim") == 0;
+        uint32_t n = sim ? c->sim_workers : c->cpu_workers;
+        for (uint32_t k = 0; k < n; k++) {
+            int rc = start_worker(s, &s->models[i], sim ? DEVICE_SIM : DEVICE_CPU, e);
+            if (rc != 0)
+                return rc;
+        }
+    }
+    return 0;
+}
+
+static int start_edge(struct server *s, struct err *e)
+{
+    const struct config *c = s->config;
+    for (uint32_t i = 0; i < c->n_keys; i++) {
+        s->keys[i].name = c->keys[i].name;
+        memcpy(s->keys[i].sha256, c->keys[i].sha256, sizeof(s->keys[i].sha256));
+    }
+    struct edge_opts o = {
+        .listen = c->listen,
+        .n_listen = c->n_listen,
+        .n_threads = c->edge_threads,
+        .keys = s->keys,
+        .n_keys = c->n_keys,
+        .models = s->edge_models,
+        .n_models = c->n_models,
+        .router = s->router,
+        .metrics = s->metrics,
+        .max_connections = c->max_connections,
+        .max_body_bytes = c->max_body_kb * 1024u,
+        .header_timeout_s = c->header_timeout_s,
+        .body_timeout_s = c->body_timeout_s,
+        .keepalive_timeout_s = c->keepalive_timeout_s,
+        .sse_keepalive_s = c->sse_keepalive_s,
+        .stall_us = (uint64_t)c->stall_timeout_s * 1000000u,
+    };
+    return edge_start(&o, &s->edge, e);
+}
+
+static int start(struct server *s, struct err *e)
+{
+    const struct config *c = s->config;
+    s->models = calloc(c->n_models, sizeof(*s->models));
+    s->edge_models = calloc(c->n_models, sizeof(*s->edge_models));
+    s->keys = calloc(c->n_keys + 1, sizeof(*s->keys));
+    s->metrics = metrics_new();
+    if (!s->models || !s->edge_models || !s->keys || !s->metrics)
+        return err_set(e, LLMD_ENOMEM, "out of memory at start-up");
+    int rc = router_new(&s->router, e);
+    uint32_t threads = default_threads(c);
+    for (uint32_t i = 0; rc == 0 && i < c->n_models; i++)
+        rc = open_model(s, i, e);
+    for (uint32_t i = 0; rc == 0 && i < c->n_models; i++)
+        rc = start_workers(s, i, threads, e);
+    if (rc == 0)
+        rc = start_edge(s, e);
+    if (rc == 0)
+        for (uint32_t i = 0; i < c->n_listen; i++)
+            log_info("serve", "listening address=%s port=%u", c->listen[i],
+                     (unsigned)edge_port(s->edge, i));
+    return rc;
+}
+
+/* Says once when everything is ready; false when a model has no living worker left. */
+static bool check_workers(struct server *s)
+{
+    struct router_worker_view views[MAX_WORKERS];
+    uint32_t n = router_workers(s->router, views, MAX_WORKERS);
+    for (uint32_t m = 0; m < s->config->n_models; m++) {
+        uint32_t alive = 0;
+        const char *why = "";
+        for (uint32_t i = 0; i < n && i < MAX_WORKERS; i++) {
+            if (strcmp(views[i].model, s->config->models[m].name) != 0)
+                continue;
+            if (views[i].status.state != WORKER_DEAD)
+                alive++;
+            else
+                why = views[i].error;
+        }
+        if (alive == 0) {
+            log_error("serve", "no worker of model \"%s\" is left: %s", s->config->models[m].name,
+                      why);
+            return false;
+        }
+    }
+    if (!s->was_ready && router_all_ready(s->router)) {
+        s->was_ready = true;
+        log_info("serve", "ready models=%u workers=%u start_ms=%llu", s->config->n_models, n,
+                 (unsigned long long)((clock_now_us() - s->started_us) / 1000u));
+    }
+    return true;
+}
+
+/* The signal that is pending within timeout_ms, 0 for none. */
+static int next_signal(struct server *s, int timeout_ms)
+{
+    struct pollfd p = {.fd = s->signal_fd, .events = POLLIN};
+    struct signalfd_siginfo info;
+    if (poll(&p, 1, timeout_ms) <= 0)
+        return 0;
+    if (read(s->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
+        return 0;
+    return (int)info.ssi_signo;
+}
+
+static void drain(struct server *s)
+{
+    uint64_t until = clock_now_us() + (uint64_t)s->config->drain_timeout_s * 1000000u;
+    log_info("serve", "draining active=%u timeout_s=%u", edge_active(s->edge),
+             s->config->drain_timeout_s);
+    edge_drain(s->edge);
+    while (edge_active(s->edge) > 0 && clock_now_us() < until) {
+        int sig = next_signal(s, TICK_MS);
+        if (sig == SIGTERM || sig == SIGINT)
+            break;
+    }
+    if (edge_active(s->edge) > 0)
+        log_warn("serve", "stopping with active=%u answers unfinished", edge_active(s->edge));
+}
+
+static int run(struct server *s)
+{
+    for (;;) {
+        int sig = next_signal(s, s->was_ready ? 10 * TICK_MS : TICK_MS / 4);
+        if (sig == SIGTERM || sig == SIGINT) {
+            drain(s);
+            return EXIT_SUCCESS;
+        }
+        if (sig == SIGHUP)
+            log_warn("serve", "SIGHUP: this version reads its configuration at start only");
+        if (!check_workers(s))
+            return EXIT_SERVE_FAILED;
+    }
+}
+
+static void stop(struct server *s)
+{
+    enum { LAST_WORDS_US = 200000 }; /* for the error events of what is cut off */
+    if (s->router)
+        router_shutdown(s->router, clock_now_us());
+    for (uint64_t until = clock_now_us() + LAST_WORDS_US;
+         s->edge && edge_active(s->edge) > 0 && clock_now_us() < until;)
+        clock_sleep_us(LAST_WORDS_US / 20);
+    edge_stop(s->edge);
+    router_free(s->router);
+    for (uint32_t i = 0; s->models && i < s->config->n_models; i++) {
+        shared_weights_unref(s->models[i].shared);
+        model_free(s->models[i].model);
+    }
+    metrics_free(s->metrics);
+    free(s->models);
+    free(s->edge_models);
+    free(s->keys);
+    if (s->signal_fd >= 0)
+        close(s->signal_fd);
+    config_free(s->config);
+}
+
+static int parse_args(int argc, char **argv, const char **out_config)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'},
+        {"help", no_argument, NULL, 'h'},
+        {0},
+    };
+    int c;
+    while ((c = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
+        if (c == 'h') {
+            fputs(usage, stdout);
+            return -1;
+        }
+        if (c != 'c') {
+            fputs("Try 'llmd serve --help'.\n", stderr);
+            return EXIT_USAGE;
+        }
+        *out_config = optarg;
+    }
+    if (optind < argc) {
+        fprintf(stderr, "llmd serve: unexpected argument '%s'. Try 'llmd serve --help'.\n",
+                argv[optind]);
+        return EXIT_USAGE;
+    }
+    return 0;
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    struct server s = {.signal_fd = -1, .started_us = clock_now_us()};
+    struct err e = {0};
+    struct buf faults = {0};
+    const char *path = "/etc/llmd.conf";
+    int rc = parse_args(argc, argv, &path);
+    if (rc != 0)
+        return rc < 0 ? EXIT_SUCCESS : rc;
+
+    if (config_load(path, &s.config, &faults, &e) != 0) {
+        fputs(faults.len ? buf_str(&faults) : e.msg, stderr);
+        if (!faults.len)
+            fputc('\n', stderr);
+        buf_fini(&faults);
+        return EXIT_CONFIG;
+    }
+    buf_fini(&faults);
+    enum log_level level = LOG_INFO;
+    BUG_ON(!log_level_parse(s.config->log_level, &level)); /* config_load checked it */
+    log_init(STDERR_FILENO, level, getenv("JOURNAL_STREAM") != NULL);
+    raise_fd_limit();
+
+    if (open_signals(&s, &e) != 0 || start(&s, &e) != 0) {
+        log_error("serve", "cannot start: %s", e.msg[0] ? e.msg : err_text(e.code));
+        rc = EXIT_SERVE_FAILED;
+    } else
+        rc = run(&s);
+    stop(&s);
+    log_info("serve", "stopped");
+    return rc;
+}

@@ -1,0 +1,89 @@
+#!/usr/bin/env bash
+# run.sh - the whole test suite: builds, runs every step, ends with "N passed, N failed".
+#
+#   tests/run.sh            all steps
+#   tests/run.sh unit api   these steps
+#
+# Steps: unit (C tests), asan (the same under ASan and UBSan), tsan (threaded ones under TSan),
+# fuzz ($T seconds per target), api (openai SDK and raw HTTP against a real server).
+# Logs lie in build/test-logs. Exit 1 when anything failed.
+set -u
+cd "$(dirname "$0")/.." || exit 2
+
+T=${T:-10}
+logs=build/test-logs
+mkdir -p "$logs"
+passed=0
+failed=0
+
+# The C tests whose subject is threads: the TSan selection.
+threaded=(stream metrics worker router lock edge_http cpu_team)
+
+count() { # name, exit code: adds what a step's log says to the totals
+    local log=$logs/$1.log ok bad py
+    ok=$(grep -c '^\[       OK \]' "$log")
+    bad=$(grep -cE '^\[  FAILED  \] [A-Za-z_]' "$log")
+    py=$(grep -oE '[0-9]+ passed' "$log" | tail -1 | cut -d' ' -f1)
+    [ "$ok" -eq 0 ] && ok=${py:-0}
+    [ "$ok" -eq 0 ] && [ "$2" -eq 0 ] && ok=1
+    [ "$bad" -eq 0 ] && [ "$2" -ne 0 ] && bad=1
+    passed=$((passed + ok))
+    [ "$2" -ne 0 ] && failed=$((failed + bad))
+}
+
+step() { # name, command...
+    local name=$1 start=$SECONDS rc=0
+    shift
+    "$@" >"$logs/$name.log" 2>&1 || rc=$?
+    count "$name" "$rc"
+    if [ "$rc" -eq 0 ]; then
+        printf 'ok      %-28s %3d s\n' "$name" $((SECONDS - start))
+    else
+        printf 'FAILED  %-28s %3d s   (%s)\n' "$name" $((SECONDS - start)) "$logs/$name.log"
+        tail -n 25 "$logs/$name.log" | sed 's/^/        | /'
+    fi
+    return "$rc"
+}
+
+run_unit() { # label, make arguments...: builds, then every test binary is a step
+    local label=$1 dir binary
+    shift
+    dir=$(make -s "$@" print-build)
+    step "$label-build" make -s -j2 "$@" unit-build || return 1
+    for binary in $(make -s "$@" print-unit); do
+        step "$label-$(basename "$binary")" timeout 300 "$dir/unit/$(basename "$binary")"
+    done
+}
+
+run_tsan() {
+    local name sources=""
+    for name in "${threaded[@]}"; do
+        [ -f "tests/unit/test_$name.c" ] && sources="$sources tests/unit/test_$name.c"
+    done
+    export TSAN_OPTIONS="suppressions=$PWD/tests/tsan.supp halt_on_error=1"
+    run_unit tsan SANITIZE=thread UNIT_SRC="$sources"
+}
+
+run_fuzz() {
+    step fuzz-build make -s -j2 fuzz-build || return 1
+    step fuzz tests/fuzz/run.sh "$T"
+}
+
+steps=("$@")
+[ ${#steps[@]} -eq 0 ] && steps=(unit api asan tsan fuzz)
+for s in "${steps[@]}"; do
+    case "$s" in
+    unit) run_unit unit ;;
+    asan) run_unit asan SANITIZE=address,undefined ;;
+    tsan) run_tsan ;;
+    fuzz) run_fuzz ;;
+    api) step api-build make -s -j2 all && step api tests/api/run.sh ;;
+    *)
+        echo "run.sh: unknown step '$s'" >&2
+        exit 2
+        ;;
+    esac
+done
+
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
