@@ -4,7 +4,8 @@ set -u
 cd "$(dirname "$0")" || exit 2
 passed=0
 failed=0
-for lint in ${*:-layers format sizes headers banned options shell tidy}; do
+[ $# -gt 0 ] || set -- layers format sizes headers banned options shell tidy
+for lint in "$@"; do
     if ./"$lint.sh"; then
         echo "ok      lint $lint"
         passed=$((passed + 1))
