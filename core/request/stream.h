@@ -15,6 +15,8 @@
  * Errors      -LLMD_EFULL: no room; the worker pauses that sequence and is called back through
  *             `room` when the consumer made some. -LLMD_ECANCELLED: stop producing. */
 #pragma once
+#include <stdatomic.h>
+
 #include "core/util/base.h"
 #include "core/util/err.h"
 #include "core/util/lock.h"
@@ -57,11 +59,14 @@ struct stream {
     struct stream_item *ring; /* [cap]; guarded by mu, like all below */
     uint32_t cap, head, len;
     uint32_t epoch;
+    uint32_t n_choices;
+    bool *finished;             /* [n_choices]: its finish item was pushed */
     uint32_t n_unfinished;      /* choices without a finish item */
     struct err error;           /* with FINISH_ERROR */
     void (*room)(void *ctx);    /* the producer's wake-up; called without locks */
-    void *room_ctx;             /* outlives the request's stay at that producer */
+    void *room_ctx;             /* outlives the request's stay at that producer, see there */
     bool starved;               /* the producer saw EFULL and waits for room */
+    atomic_uint room_calls;     /* calls of room() under way, see stream_attach() */
     struct waker *waker;        /* the consumer's; fixed at init */
     struct request *ready_next; /* guarded by waker->mu, as is: */
     bool linked;
@@ -75,13 +80,21 @@ uint32_t waker_take(struct waker *w, struct request *out[], uint32_t max);
 /* Producer: one eventfd write per touched waker that is not armed yet; empties the set. */
 void waker_set_flush(struct waker_set *set);
 
-/* n choices; the ring holds at least 64 items and 4 per choice. */
+/* n choices; the ring holds at least 64 items and 4 per choice. The request has its final place
+ * and choices now, and no other thread knows it yet. w may be NULL: the consumer polls. */
 MUST_CHECK int stream_init(struct request *r, struct waker *w, uint32_t n_choices, struct err *e);
 /* A new producer takes the request: returns its epoch. room(ctx) is called when a starved stream
- * has room again and when the request is cancelled. */
+ * has room again and when the request is cancelled; a producer that attaches looks at `cancelled`
+ * afterwards. The stay of a producer ends with the next stream_attach(), with the push of the last
+ * finish item, or with stream_fail(): these wait for a room() under way, so that its ctx may go
+ * when they return, and are called without locks. room() must not wait for the producer. */
 uint32_t stream_attach(struct request *r, void (*room)(void *ctx), void *ctx);
-/* Items the ring can still take for this epoch; marks the stream starved when fewer than `want`. */
+/* Items the ring can still take for this epoch; marks the stream starved when fewer than `want`.
+ * `want` for a producer that lost the request or a request that was cancelled: its push says so.
+ * want is at most 48, what the smallest empty ring can take. */
 uint32_t stream_room(struct request *r, uint32_t epoch, uint32_t want);
+/* ECANCELLED: cancelled, another epoch, or that choice is finished; the item is dropped. EFULL only
+ * for items without a finish. Keeps trace.first_token_us and last_token_us. */
 MUST_CHECK int stream_push(struct request *r, uint32_t epoch, const struct stream_item *item,
                            struct waker_set *touched);
 /* Finishes every unfinished choice with FINISH_ERROR (or FINISH_ABORT for ECANCELLED) and the

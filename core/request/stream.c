@@ -1,0 +1,333 @@
+#include "core/request/stream.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "core/request/request.h"
+#include "core/util/clock.h"
+
+enum { RING_MIN = 64, RING_PER_CHOICE = 4, CHOICES_MAX = 1 << 20 };
+
+int waker_init(struct waker *w, struct err *e)
+{
+    int fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (fd < 0)
+        return err_set(e, LLMD_EIO, "cannot create an eventfd: %s", strerror(errno));
+    *w = (struct waker){.event_fd = fd};
+    lock_init(&w->mu, LOCK_RANK_WAKER);
+    return 0;
+}
+
+/* Unlinks the oldest request; its link's reference passes to the caller. w->mu is held. */
+static struct request *pop_ready(struct waker *w)
+{
+    struct request *r = w->first;
+    if (!r)
+        return NULL;
+    w->first = r->stream.ready_next;
+    if (!w->first)
+        w->last = NULL;
+    r->stream.ready_next = NULL;
+    r->stream.linked = false;
+    return r;
+}
+
+void waker_fini(struct waker *w)
+{
+    struct request *r;
+    for (;;) {
+        lock_take(&w->mu);
+        r = pop_ready(w);
+        lock_drop(&w->mu);
+        if (!r)
+            break;
+        request_unref(r);
+    }
+    lock_fini(&w->mu);
+    close(w->event_fd);
+    w->event_fd = -1;
+}
+
+uint32_t waker_take(struct waker *w, struct request *out[], uint32_t max)
+{
+    /* Drained before it is disarmed: a producer that arms in between leaves a pending event and an
+     * unarmed waker, one wake-up too many. The other order could leave it armed without an event,
+     * asleep for ever (I4). */
+    uint64_t count;
+    while (read(w->event_fd, &count, sizeof(count)) < 0 && errno == EINTR)
+        ;
+
+    uint32_t n = 0;
+    lock_take(&w->mu);
+    w->armed = false;
+    while (n < max && w->first)
+        out[n++] = pop_ready(w);
+    lock_drop(&w->mu);
+    return n;
+}
+
+void waker_set_flush(struct waker_set *set)
+{
+    static const uint64_t one = 1;
+
+    for (uint32_t i = 0; i < set->n; i++) {
+        struct waker *w = set->items[i];
+        lock_take(&w->mu);
+        bool wake = w->first && !w->armed;
+        if (wake)
+            w->armed = true;
+        lock_drop(&w->mu);
+        /* EAGAIN: the counter is at its end, so the eventfd is readable anyway. */
+        while (wake && write(w->event_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+            ;
+    }
+    set->n = 0;
+}
+
+/* Notes that the step touched w. Called without locks: a full set is flushed early. */
+static void touch(struct waker_set *set, struct waker *w)
+{
+    for (uint32_t i = 0; i < set->n; i++)
+        if (set->items[i] == w)
+            return;
+    if (set->n == WAKER_SET_MAX)
+        waker_set_flush(set);
+    set->items[set->n++] = w;
+}
+
+int stream_init(struct request *r, struct waker *w, uint32_t n_choices, struct err *e)
+{
+    struct stream *s = &r->stream;
+    BUG_ON(s->ring || n_choices == 0);
+    if (n_choices > CHOICES_MAX)
+        return err_set_param(e, LLMD_EINVAL, "n", "n = %u is more than %d choices", n_choices,
+                             CHOICES_MAX);
+
+    uint32_t cap = (uint32_t)u64_max(RING_MIN, (uint64_t)n_choices * RING_PER_CHOICE);
+    struct stream_item *ring = arena_array(&r->arena, cap, sizeof(*ring));
+    bool *finished = arena_array(&r->arena, n_choices, sizeof(*finished));
+    if (!ring || !finished)
+        return err_set(e, LLMD_ENOMEM, "out of memory for a stream of %u items", cap);
+
+    s->ring = ring;
+    s->cap = cap;
+    s->finished = finished;
+    s->n_choices = n_choices;
+    s->n_unfinished = n_choices;
+    s->waker = w;
+    return 0;
+}
+
+/* The producer that is to be called once s->mu is dropped. */
+struct room_call {
+    void (*fn)(void *ctx);
+    void *ctx;
+};
+
+/* Announces a call of room(). s->mu is held. */
+static struct room_call room_begin(struct stream *s)
+{
+    struct room_call c = {s->room, s->room_ctx};
+    if (c.fn)
+        atomic_fetch_add_explicit(&s->room_calls, 1, memory_order_relaxed);
+    return c;
+}
+
+static void room_end(struct stream *s, struct room_call c)
+{
+    if (!c.fn)
+        return;
+    c.fn(c.ctx);
+    atomic_fetch_sub_explicit(&s->room_calls, 1, memory_order_release);
+}
+
+/* A producer's stay is over (s->room was changed under s->mu): no call to it is under way when
+ * this returns. Such a call only wakes somebody, so the wait is short. */
+static void room_quiesce(struct stream *s)
+{
+    while (atomic_load_explicit(&s->room_calls, memory_order_acquire) > 0)
+        sched_yield();
+}
+
+uint32_t stream_attach(struct request *r, void (*room)(void *ctx), void *ctx)
+{
+    struct stream *s = &r->stream;
+    lock_take(&s->mu);
+    uint32_t epoch = ++s->epoch;
+    s->room = s->n_unfinished > 0 ? room : NULL;
+    s->room_ctx = ctx;
+    s->starved = false;
+    lock_drop(&s->mu);
+    room_quiesce(s);
+    return epoch;
+}
+
+void request_cancel(struct request *r)
+{
+    if (atomic_exchange_explicit(&r->cancelled, true, memory_order_relaxed))
+        return;
+    struct stream *s = &r->stream;
+    lock_take(&s->mu);
+    struct room_call call = room_begin(s);
+    lock_drop(&s->mu);
+    room_end(s, call);
+}
+
+/* Slots for items that finish nothing: one per unfinished choice is kept back. */
+static uint32_t free_slots(const struct stream *s)
+{
+    return s->cap - s->len - s->n_unfinished;
+}
+
+uint32_t stream_room(struct request *r, uint32_t epoch, uint32_t want)
+{
+    struct stream *s = &r->stream;
+    BUG_ON(want > s->cap - s->n_choices); /* an empty ring would not do: starved for ever */
+    lock_take(&s->mu);
+    uint32_t n = want;
+    if (epoch == s->epoch && !request_is_cancelled(r)) {
+        n = free_slots(s);
+        if (n < want)
+            s->starved = true;
+    }
+    lock_drop(&s->mu);
+    return n;
+}
+
+/* Appends; the caller saw to the room. s->mu is held. */
+static void append(struct stream *s, const struct stream_item *item)
+{
+    s->ring[(s->head + s->len) % s->cap] = *item;
+    s->len++;
+    if (item->finish != FINISH_NONE) {
+        s->finished[item->choice] = true;
+        if (--s->n_unfinished == 0)
+            s->room = NULL;
+    }
+}
+
+/* Puts the request on its waker's ready list. s->mu is held. */
+static void link_ready(struct request *r)
+{
+    struct stream *s = &r->stream;
+    struct waker *w = s->waker;
+    if (!w)
+        return;
+    lock_take(&w->mu);
+    if (!s->linked) {
+        request_ref(r);
+        s->linked = true;
+        if (w->last)
+            w->last->stream.ready_next = r;
+        else
+            w->first = r;
+        w->last = r;
+    }
+    lock_drop(&w->mu);
+}
+
+/* What stands in the way of this item. s->mu is held. */
+static int push_verdict(struct request *r, uint32_t epoch, const struct stream_item *item)
+{
+    struct stream *s = &r->stream;
+    BUG_ON(!s->ring || item->choice >= s->n_choices);
+    if (epoch != s->epoch || s->finished[item->choice] || request_is_cancelled(r))
+        return -LLMD_ECANCELLED;
+    if (item->finish == FINISH_NONE && free_slots(s) == 0) {
+        s->starved = true;
+        return -LLMD_EFULL;
+    }
+    return 0;
+}
+
+int stream_push(struct request *r, uint32_t epoch, const struct stream_item *item,
+                struct waker_set *touched)
+{
+    struct stream *s = &r->stream;
+    uint64_t now_us = clock_now_us();
+
+    lock_take(&s->mu);
+    int rc = push_verdict(r, epoch, item);
+    if (rc) {
+        lock_drop(&s->mu);
+        return rc;
+    }
+    if (item->token != STREAM_NO_TOKEN) {
+        if (r->trace.first_token_us == 0)
+            r->trace.first_token_us = now_us;
+        r->trace.last_token_us = now_us;
+    }
+    append(s, item);
+    link_ready(r);
+    bool over = s->n_unfinished == 0;
+    lock_drop(&s->mu);
+
+    if (s->waker)
+        touch(touched, s->waker);
+    if (over)
+        room_quiesce(s);
+    return 0;
+}
+
+void stream_fail(struct request *r, uint32_t epoch, const struct err *why,
+                 struct waker_set *touched)
+{
+    struct stream *s = &r->stream;
+
+    lock_take(&s->mu);
+    if (epoch != s->epoch || s->n_unfinished == 0) {
+        lock_drop(&s->mu);
+        return;
+    }
+    s->error = *why;
+    bool cancelled = why->code == LLMD_ECANCELLED;
+    for (uint32_t i = 0; i < s->n_choices; i++) {
+        struct stream_item item = {.choice = i,
+                                   .token = STREAM_NO_TOKEN,
+                                   .stop_id = -1,
+                                   .finish = cancelled ? FINISH_ABORT : FINISH_ERROR};
+        if (!s->finished[i])
+            append(s, &item);
+    }
+    link_ready(r);
+    lock_drop(&s->mu);
+
+    if (s->waker)
+        touch(touched, s->waker);
+    room_quiesce(s);
+}
+
+uint32_t stream_pull(struct request *r, struct stream_item *out, uint32_t max)
+{
+    struct stream *s = &r->stream;
+    struct room_call call = {NULL, NULL};
+    uint32_t n = 0;
+
+    lock_take(&s->mu);
+    while (n < max && s->len > 0) {
+        out[n++] = s->ring[s->head];
+        s->head = (s->head + 1) % s->cap;
+        s->len--;
+    }
+    if (n > 0 && s->starved) {
+        s->starved = false;
+        call = room_begin(s);
+    }
+    lock_drop(&s->mu);
+    room_end(s, call);
+    return n;
+}
+
+bool stream_error(struct request *r, struct err *out)
+{
+    struct stream *s = &r->stream;
+    lock_take(&s->mu);
+    bool failed = s->error.code != 0;
+    if (failed)
+        *out = s->error;
+    lock_drop(&s->mu);
+    return failed;
+}
