@@ -293,8 +293,78 @@ static void test_stress(void **state)
                   atomic_load(&n_aborted));
 }
 
+/* Two producers, one consumer, one token per flush: as many arm/take races as possible. */
+enum { N_PINGS = 40000 };
+
+struct pinger {
+    pthread_t thread;
+    struct request *r;
+    struct producer wake;
+};
+
+static void *pinger_main(void *arg)
+{
+    struct pinger *p = arg;
+    struct waker_set set = {.n = 0};
+    uint32_t epoch = stream_attach(p->r, kick, &p->wake);
+    for (uint32_t i = 0; i < N_PINGS;) {
+        struct stream_item it = {
+            .token = i, .stop_id = -1, .finish = i + 1 == N_PINGS ? FINISH_LENGTH : FINISH_NONE};
+        int rc = stream_push(p->r, epoch, &it, &set);
+        waker_set_flush(&set);
+        if (rc == 0) {
+            i++;
+            continue;
+        }
+        check(rc == -LLMD_EFULL);
+        pthread_mutex_lock(&p->wake.mu);
+        while (!p->wake.kicked)
+            pthread_cond_wait(&p->wake.wake, &p->wake.mu);
+        p->wake.kicked = false;
+        pthread_mutex_unlock(&p->wake.mu);
+    }
+    return NULL;
+}
+
+static void test_no_wake_up_is_lost(void **state)
+{
+    (void)state;
+    struct waker w;
+    struct pinger ps[2];
+    struct request *ready[2];
+    uint32_t n_seen = 0;
+    alarm(DEADLINE_S);
+    atomic_store(&n_faults, 0);
+    assert_int_equal(waker_init(&w, NULL), 0);
+    for (uint32_t i = 0; i < 2; i++) {
+        ps[i].wake.kicked = false;
+        pthread_mutex_init(&ps[i].wake.mu, NULL);
+        pthread_cond_init(&ps[i].wake.wake, NULL);
+        assert_int_equal(request_new(&ps[i].r), 0);
+        assert_int_equal(stream_init(ps[i].r, &w, 1, NULL), 0);
+        pthread_create(&ps[i].thread, NULL, pinger_main, &ps[i]);
+    }
+    while (n_seen < 2 * N_PINGS) {
+        struct pollfd p = {.fd = w.event_fd, .events = POLLIN};
+        poll(&p, 1, -1);
+        uint32_t n = waker_take(&w, ready, 2);
+        for (uint32_t i = 0; i < n; i++) {
+            struct stream_item items[64];
+            n_seen += stream_pull(ready[i], items, 64);
+            request_unref(ready[i]);
+        }
+    }
+    for (uint32_t i = 0; i < 2; i++) {
+        pthread_join(ps[i].thread, NULL);
+        request_unref(ps[i].r);
+    }
+    assert_int_equal(atomic_load(&n_faults), 0);
+    waker_fini(&w);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stress)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_stress),
+                                       cmocka_unit_test(test_no_wake_up_is_lost)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
