@@ -1,0 +1,128 @@
+"""Starts real llmd servers for the tests: one with the demo model on the CPU, one simulated."""
+import http.client
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import time
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+LLMD = os.environ.get("LLMD", str(ROOT / "build/llmd"))
+GGUF = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+class Server:
+    """`llmd serve` with a configuration of its own, stopped by SIGTERM."""
+
+    def __init__(self, folder, model="", top="", name="m"):
+        self.port = free_port()
+        self.name = name
+        self.base = f"http://127.0.0.1:{self.port}"
+        self.config = pathlib.Path(folder) / "llmd.conf"
+        self.log_path = pathlib.Path(folder) / "llmd.log"
+        self.config.write_text(
+            f'listen = {{ "127.0.0.1:{self.port}" }}\n{top}\n'
+            f'model "{name}" {{\n  path = "{GGUF}"\n  {model}\n}}\n')
+        self.log = open(self.log_path, "w")
+        self.started = time.monotonic()
+        self.process = subprocess.Popen([LLMD, "serve", "--config", str(self.config)],
+                                        stderr=self.log, stdout=self.log)
+
+    def wait_ready(self, seconds=20):
+        while time.monotonic() - self.started < seconds:
+            assert self.process.poll() is None, self.log_path.read_text()
+            try:
+                if self.get("/ready")[0] == 200:
+                    self.ready_after = time.monotonic() - self.started
+                    return self
+            except OSError:
+                pass
+            time.sleep(0.01)
+        raise AssertionError("not ready: " + self.log_path.read_text())
+
+    def request(self, method, path, body=None, headers=None):
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        try:
+            if isinstance(body, (dict, list)):
+                body = json.dumps(body)
+            h = {"Content-Type": "application/json"} if body is not None else {}
+            h.update(headers or {})
+            c.request(method, path, body, h)
+            r = c.getresponse()
+            return r.status, dict(r.getheaders()), r.read()
+        finally:
+            c.close()
+
+    def get(self, path, headers=None):
+        status, _, data = self.request("GET", path, headers=headers)
+        return status, data.decode()
+
+    def post(self, path, body, headers=None):
+        status, h, data = self.request("POST", path, body, headers)
+        return status, json.loads(data)
+
+    def metric(self, name):
+        """Sum over all series of a metric."""
+        total = None
+        for line in self.get("/metrics")[1].splitlines():
+            if line.startswith(name + "{") or line.startswith(name + " "):
+                total = (total or 0) + float(line.rsplit(" ", 1)[1])
+        assert total is not None, f"no series {name}"
+        return total
+
+    def wait_metric(self, name, value, seconds=5):
+        until = time.monotonic() + seconds
+        while self.metric(name) != value:
+            assert time.monotonic() < until, f"{name} is {self.metric(name)}, not {value}"
+            time.sleep(0.01)
+
+    def stop(self, seconds=20):
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        try:
+            code = self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            raise AssertionError("did not stop: " + self.log_path.read_text())
+        finally:
+            self.log.close()
+        assert code == 0, self.log_path.read_text()
+
+
+@pytest.fixture(scope="session")
+def make_server(tmp_path_factory):
+    made = []
+
+    def make(**kw):
+        s = Server(tmp_path_factory.mktemp("server"), **kw)
+        made.append(s)
+        return s.wait_ready()
+
+    yield make
+    for s in made:
+        if s.process.returncode is None:
+            s.stop()
+
+
+@pytest.fixture(scope="session")
+def cpu(make_server):
+    """SmolLM2 on the CPU."""
+    return make_server(model='devices = { "cpu" }', name="smollm2-135m-instruct")
+
+
+@pytest.fixture(scope="session")
+def sim(make_server):
+    """A simulated worker: 2 ms a step, many sequences."""
+    return make_server(
+        model='devices = { "sim" }\n sim_step_us = 2000\n max_num_seqs = 256\n max_queue = 512\n'
+              'aliases = { "alias" }', name="sim")

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# run.sh [pytest arguments] - the API tests, against build/llmd (or $LLMD).
+set -eu
+cd "$(dirname "$0")/../.."
+exec build/venv/bin/python -m pytest -q -p no:cacheprovider tests/api "$@"

@@ -1,0 +1,196 @@
+"""HTTP itself: framing, keep-alive, hang-ups, limits, drain. Raw sockets where clients would hide
+the details."""
+import json
+import signal
+import socket
+import threading
+import time
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+CHAT = "/v1/chat/completions"
+
+
+def body(**kw):
+    return json.dumps({"model": "sim", "messages": [{"role": "user", "content": "Hi"}],
+                       "max_tokens": 4, "ignore_eos": True} | kw)
+
+
+def raw(server, data, timeout=10, half_close=False):
+    """Sends bytes, returns everything until the server closes (or the time-out)."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=timeout) as s:
+        s.sendall(data)
+        if half_close:
+            s.shutdown(socket.SHUT_WR)
+        out = b""
+        try:
+            while piece := s.recv(65536):
+                out += piece
+        except socket.timeout:
+            pass
+        return out
+
+
+def post(payload, extra="", path=CHAT):
+    return (f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {len(payload)}\r\n{extra}\r\n{payload}").encode()
+
+
+SMUGGLING = {
+    "two content-lengths": "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
+                           "Content-Length: 6\r\n\r\nhello",
+    "length and chunked": "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n"
+                          "Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "transfer-encoding gzip": "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n",
+    "length not a number": "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: five\r\n\r\nhello",
+    "no request line": "hello\r\n\r\n",
+    "header over the limit": "GET /health HTTP/1.1\r\nHost: x\r\nX: " + "a" * 70000 + "\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", SMUGGLING)
+def test_bad_framing_is_refused_and_closed(sim, name):
+    answer = raw(sim, SMUGGLING[name].encode(), timeout=3)
+    status = answer.split(b" ")[1] if answer.startswith(b"HTTP/1.1 ") else b"closed"
+    assert status in (b"400", b"413", b"414", b"431", b"closed"), answer[:200]
+    assert answer.count(b"HTTP/1.1 ") <= 1
+
+
+def test_pipelining_and_keep_alive(sim):
+    get = b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
+    last = b"GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    answer = raw(sim, get * 5 + post(body()) + last)
+    assert answer.count(b"HTTP/1.1 200 OK") == 7
+    assert b"chat.completion" in answer and b'"version"' in answer
+
+
+def test_stream_framing(sim):
+    answer = raw(sim, post(body(stream=True), "Connection: close\r\n"))
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    head = head.lower()
+    assert b"content-type: text/event-stream; charset=utf-8" in head
+    assert b"cache-control: no-cache" in head and b"x-accel-buffering: no" in head
+    assert rest.rstrip().endswith(b"0") and b"data: [DONE]\n\n" in rest
+
+
+def test_request_id_is_echoed(sim):
+    _, headers, data = sim.request("POST", CHAT, body(), {"X-Request-Id": "abc-123"})
+    assert headers["X-Request-Id"] == "abc-123"
+    assert json.loads(data)["id"] == "chatcmpl-abc-123"
+    bad = sim.request("POST", CHAT, body(), {"X-Request-Id": "x" * 500})
+    assert bad[0] in (200, 400) and "x" * 500 not in bad[2].decode()
+
+
+def test_head_and_http_1_0(sim):
+    answer = raw(sim, b"HEAD /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200") and answer.endswith(b"\r\n\r\n")
+    assert b" 200 " in raw(sim, b"GET /health HTTP/1.0\r\n\r\n")
+
+
+@pytest.mark.parametrize("stream", [True, False])
+def test_hang_up_frees_the_sequence(sim, stream):
+    before = sim.metric("vllm:kv_cache_usage_perc")
+    with socket.create_connection(("127.0.0.1", sim.port)) as s:
+        s.sendall(post(body(stream=stream, max_tokens=4000)))
+        sim.wait_metric("vllm:num_requests_running", 1)
+    sim.wait_metric("vllm:num_requests_running", 0, seconds=1)
+    assert sim.metric("vllm:kv_cache_usage_perc") == before
+
+
+def test_half_close_counts_as_gone(sim):
+    with socket.create_connection(("127.0.0.1", sim.port)) as s:
+        s.sendall(post(body(stream=True, max_tokens=4000)))
+        s.shutdown(socket.SHUT_WR)
+        sim.wait_metric("vllm:num_requests_running", 0, seconds=2)
+
+
+def test_slow_reader_pauses_only_itself(sim):
+    """A client that does not read holds no worker: others go on, and it gets its whole text."""
+    s = socket.socket()
+    s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    s.connect(("127.0.0.1", sim.port))
+    s.sendall(post(body(stream=True, max_tokens=3000), "Connection: close\r\n"))
+    time.sleep(1.0)
+    start = time.monotonic()
+    assert sim.request("POST", CHAT, body(max_tokens=20))[0] == 200
+    assert time.monotonic() - start < 1.0
+    s.settimeout(30)
+    data = b""
+    while piece := s.recv(65536):
+        data += piece
+    s.close()
+    assert b"data: [DONE]" in data and data.count(b'"finish_reason":"length"') == 1
+
+
+def test_many_streams(sim):
+    """200 streams at once, each complete and in order."""
+    results = []
+
+    def one(i):
+        answer = raw(sim, post(body(stream=True, max_tokens=50), "Connection: close\r\n"), 60)
+        results.append((answer.count(b"data: {"), answer.count(b"data: [DONE]")))
+
+    threads = [threading.Thread(target=one, args=(i,)) for i in range(200)]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    assert len(results) == 200 and all(done == 1 and n >= 51 for n, done in results), results[:5]
+
+
+def test_queue_full_is_503_with_retry_after(make_server):
+    s = make_server(model='devices = { "sim" }\n max_num_seqs = 1\n max_queue = 1\n'
+                          'max_num_batched_tokens = 64\n sim_step_us = 5000', name="sim")
+    threads = [threading.Thread(target=s.request, args=("POST", CHAT, body(max_tokens=300)))
+               for _ in range(4)]
+    [t.start() for t in threads]
+    time.sleep(0.3)
+    status, headers, data = s.request("POST", CHAT, body())
+    assert status == 503 and "Retry-After" in headers
+    assert json.loads(data)["error"]["type"] == "ServiceUnavailableError"
+    [t.join() for t in threads]
+    s.stop()
+
+
+def test_drain_lets_streams_end(make_server):
+    s = make_server(model='devices = { "sim" }\n sim_step_us = 5000', name="sim")
+    answer = []
+    t = threading.Thread(target=lambda: answer.append(
+        raw(s, post(body(stream=True, max_tokens=200), "Connection: close\r\n"), 20)))
+    t.start()
+    s.wait_metric("vllm:num_requests_running", 1)
+    s.process.send_signal(signal.SIGTERM)
+    t.join()
+    assert b"data: [DONE]" in answer[0] and b'"finish_reason":"length"' in answer[0]
+    s.stop()
+
+
+def test_second_signal_cuts_short(make_server):
+    s = make_server(model='devices = { "sim" }\n sim_step_us = 20000', name="sim")
+    answer = []
+    t = threading.Thread(target=lambda: answer.append(
+        raw(s, post(body(stream=True, max_tokens=4000), "Connection: close\r\n"), 20)))
+    t.start()
+    s.wait_metric("vllm:num_requests_running", 1)
+    s.process.send_signal(signal.SIGTERM)
+    time.sleep(0.3)
+    s.stop(seconds=5)
+    t.join()
+    assert b"data: {" in answer[0]
+
+
+def test_metrics_exposition(sim):
+    sim.request("POST", CHAT, body())
+    status, headers, data = sim.request("GET", "/metrics")
+    assert status == 200 and headers["Content-Type"].startswith("text/plain; version=0.0.4")
+    names = {f.name for f in text_string_to_metric_families(data.decode())}
+    for want in ("num_requests_running", "num_requests_waiting", "kv_cache_usage_perc",
+                 "prefix_cache_queries", "prefix_cache_hits", "prompt_tokens",
+                 "generation_tokens", "request_success", "time_to_first_token_seconds",
+                 "inter_token_latency_seconds", "e2e_request_latency_seconds"):
+        assert "vllm:" + want in names, sorted(names)
+    assert sim.request("GET", "/metrics/")[0] == 200
+
+
+def test_ready_health_version(sim):
+    assert sim.get("/health")[0] == 200 and sim.get("/ready")[0] == 200
+    assert "version" in json.loads(sim.get("/version")[1])
