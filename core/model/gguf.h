@@ -5,9 +5,13 @@
  * left (a lying header allocates nothing large), keys and tensor names are unique.
  *
  * Thread  immutable after gguf_open.
- * Memory  keys, strings and tensor data point into the mapping; valid until gguf_close.
+ * Memory  keys, strings and tensor data point into the mapping; valid until gguf_close. Besides
+ *         the mapping, an opened file costs a small record for each key and tensor. A file must
+ *         not be cut short while it is open: the kernel answers a read with SIGBUS. Replace model
+ *         files by renaming.
  * Errors  EPARSE "FILE: tensor 'x': fault" / "FILE: key 'x': fault"; EUNSUPPORTED for another
- *         version, big-endian files or a tensor type we do not read.
+ *         version, big-endian files, a tensor type or shape we do not read. ENOTFOUND, EIO,
+ *         EINVAL (no regular file), ENOMEM.
  * Source  the GGUF specification (ggml docs/gguf.md, version 3). */
 #pragma once
 #include "core/util/base.h"
@@ -38,11 +42,15 @@ struct gguf_str {
 };
 
 MUST_CHECK int gguf_open(const char *path, struct gguf **out, struct err *e);
-/* The same over memory that outlives the gguf (tests, fuzzing). */
+/* The same over memory that outlives the gguf (tests, fuzzing) and begins on a multiple of 8. */
 MUST_CHECK int gguf_open_memory(const void *data, size_t n, const char *name, struct gguf **out,
                                 struct err *e);
 void gguf_close(struct gguf *g); /* NULL is fine */
 const char *gguf_path(const struct gguf *g);
+
+/* Keys by index, in byte order. */
+uint32_t gguf_n_keys(const struct gguf *g);
+struct gguf_str gguf_key_at(const struct gguf *g, uint32_t i);
 
 /* Metadata. Each getter: 0, ENOTFOUND when the key is absent, EPARSE when it has another type or
  * does not fit. Integers of any width and sign convert when the value fits. */
@@ -67,5 +75,7 @@ uint32_t gguf_n_tensors(const struct gguf *g);
  * a vector), cols = ne[0]. `name` is a NUL-terminated copy. */
 const struct host_tensor *gguf_tensor_at(const struct gguf *g, uint32_t i);
 const struct host_tensor *gguf_tensor(const struct gguf *g, const char *name);
-/* The whole mapped range of tensor data, for madvise. */
+/* The whole mapped range of tensor data. */
 void gguf_tensor_range(const struct gguf *g, const void **out_data, size_t *out_bytes);
+/* Lets the kernel take back the resident pages of tensor data; they are read again on use. */
+void gguf_release_pages(const struct gguf *g);
