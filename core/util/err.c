@@ -26,6 +26,7 @@ static const struct code_info *info(int code)
     return &infos[code];
 }
 
+PRINTF_LIKE(6, 0)
 static void set_v(struct err *e, int code, const char *param, const char *file, int line,
                   const char *fmt, va_list ap)
 {
