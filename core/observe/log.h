@@ -5,16 +5,27 @@
  * Under systemd (journal) the time stamp is left out and the sd-daemon level prefix "<6>" used.
  * Values that come from outside are escaped (log_quote): no line break, no terminal control.
  * Levels below the current one cost one relaxed load. Thread safe; one write() per line; a log
- * that cannot be written is dropped and counted, it never blocks serving for long. */
+ * that cannot be written is dropped and counted, it never blocks serving for long: a full pipe is
+ * waited for LOG_WAIT_MS once, then lines are dropped until one goes through, and that one is
+ * followed by a line that says how many were lost. */
 #pragma once
 #include "core/util/base.h"
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
 
-/* fd: where lines go (2). journal: the journal's prefix instead of time and level. */
+enum {
+    LOG_LINE_MAX = 4096, /* with its line feed: PIPE_BUF, so that a pipe takes it whole; cut with
+                            "..." beyond */
+    LOG_WAIT_MS = 20,
+};
+
+/* fd: where lines go (2). journal: the journal's prefix instead of time and level. To be called
+ * while no other thread logs; until then lines go to standard error from LOG_INFO on. */
 void log_init(int fd, enum log_level level, bool journal);
 void log_set_level(enum log_level level);
 bool log_enabled(enum log_level level);
+/* Lines lost since the start. */
+uint64_t log_dropped(void);
 /* False when s names no level; accepts error, warn, info, debug. */
 bool log_level_parse(const char *s, enum log_level *out);
 
@@ -28,6 +39,7 @@ void log_line(enum log_level level, const char *area, const char *fmt, ...) PRIN
             log_line(LOG_DEBUG, (area), __VA_ARGS__);                                              \
     } while (0)
 
-/* Copies s with everything but printable UTF-8 escaped, quoted when it holds blanks; returns
- * out, which is always NUL-terminated. */
+/* Copies s with everything but printable UTF-8 escaped, quoted when it is empty or holds blanks or
+ * '"' (then '"' and '\\' are escaped too); cut with "..." when it does not fit. Returns out, which
+ * is always NUL-terminated; n_out > 0. */
 const char *log_quote(const char *s, char *out, size_t n_out);

@@ -1,0 +1,267 @@
+#include "core/observe/log.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "core/util/clock.h"
+#include "core/util/printable.h"
+
+/* How lines are put out without ever blocking for long:
+ *   SINK_SOCKET  send() with MSG_DONTWAIT (the journal's stream);
+ *   SINK_OWN     a pipe or terminal opened anew, so that O_NONBLOCK touches nobody else's
+ *                descriptor (standard error is shared with the shell that started us);
+ *   SINK_PLAIN   a file, or a pipe that could not be opened anew: poll(), then write(). */
+enum sink { SINK_PLAIN, SINK_SOCKET, SINK_OWN };
+
+static struct {
+    int fd;
+    enum sink sink;
+    bool journal;
+    _Atomic int level;
+    _Atomic bool stuck; /* the last line was lost: do not wait for the next one */
+    _Atomic uint64_t n_dropped;
+    _Atomic uint64_t n_reported;
+} log_state = {.fd = STDERR_FILENO, .level = LOG_INFO};
+
+static const struct {
+    const char *name;
+    const char *padded;
+    int syslog; /* sd-daemon(3) */
+} levels[] = {
+    [LOG_ERROR] = {"error", "error", 3},
+    [LOG_WARN] = {"warn", "warn ", 4},
+    [LOG_INFO] = {"info", "info ", 6},
+    [LOG_DEBUG] = {"debug", "debug", 7},
+};
+
+void log_init(int fd, enum log_level level, bool journal)
+{
+    struct stat st = {0};
+    if (log_state.sink == SINK_OWN)
+        close(log_state.fd);
+    log_state.fd = fd;
+    log_state.sink = SINK_PLAIN;
+    log_state.journal = journal;
+    if (fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode))
+        log_state.sink = SINK_SOCKET;
+    else if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) {
+        char path[40];
+        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+        int own = open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+        if (own >= 0) {
+            log_state.fd = own;
+            log_state.sink = SINK_OWN;
+        }
+    }
+    atomic_store(&log_state.stuck, false);
+    atomic_store(&log_state.n_dropped, 0);
+    atomic_store(&log_state.n_reported, 0);
+    log_set_level(level);
+}
+
+void log_set_level(enum log_level level)
+{
+    atomic_store_explicit(&log_state.level, (int)level, memory_order_relaxed);
+}
+
+bool log_enabled(enum log_level level)
+{
+    return (int)level <= atomic_load_explicit(&log_state.level, memory_order_relaxed);
+}
+
+uint64_t log_dropped(void)
+{
+    return atomic_load(&log_state.n_dropped);
+}
+
+bool log_level_parse(const char *s, enum log_level *out)
+{
+    for (size_t i = 0; i < ARRAY_LEN(levels); i++)
+        if (strcmp(s, levels[i].name) == 0) {
+            *out = (enum log_level)i;
+            return true;
+        }
+    return false;
+}
+
+/* Waits until the descriptor takes a line; at most LOG_WAIT_MS, not at all while it is stuck. */
+static bool wait_writable(void)
+{
+    struct pollfd p = {.fd = log_state.fd, .events = POLLOUT};
+    int ms = atomic_load_explicit(&log_state.stuck, memory_order_relaxed) ? 0 : LOG_WAIT_MS;
+    int rc;
+    do
+        rc = poll(&p, 1, ms);
+    while (rc < 0 && errno == EINTR);
+    return rc > 0 && (p.revents & POLLOUT);
+}
+
+static bool put_once(const char *line, size_t n)
+{
+    ssize_t rc;
+    do
+        rc = log_state.sink == SINK_SOCKET
+                 ? send(log_state.fd, line, n, MSG_DONTWAIT | MSG_NOSIGNAL)
+                 : write(log_state.fd, line, n);
+    while (rc < 0 && errno == EINTR);
+    return rc == (ssize_t)n;
+}
+
+static bool put(const char *line, size_t n)
+{
+    if (log_state.sink == SINK_PLAIN)
+        return wait_writable() && put_once(line, n);
+    if (put_once(line, n))
+        return true;
+    return (errno == EAGAIN || errno == EWOULDBLOCK) && wait_writable() && put_once(line, n);
+}
+
+/* A line under construction. Room for "...\n" and a NUL is always kept behind the text. */
+struct line {
+    char text[LOG_LINE_MAX + 1];
+    size_t len;
+    bool cut;
+};
+
+enum { LINE_TEXT_MAX = LOG_LINE_MAX - 4 };
+
+/* The beginning of a line: time and level, or the journal's prefix. Never too long. */
+static void line_begin(struct line *l, enum log_level level)
+{
+    if (log_state.journal) {
+        l->len = (size_t)snprintf(l->text, sizeof(l->text), "<%d>", levels[level].syslog);
+        return;
+    }
+    uint64_t us = clock_wall_us();
+    time_t seconds = (time_t)(us / 1000000u);
+    struct tm t;
+    gmtime_r(&seconds, &t);
+    size_t n = strftime(l->text, sizeof(l->text), "%Y-%m-%dT%H:%M:%S", &t);
+    n += (size_t)snprintf(l->text + n, sizeof(l->text) - n, ".%03uZ %s ",
+                          (unsigned)(us % 1000000u / 1000u), levels[level].padded);
+    l->len = n;
+}
+
+/* Appends s with control characters escaped: whatever a message holds, it stays one line. */
+static void line_add(struct line *l, const char *s)
+{
+    for (size_t n = strlen(s); n > 0 && !l->cut;) {
+        char shown[PRINTABLE_ESCAPE_MAX];
+        size_t n_shown, used = printable_next(s, n, shown, &n_shown);
+        if (l->len + n_shown > LINE_TEXT_MAX) {
+            l->cut = true;
+            return;
+        }
+        memcpy(l->text + l->len, shown, n_shown);
+        l->len += n_shown;
+        s += used;
+        n -= used;
+    }
+}
+
+static bool line_put(struct line *l)
+{
+    const char *end = l->cut ? "...\n" : "\n";
+    size_t n_end = strlen(end);
+    memcpy(l->text + l->len, end, n_end);
+    return put(l->text, l->len + n_end);
+}
+
+/* Says how many lines were lost, once per gap. */
+static void report_dropped(void)
+{
+    uint64_t dropped = atomic_load(&log_state.n_dropped);
+    uint64_t before = atomic_load(&log_state.n_reported);
+    if (dropped <= before ||
+        !atomic_compare_exchange_strong(&log_state.n_reported, &before, dropped))
+        return; /* another thread does */
+    struct line l = {.len = 0};
+    char text[64];
+    line_begin(&l, LOG_WARN);
+    snprintf(text, sizeof(text), "log: lines were lost n=%llu",
+             (unsigned long long)(dropped - before));
+    line_add(&l, text);
+    if (!line_put(&l)) /* the next line that goes through reports them */
+        atomic_fetch_sub(&log_state.n_reported, dropped - before);
+}
+
+void log_line(enum log_level level, const char *area, const char *fmt, ...)
+{
+    if (!log_enabled(level))
+        return;
+    int saved_errno = errno;
+    char message[LOG_LINE_MAX];
+    struct line l;
+    l.len = 0;
+    l.cut = false;
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(message, sizeof(message), fmt, ap);
+    va_end(ap);
+    line_begin(&l, level);
+    line_add(&l, area);
+    line_add(&l, ": ");
+    line_add(&l, n < 0 ? fmt : message);
+    if (line_put(&l)) {
+        atomic_store_explicit(&log_state.stuck, false, memory_order_relaxed);
+        if (UNLIKELY(atomic_load(&log_state.n_dropped) != atomic_load(&log_state.n_reported)))
+            report_dropped();
+    } else {
+        atomic_store_explicit(&log_state.stuck, true, memory_order_relaxed);
+        atomic_fetch_add(&log_state.n_dropped, 1);
+    }
+    errno = saved_errno;
+}
+
+/* One character of s as log_quote shows it; returns how many bytes it took. */
+static size_t quote_next(const char *s, size_t n, bool quoted, char shown[PRINTABLE_ESCAPE_MAX],
+                         size_t *out_len)
+{
+    if (!quoted || (s[0] != '"' && s[0] != '\\'))
+        return printable_next(s, n, shown, out_len);
+    shown[0] = '\\';
+    shown[1] = s[0];
+    *out_len = 2;
+    return 1;
+}
+
+const char *log_quote(const char *s, char *out, size_t n_out)
+{
+    static const char more[] = "...";
+    bool quoted = s[0] == '\0' || strpbrk(s, " \"") != NULL;
+    size_t quote = quoted ? 1 : 0, n = strlen(s);
+    BUG_ON(n_out == 0);
+    out[0] = '\0';
+    if (n_out < 2 * quote + sizeof(more))
+        return out; /* no room for anything that could be read rightly */
+    size_t at = quote, end = n_out - 1 - quote; /* the text is out[quote..end-1] */
+    size_t cut_at = at;                         /* up to there "..." still fits behind it */
+    while (n > 0) {
+        char shown[PRINTABLE_ESCAPE_MAX];
+        size_t n_shown, used = quote_next(s, n, quoted, shown, &n_shown);
+        if (at + n_shown > end) {
+            memcpy(out + cut_at, more, sizeof(more) - 1);
+            at = cut_at + sizeof(more) - 1;
+            break;
+        }
+        memcpy(out + at, shown, n_shown);
+        at += n_shown;
+        if (at + sizeof(more) - 1 <= end)
+            cut_at = at;
+        s += used;
+        n -= used;
+    }
+    if (quoted)
+        out[0] = out[at++] = '"';
+    out[at] = '\0';
+    return out;
+}
