@@ -64,6 +64,7 @@ struct request {
     uint64_t arrival_us; /* first byte handled by the edge */
     struct stream stream;
     struct request_trace trace;
+    void *consumer; /* the edge thread's own; no other thread looks at it */
 };
 
 /* A request with one reference. The stream is set up by stream_init() once n is known. */

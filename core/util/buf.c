@@ -81,6 +81,14 @@ void buf_addf(struct buf *b, const char *fmt, ...)
     va_end(again);
 }
 
+void buf_truncate(struct buf *b, size_t len)
+{
+    BUG_ON(len > b->len);
+    b->len = len;
+    if (b->data)
+        b->data[len] = '\0';
+}
+
 void buf_consume(struct buf *b, size_t n)
 {
     BUG_ON(n > b->len);

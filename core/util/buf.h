@@ -24,6 +24,8 @@ void buf_add(struct buf *b, const void *data, size_t n);
 void buf_addch(struct buf *b, char c);
 void buf_addstr(struct buf *b, const char *s);
 void buf_addf(struct buf *b, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Keeps the first len bytes. */
+void buf_truncate(struct buf *b, size_t len);
 /* Removes the first n bytes. */
 void buf_consume(struct buf *b, size_t n);
 /* The string, never NULL: "" for an empty buf. Borrowed until the next change. */
