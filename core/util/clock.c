@@ -27,3 +27,11 @@ void clock_sleep_us(uint64_t us)
     while (nanosleep(&t, &t) != 0 && errno == EINTR)
         ;
 }
+
+void clock_sleep_until_us(uint64_t until_us)
+{
+    struct timespec t = {.tv_sec = (time_t)(until_us / 1000000u),
+                         .tv_nsec = (long)(until_us % 1000000u) * 1000};
+    while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) == EINTR)
+        ;
+}
