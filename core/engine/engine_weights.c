@@ -1,0 +1,249 @@
+#include "core/engine/engine_weights.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+#include "core/engine/worker.h"
+#include "core/model/model.h"
+#include "core/util/lock.h"
+
+/* --- one set of weights --- */
+
+/* The state of a load in progress. */
+struct loader {
+    struct backend *be;
+    struct engine_weights *w;
+    engine_progress *progress;
+    void *ctx;
+    uint64_t total_bytes, done_bytes; /* of the model's tensors */
+    unsigned percent;                 /* last reported */
+};
+
+static uint64_t tensor_bytes(const struct host_tensor *t)
+{
+    size_t row_bytes;
+    return dtype_row_bytes(t->dtype, t->cols, &row_bytes) ? (uint64_t)row_bytes * t->rows : 0;
+}
+
+static uint64_t layer_bytes(const struct layer_weights *l)
+{
+    return tensor_bytes(&l->attn_norm) + tensor_bytes(&l->q) + tensor_bytes(&l->k) +
+           tensor_bytes(&l->v) + tensor_bytes(&l->o) + tensor_bytes(&l->ffn_norm) +
+           tensor_bytes(&l->gate) + tensor_bytes(&l->up) + tensor_bytes(&l->down);
+}
+
+static uint64_t model_bytes(const struct model *m)
+{
+    const struct model_weights *mw = &m->weights;
+    uint64_t n = tensor_bytes(&mw->embed) + tensor_bytes(&mw->final_norm);
+    if (!m->hparams.tied_embedding)
+        n += tensor_bytes(&mw->lm_head);
+    for (uint32_t i = 0; i < m->hparams.n_layers; i++)
+        n += layer_bytes(&mw->layers[i]);
+    return n;
+}
+
+/* Reports below 100; the last call is load_done's. */
+static void load_progress(struct loader *ld)
+{
+    unsigned percent = ld->total_bytes ? (unsigned)(ld->done_bytes * 100 / ld->total_bytes) : 0;
+    if (percent <= ld->percent || percent >= 100)
+        return;
+    ld->percent = percent;
+    if (ld->progress)
+        ld->progress(ld->ctx, percent);
+}
+
+static int load(struct loader *ld, enum weight_role role, const struct host_tensor *parts,
+                uint32_t n_parts, struct weight **out, struct err *e)
+{
+    int rc = ld->be->ops->weight_new(ld->be, role, parts, n_parts, out, e);
+    if (rc) {
+        err_prefix(e, "%s: ", parts[0].name);
+        return rc;
+    }
+    ld->w->n_bytes += ld->be->ops->weight_bytes(*out);
+    for (uint32_t i = 0; i < n_parts; i++)
+        ld->done_bytes += tensor_bytes(&parts[i]);
+    load_progress(ld);
+    return 0;
+}
+
+static int load_layer(struct loader *ld, const struct layer_weights *l, struct engine_layer *out,
+                      struct err *e)
+{
+    const struct host_tensor qkv[] = {l->q, l->k, l->v};
+    const struct host_tensor gate_up[] = {l->gate, l->up};
+    int rc = load(ld, WEIGHT_VECTOR, &l->attn_norm, 1, &out->attn_norm, e);
+    if (!rc)
+        rc = load(ld, WEIGHT_LINEAR, qkv, ARRAY_LEN(qkv), &out->qkv, e);
+    if (!rc)
+        rc = load(ld, WEIGHT_LINEAR, &l->o, 1, &out->o, e);
+    if (!rc)
+        rc = load(ld, WEIGHT_VECTOR, &l->ffn_norm, 1, &out->ffn_norm, e);
+    if (!rc)
+        rc = load(ld, WEIGHT_GATE_UP, gate_up, ARRAY_LEN(gate_up), &out->gate_up, e);
+    if (!rc)
+        rc = load(ld, WEIGHT_LINEAR, &l->down, 1, &out->down, e);
+    return rc;
+}
+
+static int load_all(struct loader *ld, const struct model *m, struct err *e)
+{
+    struct engine_weights *w = ld->w;
+    const struct model_weights *mw = &m->weights;
+    int rc = load(ld, WEIGHT_EMBED, &mw->embed, 1, &w->embed, e);
+    for (uint32_t i = 0; !rc && i < w->n_layers; i++)
+        rc = load_layer(ld, &mw->layers[i], &w->layers[i], e);
+    if (!rc)
+        rc = load(ld, WEIGHT_VECTOR, &mw->final_norm, 1, &w->final_norm, e);
+    if (rc)
+        return rc;
+    if (m->hparams.tied_embedding) {
+        w->lm_head = w->embed;
+        return 0;
+    }
+    return load(ld, WEIGHT_LINEAR, &mw->lm_head, 1, &w->lm_head, e);
+}
+
+int engine_weights_new(struct backend *be, const struct model *m, engine_progress *progress,
+                       void *ctx, struct engine_weights **out, struct err *e)
+{
+    struct engine_weights *w = calloc(1, sizeof(*w));
+    struct engine_layer *layers = calloc(m->hparams.n_layers, sizeof(*layers));
+    if (!w || !layers) {
+        free(w);
+        free(layers);
+        return err_set(e, LLMD_ENOMEM, "out of memory for the weights of %s", m->path);
+    }
+    atomic_init(&w->refs, 1);
+    w->ops = be->ops;
+    w->layers = layers;
+    w->n_layers = m->hparams.n_layers;
+
+    struct loader ld = {
+        .be = be, .w = w, .progress = progress, .ctx = ctx, .total_bytes = model_bytes(m)};
+    if (progress)
+        progress(ctx, 0);
+    int rc = load_all(&ld, m, e);
+    if (rc) {
+        engine_weights_unref(w);
+        return rc;
+    }
+    model_release_pages(m);
+    if (progress)
+        progress(ctx, 100);
+    *out = w;
+    return 0;
+}
+
+struct engine_weights *engine_weights_ref(struct engine_weights *w)
+{
+    unsigned before = atomic_fetch_add_explicit(&w->refs, 1, memory_order_relaxed);
+    BUG_ON(before == 0);
+    return w;
+}
+
+static void layer_free(const struct backend_ops *ops, struct engine_layer *l)
+{
+    ops->weight_free(l->attn_norm);
+    ops->weight_free(l->qkv);
+    ops->weight_free(l->o);
+    ops->weight_free(l->ffn_norm);
+    ops->weight_free(l->gate_up);
+    ops->weight_free(l->down);
+}
+
+void engine_weights_unref(struct engine_weights *w)
+{
+    if (!w)
+        return;
+    unsigned before = atomic_fetch_sub_explicit(&w->refs, 1, memory_order_acq_rel);
+    BUG_ON(before == 0);
+    if (before > 1)
+        return;
+    if (w->lm_head != w->embed)
+        w->ops->weight_free(w->lm_head);
+    w->ops->weight_free(w->embed);
+    w->ops->weight_free(w->final_norm);
+    for (uint32_t i = 0; i < w->n_layers; i++)
+        layer_free(w->ops, &w->layers[i]);
+    free(w->layers);
+    free(w);
+}
+
+/* --- sharing --- */
+
+struct shared_weights {
+    struct lock mu;
+    pthread_cond_t changed;         /* a load ended */
+    bool loading;                   /* guarded by mu, like all below */
+    struct engine_weights *weights; /* NULL until loaded; holds a reference */
+    const struct model *model;      /* of the first caller, as is: */
+    const struct backend_ops *ops;
+};
+
+int shared_weights_new(struct shared_weights **out)
+{
+    struct shared_weights *s = calloc(1, sizeof(*s));
+    if (!s)
+        return -LLMD_ENOMEM;
+    lock_init(&s->mu, LOCK_RANK_LEAF);
+    lock_cond_init(&s->changed);
+    *out = s;
+    return 0;
+}
+
+void shared_weights_unref(struct shared_weights *s)
+{
+    if (!s)
+        return;
+    engine_weights_unref(s->weights);
+    pthread_cond_destroy(&s->changed);
+    lock_fini(&s->mu);
+    free(s);
+}
+
+/* Waits until the weights are there (a reference to them is returned) or it is the caller's turn
+ * to load (NULL). s->mu is held. */
+static struct engine_weights *wait_or_claim(struct shared_weights *s)
+{
+    while (s->loading)
+        lock_wait(&s->mu, &s->changed, UINT64_MAX);
+    if (s->weights)
+        return engine_weights_ref(s->weights);
+    s->loading = true;
+    return NULL;
+}
+
+int shared_weights_get(struct shared_weights *s, struct backend *be, const struct model *m,
+                       engine_progress *progress, void *ctx, struct engine_weights **out,
+                       struct err *e)
+{
+    lock_take(&s->mu);
+    if (!s->model) {
+        s->model = m;
+        s->ops = be->ops;
+    }
+    bool fits = s->model == m && s->ops == be->ops;
+    struct engine_weights *w = fits ? wait_or_claim(s) : NULL;
+    lock_drop(&s->mu);
+    if (!fits)
+        return err_set(e, LLMD_EINVAL,
+                       "shared weights hold another model or device kind than %s/%s", m->path,
+                       be->ops->kind);
+
+    int rc = 0;
+    if (!w) {
+        rc = engine_weights_new(be, m, progress, ctx, &w, e);
+        lock_take(&s->mu);
+        s->loading = false;
+        if (!rc)
+            s->weights = engine_weights_ref(w);
+        pthread_cond_broadcast(&s->changed);
+        lock_drop(&s->mu);
+    }
+    if (!rc)
+        *out = w;
+    return rc;
+}

@@ -1,0 +1,186 @@
+#include "core/engine/forward.h"
+
+#include <stdlib.h>
+
+#include "core/engine/engine_weights.h"
+#include "core/model/model.h"
+
+struct forward {
+    struct backend *be;
+    const struct backend_ops *ops;
+    struct engine_weights *weights;
+    struct backend_limits limits;
+    float eps;
+    uint32_t n_out; /* of the last step */
+    struct tensor x, normed, qkv, attn, delta, ffn;
+    struct tensor head_in, logits;
+};
+
+void forward_attn_shape(const struct model *m, uint32_t max_context, struct attn_shape *out)
+{
+    const struct hparams *h = &m->hparams;
+    *out = (struct attn_shape){
+        .n_layers = h->n_layers,
+        .n_heads = h->n_heads,
+        .n_kv_heads = h->n_kv_heads,
+        .head_dim = h->head_dim,
+        .max_context = max_context,
+        .rope_theta = h->rope_theta,
+        .rope_interleaved = h->rope_style == ROPE_INTERLEAVED,
+    };
+}
+
+int forward_new(struct backend *be, const struct model *m, struct engine_weights *w,
+                const struct attn_shape *shape, const struct backend_limits *limits,
+                struct forward **out, struct err *e)
+{
+    const struct hparams *h = &m->hparams;
+    BUG_ON(w->n_layers != shape->n_layers);
+    struct forward *f = calloc(1, sizeof(*f));
+    if (!f)
+        return err_set(e, LLMD_ENOMEM, "out of memory for the layer loop");
+
+    const uint32_t q = shape->n_heads * shape->head_dim;
+    const uint32_t kv = shape->n_kv_heads * shape->head_dim;
+    const struct {
+        struct tensor *t;
+        uint32_t rows, cols;
+    } buffers[] = {
+        {&f->x, limits->max_rows, h->hidden_size},
+        {&f->normed, limits->max_rows, h->hidden_size},
+        {&f->qkv, limits->max_rows, q + 2 * kv},
+        {&f->attn, limits->max_rows, q},
+        {&f->delta, limits->max_rows, h->hidden_size},
+        {&f->ffn, limits->max_rows, h->ffn_size},
+        {&f->head_in, limits->max_out, h->hidden_size},
+        {&f->logits, limits->max_out, h->vocab_size},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(buffers); i++) {
+        int rc = be->ops->tensor_new(be, buffers[i].rows, buffers[i].cols, buffers[i].t, e);
+        if (rc) {
+            free(f);
+            return rc;
+        }
+    }
+    f->be = be;
+    f->ops = be->ops;
+    f->weights = engine_weights_ref(w);
+    f->limits = *limits;
+    f->eps = h->rms_norm_eps;
+    *out = f;
+    return 0;
+}
+
+void forward_free(struct forward *f)
+{
+    if (!f)
+        return;
+    engine_weights_unref(f->weights);
+    free(f);
+}
+
+/* Projections and the KV write. `pending` is the delta that x still lacks, NULL for none. */
+static int layer_kv(struct forward *f, uint32_t layer, const struct tensor *pending)
+{
+    const struct engine_layer *l = &f->weights->layers[layer];
+    int rc = f->ops->rms_norm(f->be, &f->x, pending, l->attn_norm, f->eps, &f->normed);
+    if (!rc)
+        rc = f->ops->linear(f->be, &f->normed, l->qkv, &f->qkv);
+    if (!rc)
+        rc = f->ops->rope_kv(f->be, layer, &f->qkv);
+    return rc;
+}
+
+/* The rest of the layer; its last product is left in delta. */
+static int layer_rest(struct forward *f, uint32_t layer)
+{
+    const struct engine_layer *l = &f->weights->layers[layer];
+    int rc = f->ops->attention(f->be, layer, &f->qkv, &f->attn);
+    if (!rc)
+        rc = f->ops->linear(f->be, &f->attn, l->o, &f->delta);
+    if (!rc)
+        rc = f->ops->rms_norm(f->be, &f->x, &f->delta, l->ffn_norm, f->eps, &f->normed);
+    if (!rc)
+        rc = f->ops->gate_up(f->be, &f->normed, l->gate_up, &f->ffn);
+    if (!rc)
+        rc = f->ops->linear(f->be, &f->ffn, l->down, &f->delta);
+    return rc;
+}
+
+/* Logits of the wanted rows. The norm over all rows is for its side effect, x += delta: that must
+ * happen before rows are gathered. */
+static int head(struct forward *f)
+{
+    const struct engine_weights *w = f->weights;
+    int rc = f->ops->rms_norm(f->be, &f->x, &f->delta, w->final_norm, f->eps, &f->normed);
+    if (!rc)
+        rc = f->ops->gather(f->be, &f->x, &f->head_in);
+    if (!rc)
+        rc = f->ops->head(f->be, &f->head_in, w->final_norm, f->eps, w->lm_head, &f->logits);
+    return rc;
+}
+
+static int run_layers(struct forward *f, const struct batch *b, struct err *e)
+{
+    const uint32_t n_layers = f->weights->n_layers;
+    const struct tensor *pending = NULL;
+    for (uint32_t layer = 0; layer < n_layers; layer++) {
+        int rc = layer_kv(f, layer, pending);
+        /* Without logits to compute, nothing reads what follows the last KV write. */
+        if (!rc && (layer + 1 < n_layers || b->n_out > 0))
+            rc = layer_rest(f, layer);
+        if (rc)
+            return err_set(e, -rc, "the device failed in layer %u of a step of %u rows", layer,
+                           b->n_rows);
+        pending = &f->delta;
+    }
+    return 0;
+}
+
+int forward_step(struct forward *f, const struct batch *b, struct err *e)
+{
+    BUG_ON(b->n_rows == 0 || b->n_rows > f->limits.max_rows);
+    BUG_ON(b->n_seqs > f->limits.max_seqs || b->n_out > f->limits.max_out);
+    f->n_out = b->n_out;
+
+    int rc = f->ops->begin(f->be, b);
+    if (!rc)
+        rc = f->ops->embed(f->be, f->weights->embed, &f->x);
+    if (rc)
+        return err_set(e, -rc, "the device failed to begin a step of %u rows", b->n_rows);
+    rc = run_layers(f, b, e);
+    if (rc)
+        return rc;
+    if (b->n_out > 0)
+        rc = head(f);
+    if (!rc)
+        rc = f->ops->finish(f->be);
+    if (rc)
+        return err_set(e, -rc, "the device failed to finish a step of %u rows", b->n_rows);
+    return 0;
+}
+
+const float *forward_logits(const struct forward *f, uint32_t out_row)
+{
+    BUG_ON(out_row >= f->n_out);
+    if (!f->logits.data)
+        return NULL;
+    return f->logits.data + (size_t)out_row * f->logits.cols;
+}
+
+bool forward_has_sampler(const struct forward *f)
+{
+    return f->ops->sample != NULL;
+}
+
+int forward_sample(struct forward *f, const struct sample_row *rows, uint32_t n, uint32_t *out_ids,
+                   struct err *e)
+{
+    BUG_ON(n > f->n_out);
+    int rc = f->ops->sample(f->be, &f->logits, rows, n, out_ids);
+    if (!rc)
+        rc = f->ops->finish(f->be);
+    if (rc)
+        return err_set(e, -rc, "the device failed to sample %u rows", n);
+    return 0;
+}
