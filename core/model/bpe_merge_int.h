@@ -1,0 +1,25 @@
+/* bpe_merge_int.h - looking up a merge; shared by the table's builder and the encoder. */
+#pragma once
+#include "core/model/bpe_int.h"
+
+/* Reads spec->merges into b->slots and b->results. On failure bpe_fini cleans up. */
+MUST_CHECK int bpe_merges_init(struct bpe *b, const struct vocab *v,
+                               const struct tokenizer_spec *spec, struct err *e);
+
+/* The slot of the pair, or the empty one where it belongs. */
+static inline struct merge_slot *merge_probe(const struct bpe *b, uint32_t left, uint32_t right)
+{
+    uint32_t mask = (1u << b->n_slots_log2) - 1;
+    uint64_t key = (uint64_t)left << 32 | right;
+    uint32_t k = (uint32_t)((key * 0x9e3779b97f4a7c15u) >> (64 - b->n_slots_log2));
+    while (b->slots[k].left != TEXT_NONE &&
+           (b->slots[k].left != left || b->slots[k].right != right))
+        k = (k + 1) & mask;
+    return &b->slots[k];
+}
+
+/* Rank of the merge of the pair, or TEXT_NONE: an empty slot's rank. */
+static inline uint32_t merge_rank(const struct bpe *b, uint32_t left, uint32_t right)
+{
+    return merge_probe(b, left, right)->rank;
+}
