@@ -463,12 +463,9 @@ static int read_all(struct gguf *g, struct err *e)
 
 static int open_over(struct gguf *g, struct gguf **out, struct err *e)
 {
-    struct err why = {0};
-    int rc = read_all(g, &why);
+    int rc = read_all(g, e);
     if (rc) {
-        err_prefix(&why, "%s: ", g->path);
-        if (e && !e->code)
-            *e = why;
+        err_prefix(e, "%s: ", g->path);
         gguf_close(g);
         return rc;
     }

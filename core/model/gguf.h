@@ -52,6 +52,8 @@ const char *gguf_path(const struct gguf *g);
 uint32_t gguf_n_keys(const struct gguf *g);
 struct gguf_str gguf_key_at(const struct gguf *g, uint32_t i);
 
+bool gguf_has(const struct gguf *g, const char *key);
+
 /* Metadata. Each getter: 0, ENOTFOUND when the key is absent, EPARSE when it has another type or
  * does not fit. Integers of any width and sign convert when the value fits. */
 MUST_CHECK int gguf_get_u32(const struct gguf *g, const char *key, uint32_t *out, struct err *e);
@@ -75,6 +77,8 @@ uint32_t gguf_n_tensors(const struct gguf *g);
  * a vector), cols = ne[0]. `name` is a NUL-terminated copy. */
 const struct host_tensor *gguf_tensor_at(const struct gguf *g, uint32_t i);
 const struct host_tensor *gguf_tensor(const struct gguf *g, const char *name);
+/* Index of a tensor by name; false when absent. */
+bool gguf_find_tensor(const struct gguf *g, const char *name, uint32_t *out_index);
 /* The whole mapped range of tensor data. */
 void gguf_tensor_range(const struct gguf *g, const void **out_data, size_t *out_bytes);
 /* Lets the kernel take back the resident pages of tensor data; they are read again on use. */

@@ -55,6 +55,11 @@ static const struct gguf_kv *find(const struct gguf *g, const char *key)
     return NULL;
 }
 
+bool gguf_has(const struct gguf *g, const char *key)
+{
+    return find(g, key) != NULL;
+}
+
 static int missing(const struct gguf *g, const char *key, struct err *e)
 {
     return err_set(e, LLMD_ENOTFOUND, "%s: key '%s': missing", g->path, key);
@@ -215,20 +220,28 @@ const struct host_tensor *gguf_tensor_at(const struct gguf *g, uint32_t i)
     return &g->tensors[i].t;
 }
 
-const struct host_tensor *gguf_tensor(const struct gguf *g, const char *name)
+bool gguf_find_tensor(const struct gguf *g, const char *name, uint32_t *out_index)
 {
     uint32_t lo = 0, hi = g->n_tensors;
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
         int d = strcmp(g->by_name[mid]->name, name);
-        if (d == 0)
-            return &g->by_name[mid]->t;
+        if (d == 0) {
+            *out_index = (uint32_t)(g->by_name[mid] - g->tensors);
+            return true;
+        }
         if (d < 0)
             lo = mid + 1;
         else
             hi = mid;
     }
-    return NULL;
+    return false;
+}
+
+const struct host_tensor *gguf_tensor(const struct gguf *g, const char *name)
+{
+    uint32_t i;
+    return gguf_find_tensor(g, name, &i) ? &g->tensors[i].t : NULL;
 }
 
 void gguf_tensor_range(const struct gguf *g, const void **out_data, size_t *out_bytes)

@@ -1,0 +1,36 @@
+/* model_int.h - how a GGUF file becomes a model, in three steps that need no order but this:
+ * the numbers, the weights that must fit them, the text side. */
+#pragma once
+#include "core/model/gguf.h"
+#include "core/model/model.h"
+
+struct model_files {
+    struct gguf *gguf;
+};
+
+/* Builds a model over g and takes g over when it succeeds. */
+MUST_CHECK int model_from_gguf(struct gguf *g, struct model **out, struct err *e);
+
+/* Result of reading a key that must be there: its absence is a fault of the file (EPARSE), not a
+ * file that was not found. */
+static inline int key_required(int rc, struct err *e)
+{
+    if (rc != -LLMD_ENOTFOUND)
+        return rc;
+    if (e && e->code == LLMD_ENOTFOUND)
+        e->code = LLMD_EPARSE;
+    return -LLMD_EPARSE;
+}
+
+/* model_keys.c: the architecture's keys. Every one is known and in range, or refused by name. */
+MUST_CHECK int model_read_hparams(const struct gguf *g, struct hparams *out, struct err *e);
+
+/* model_weights.c: finds each tensor, checks type and shape; a tensor that the architecture
+ * does not have is refused. Sets hp->tied_embedding. The caller frees out->layers, also after
+ * an error. */
+MUST_CHECK int model_read_weights(const struct gguf *g, struct hparams *hp,
+                                  struct model_weights *out, struct err *e);
+
+/* model_text.c: tokenizer, chat template, names, sampling defaults, into m. What was made stays
+ * in m after an error, for model_free. */
+MUST_CHECK int model_read_text(const struct gguf *g, struct model *m, struct err *e);
