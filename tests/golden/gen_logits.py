@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Writes the golden logits: what transformers computes from the same dequantized weights.
 
-usage: python3 tests/golden/gen_logits.py --model FILE.gguf --out tests/golden/data/NAME.bin
+usage: python3 tests/golden/gen_logits.py [--model FILE.gguf] [--out FILE.bin]
+
+Both default to the demo model and its golden file.
 
 For each of 32 prompts: the token ids, at up to 16 positions log-sum-exp and the 64 largest
 logits, and the 64-token greedy continuation (end-of-sequence tokens do not end it) with the
@@ -76,8 +78,8 @@ def pack_prompt(label, ids, prompt_logits, greedy, margins):
 
 def main():
     ap = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    ap.add_argument("--model", required=True)
-    ap.add_argument("--out", required=True)
+    ap.add_argument("--model", default="models/SmolLM2-135M-Instruct.Q4_1.gguf")
+    ap.add_argument("--out", default="tests/golden/data/smollm2_logits.bin")
     args = ap.parse_args()
     import torch
 
