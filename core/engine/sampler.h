@@ -33,7 +33,7 @@ struct sampler_scratch {
     float *logits;                  /* [vocab_size] with bias and penalties */
     float *weights;                 /* [n_blocks * SAMPLER_BLOCK] */
     float *block_max;               /* [n_blocks] */
-    float *block_work;              /* [n_blocks] */
+    float *block_sum;               /* [n_blocks] weights of each block */
     struct sampler_candidate *cand; /* [vocab_size] by id */
     struct sampler_candidate *work; /* [vocab_size] */
 };
