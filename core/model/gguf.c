@@ -33,7 +33,7 @@ static int take(struct cursor *c, size_t n, const unsigned char **out, struct er
 
 static int take_u32(struct cursor *c, uint32_t *out, struct err *e)
 {
-    const unsigned char *p;
+    const unsigned char *p = NULL;
     int rc = take(c, sizeof(*out), &p, e);
     if (!rc)
         *out = gguf_load_u32(p);
@@ -42,7 +42,7 @@ static int take_u32(struct cursor *c, uint32_t *out, struct err *e)
 
 static int take_u64(struct cursor *c, uint64_t *out, struct err *e)
 {
-    const unsigned char *p;
+    const unsigned char *p = NULL;
     int rc = take(c, sizeof(*out), &p, e);
     if (!rc)
         *out = gguf_load_u64(p);
@@ -52,7 +52,7 @@ static int take_u64(struct cursor *c, uint64_t *out, struct err *e)
 static int take_string(struct cursor *c, struct gguf_str *out, struct err *e)
 {
     uint64_t n;
-    const unsigned char *p;
+    const unsigned char *p = NULL;
     int rc = take_u64(c, &n, e);
     if (rc)
         return rc;
@@ -109,7 +109,7 @@ static int skip_array(struct cursor *c, unsigned depth, struct err *e);
 static int skip_value(struct cursor *c, enum gguf_type t, unsigned depth, struct err *e)
 {
     struct gguf_str s;
-    const unsigned char *p;
+    const unsigned char *p = NULL;
     if (t == GGUF_STRING)
         return take_string(c, &s, e);
     if (t == GGUF_ARRAY)
@@ -121,9 +121,9 @@ static int skip_value(struct cursor *c, enum gguf_type t, unsigned depth, struct
 /* Linear in the bytes walked: each element takes at least one. */
 static int skip_array(struct cursor *c, unsigned depth, struct err *e)
 {
-    enum gguf_type t;
+    enum gguf_type t = GGUF_U8;
     uint64_t n;
-    const unsigned char *p;
+    const unsigned char *p = NULL;
     if (depth > GGUF_MAX_NESTING)
         return err_set(e, LLMD_EPARSE, "arrays are nested deeper than %d levels", GGUF_MAX_NESTING);
     int rc = take_type(c, &t, e);
@@ -445,7 +445,7 @@ static int check_unique(struct gguf *g, struct err *e)
 static int read_all(struct gguf *g, struct err *e)
 {
     struct cursor c = {.data = g->data, .size_bytes = g->size_bytes};
-    struct counts n;
+    struct counts n = {0};
     int rc = read_header(&c, &n, e);
     if (!rc)
         rc = read_kvs(g, &c, (uint32_t)n.n_kvs, e);

@@ -69,7 +69,7 @@ static int wrong_type(const struct gguf *g, const char *key, const char *want, e
                       struct err *e)
 {
     return err_set(e, LLMD_EPARSE, "%s: key '%s': holds %s %s, expected %s", g->path, key,
-                   strchr("aeiou", types[have].name[0]) ? "an" : "a", types[have].name, want);
+                   strchr("aeio", types[have].name[0]) ? "an" : "a", types[have].name, want);
 }
 
 /* An integer of any type as sign and magnitude. */
