@@ -3,8 +3,9 @@
  * conf/options.def is the only list of options: parser, defaults, ranges, `llmd check`, the
  * documentation and its test expand it. libconfuse reads the syntax; everything that it would let
  * pass (duplicate titles, environment expansion, out-of-range values, contradictions) is refused
- * here with file and line.
+ * here with file and line. Relative model paths start at the folder of the configuration file.
  *
+ * Thread  one load at a time in the process (libconfuse's lexer is global); main's business.
  * Memory  config_free frees everything; strings are owned by the config.
  * Errors  EPARSE or EINVAL "FILE:LINE: option 'x': fault, how to mend it". All faults of a file
  *         are collected (config_faults), the first is in the err. */
@@ -59,6 +60,8 @@ struct config {
     uint32_t n_keys;
     struct config_model *models;
     uint32_t n_models;
+    const char *const *warnings; /* lines like those of faults: valid, but hardly meant */
+    uint32_t n_warnings;
 };
 
 /* Reads and checks. `faults` (may be NULL) receives one line per fault. */
@@ -67,3 +70,9 @@ MUST_CHECK int config_load(const char *path, struct config **out, struct buf *fa
 void config_free(struct config *c); /* NULL is fine */
 /* The effective configuration, in the file's syntax, defaults marked; digests shortened. */
 void config_print(const struct config *c, struct buf *out);
+/* The same as one JSON object. */
+void config_print_json(const struct config *c, struct buf *out);
+/* An example file (conf/llmd.conf): every option with its help and default, commented out. */
+void config_print_example(struct buf *out);
+/* The reference (conf/OPTIONS.md). */
+void config_print_reference(struct buf *out);

@@ -222,46 +222,19 @@ void log_line(enum log_level level, const char *area, const char *fmt, ...)
     errno = saved_errno;
 }
 
-/* One character of s as log_quote shows it; returns how many bytes it took. */
-static size_t quote_next(const char *s, size_t n, bool quoted, char shown[PRINTABLE_ESCAPE_MAX],
-                         size_t *out_len)
-{
-    if (!quoted || (s[0] != '"' && s[0] != '\\'))
-        return printable_next(s, n, shown, out_len);
-    shown[0] = '\\';
-    shown[1] = s[0];
-    *out_len = 2;
-    return 1;
-}
-
 const char *log_quote(const char *s, char *out, size_t n_out)
 {
-    static const char more[] = "...";
-    bool quoted = s[0] == '\0' || strpbrk(s, " \"") != NULL;
-    size_t quote = quoted ? 1 : 0, n = strlen(s);
+    enum { QUOTES = 2, ROOM_MIN = 4 }; /* "..." and a NUL */
     BUG_ON(n_out == 0);
-    out[0] = '\0';
-    if (n_out < 2 * quote + sizeof(more))
-        return out; /* no room for anything that could be read rightly */
-    size_t at = quote, end = n_out - 1 - quote; /* the text is out[quote..end-1] */
-    size_t cut_at = at;                         /* up to there "..." still fits behind it */
-    while (n > 0) {
-        char shown[PRINTABLE_ESCAPE_MAX];
-        size_t n_shown, used = quote_next(s, n, quoted, shown, &n_shown);
-        if (at + n_shown > end) {
-            memcpy(out + cut_at, more, sizeof(more) - 1);
-            at = cut_at + sizeof(more) - 1;
-            break;
-        }
-        memcpy(out + at, shown, n_shown);
-        at += n_shown;
-        if (at + sizeof(more) - 1 <= end)
-            cut_at = at;
-        s += used;
-        n -= used;
+    if (s[0] && !strpbrk(s, " \"")) {
+        printable_text(s, strlen(s), "", out, n_out);
+        return out;
     }
-    if (quoted)
-        out[0] = out[at++] = '"';
-    out[at] = '\0';
+    out[0] = '\0';
+    if (n_out < QUOTES + ROOM_MIN)
+        return out; /* no room for anything that could be read rightly */
+    size_t n = printable_text(s, strlen(s), "\"\\", out + 1, n_out - QUOTES);
+    out[0] = out[n + 1] = '"';
+    out[n + 2] = '\0';
     return out;
 }

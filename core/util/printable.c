@@ -42,3 +42,33 @@ size_t printable_next(const char *s, size_t n, char out[PRINTABLE_ESCAPE_MAX], s
     *out_len = (size_t)len;
     return used ? used : 1;
 }
+
+size_t printable_text(const char *s, size_t n, const char *escape, char *out, size_t n_out)
+{
+    static const char more[] = "...";
+    size_t at = 0, cut_at = 0; /* cut_at: up to there "..." still fits behind the text */
+    BUG_ON(n_out == 0);
+    while (n > 0) {
+        char shown[PRINTABLE_ESCAPE_MAX];
+        size_t n_shown, used = printable_next(s, n, shown, &n_shown);
+        if (s[0] && strchr(escape, s[0])) {
+            shown[0] = '\\';
+            shown[1] = s[0];
+            n_shown = 2;
+        }
+        if (at + n_shown >= n_out) {
+            size_t n_more = cut_at + sizeof(more) <= n_out ? sizeof(more) - 1 : 0;
+            memcpy(out + cut_at, more, n_more);
+            at = cut_at + n_more;
+            break;
+        }
+        memcpy(out + at, shown, n_shown);
+        at += n_shown;
+        if (at + sizeof(more) <= n_out)
+            cut_at = at;
+        s += used;
+        n -= used;
+    }
+    out[at] = '\0';
+    return at;
+}

@@ -13,3 +13,8 @@ bool cp_printable(uint32_t cp);
  * it: itself, or an escape (\n \t \r \xNN \uNNNN \UNNNNNNNN). Returns how many bytes of s it
  * took; *out_len is the length of the text, which has no NUL. */
 size_t printable_next(const char *s, size_t n, char out[PRINTABLE_ESCAPE_MAX], size_t *out_len);
+
+/* Writes s[0..n-1] to out as printable_next shows it, with a backslash in front of every character
+ * of `escape` ("" for none); cut with "..." when it does not fit. Always NUL-terminated; n_out > 0;
+ * with less than four bytes of room out is empty unless all of s fits. Returns the length. */
+size_t printable_text(const char *s, size_t n, const char *escape, char *out, size_t n_out);

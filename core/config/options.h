@@ -1,0 +1,45 @@
+/* options.h - conf/options.def as a table: names, types, defaults, ranges, help.
+ *
+ * Thread  constant data. */
+#pragma once
+#include "core/util/base.h"
+
+enum config_scope { CONFIG_TOP, CONFIG_KEY, CONFIG_MODEL, CONFIG_N_SCOPES };
+
+enum config_type {
+    CONFIG_INT,
+    CONFIG_BOOL,
+    CONFIG_CHOICE,
+    CONFIG_LIST,
+    CONFIG_PATH,
+    CONFIG_DIGEST,
+};
+
+enum config_reload { CONFIG_RESTART, CONFIG_LIVE };
+
+struct config_option {
+    enum config_scope scope;
+    enum config_type type;
+    enum config_reload reload;
+    const char *name;
+    const char *default_text; /* in the file's syntax; NULL: must be set */
+    int64_t min, max;
+    const char *unit; /* of a CHOICE: "one|two|three" */
+    const char *help;
+    size_t offset;   /* of the field in the scope's struct */
+    size_t size;     /* of the field, to tell uint32_t from uint64_t */
+    size_t offset_n; /* LIST: of the field with the number of elements */
+};
+
+extern const struct config_option config_options[];
+extern const uint32_t config_n_options;
+
+/* The keyword of a scope's section; NULL for the top. */
+const char *config_scope_name(enum config_scope scope);
+/* NULL when the scope has no such option. */
+const struct config_option *config_option_find(enum config_scope scope, const char *name);
+/* The name among options and sections of that scope that looks most like `name`, NULL when none
+ * is near. */
+const char *config_option_nearest(enum config_scope scope, const char *name);
+/* True when `word` is one of the words in "one|two|three". */
+bool config_choice_has(const char *choices, const char *word);
