@@ -51,7 +51,7 @@ struct edge_opts {
     uint64_t stall_us;            /* /health says 503 when no step happened for so long */
 };
 
-/* Binds, listens and starts the loops. opts and what it points to outlive the edge. */
+/* Binds, listens and starts the loops. opts is copied; what it points to outlives the edge. */
 MUST_CHECK int edge_start(const struct edge_opts *opts, struct edge **out, struct err *e);
 /* The port that listener i was bound to (for port 0). */
 uint16_t edge_port(const struct edge *edge, uint32_t i);
@@ -59,5 +59,6 @@ uint16_t edge_port(const struct edge *edge, uint32_t i);
 void edge_drain(struct edge *edge);
 /* Requests that are being answered right now. */
 uint32_t edge_active(const struct edge *edge);
-/* Cancels what still runs, closes all connections, ends the threads, frees. NULL is fine. */
+/* Ends what still runs with an error, closes all connections, ends the threads, frees. NULL is
+ * fine. The workers must have ended before (router_shutdown): they write to the loops' wakers. */
 void edge_stop(struct edge *edge);

@@ -1,0 +1,12 @@
+/* api.h - the handlers of the routes: the request is complete and admitted. */
+#pragma once
+#include "core/edge/edge_int.h"
+
+enum MHD_Result api_chat(struct exchange *ex);
+enum MHD_Result api_completions(struct exchange *ex);
+enum MHD_Result api_models(struct exchange *ex);
+enum MHD_Result api_model(struct exchange *ex);
+enum MHD_Result api_health(struct exchange *ex);
+enum MHD_Result api_ready(struct exchange *ex);
+enum MHD_Result api_version(struct exchange *ex);
+enum MHD_Result api_metrics(struct exchange *ex);

@@ -1,0 +1,8 @@
+/* auth.h - bearer keys. Only digests are known; comparing takes the same time whatever matches. */
+#pragma once
+#include "core/edge/edge.h"
+#include "core/util/base.h"
+
+/* The key that an Authorization header's value presents ("Bearer KEY", any case of the scheme);
+ * NULL when it is missing or unknown. All keys are compared, wherever a match is. */
+const struct edge_key *auth_find(const struct edge_key *keys, uint32_t n_keys, const char *value);

@@ -1,0 +1,86 @@
+#include "core/edge/edge.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "core/edge/edge_int.h"
+#include "core/util/clock.h"
+
+enum { CORES_PER_LOOP = 4, MIN_LOOPS = 2, MAX_LOOPS = 16 };
+
+static uint32_t choose_loops(const struct edge_opts *opts)
+{
+    if (opts->n_threads > 0)
+        return opts->n_threads;
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    uint64_t n = cores > 0 ? (uint64_t)cores / CORES_PER_LOOP : 0;
+    return (uint32_t)u64_min(u64_max(n, MIN_LOOPS), MAX_LOOPS);
+}
+
+static int init(struct edge *edge, struct err *e)
+{
+    edge->loops = calloc(choose_loops(&edge->opts), sizeof(*edge->loops));
+    edge->ports = calloc(edge->opts.n_listen + 1, sizeof(*edge->ports));
+    if (!edge->loops || !edge->ports)
+        return err_set(e, LLMD_ENOMEM, "out of memory for the edge");
+    int rc = edge_metrics_init(&edge->metrics, &edge->opts, e);
+    for (uint32_t i = 0; rc == 0 && i < edge->opts.n_listen; i++)
+        rc = listen_probe(edge->opts.listen[i], e);
+    for (uint32_t i = 0, n = choose_loops(&edge->opts); rc == 0 && i < n; i++) {
+        edge->n_loops++;
+        rc = loop_init(&edge->loops[i], edge, i, e);
+    }
+    for (uint32_t i = 0; rc == 0 && i < edge->n_loops; i++)
+        rc = loop_start(&edge->loops[i], e);
+    return rc;
+}
+
+int edge_start(const struct edge_opts *opts, struct edge **out, struct err *e)
+{
+    BUG_ON(opts->n_models == 0 || opts->n_listen == 0);
+    struct edge *edge = calloc(1, sizeof(*edge));
+    if (!edge)
+        return err_set(e, LLMD_ENOMEM, "out of memory for the edge");
+    edge->opts = *opts;
+    int rc = init(edge, e);
+    if (rc != 0) {
+        edge_stop(edge);
+        return rc;
+    }
+    *out = edge;
+    return 0;
+}
+
+uint16_t edge_port(const struct edge *edge, uint32_t i)
+{
+    return edge->ports[i];
+}
+
+void edge_drain(struct edge *edge)
+{
+    atomic_store(&edge->draining, true);
+    for (uint32_t i = 0; i < edge->n_loops; i++)
+        loop_poke(&edge->loops[i]);
+}
+
+uint32_t edge_active(const struct edge *edge)
+{
+    return atomic_load(&edge->n_exchanges);
+}
+
+void edge_stop(struct edge *edge)
+{
+    if (!edge)
+        return;
+    atomic_store(&edge->draining, true);
+    atomic_store(&edge->stopping, true);
+    for (uint32_t i = 0; i < edge->n_loops; i++)
+        if (edge->loops[i].running)
+            loop_poke(&edge->loops[i]);
+    for (uint32_t i = 0; i < edge->n_loops; i++)
+        loop_fini(&edge->loops[i]);
+    edge_metrics_fini(&edge->metrics);
+    free(edge->loops);
+    free(edge->ports);
+    free(edge);
+}

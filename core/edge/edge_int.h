@@ -1,0 +1,166 @@
+/* edge_int.h - what the files of the edge share: loop, connection, exchange.
+ *
+ *   edge  1 -> N loop      one thread, one libmicrohttpd daemon, one waker, own listeners
+ *   loop  1 -> n conn      one TCP connection
+ *   conn  1 -> 0..1 exchange   one HTTP request and its reply; at most one at a time (pipelined
+ *                          requests wait in libmicrohttpd)
+ *   exchange 1 -> 0..1 generation   what chat and completions need (generation.h)
+ *
+ * Thread  everything below a loop belongs to that loop's thread; only the atomics of struct edge
+ *         and its read-only part are shared. */
+#pragma once
+#include <microhttpd.h>
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "core/edge/edge.h"
+#include "core/edge/edge_metrics.h"
+#include "core/edge/framing.h"
+#include "core/request/stream.h"
+#include "core/util/base.h"
+#include "core/util/buf.h"
+
+struct conn;
+struct exchange;
+struct generation;
+struct route;
+
+enum {
+    CONN_MEMORY_BYTES = 32 * 1024, /* of a connection: its head must fit */
+    REQUEST_ID_BYTES = 129,
+    WRITE_STALL_S = 60, /* a client that takes nothing for so long is dropped */
+};
+
+/* A connection's entry in its loop's table: epoll events name index and generation, never a
+ * pointer, so that an event that comes late finds nothing. */
+struct conn_slot {
+    struct conn *conn; /* NULL: free */
+    uint32_t generation;
+    uint32_t next_free;
+};
+
+struct loop {
+    struct edge *edge;
+    uint32_t index;
+    pthread_t thread;
+    bool running;
+    int epoll_fd;
+    int control_fd;  /* eventfd: drain or stop was asked for */
+    int *listen_fds; /* [edge->opts.n_listen], -1 when closed */
+    bool accepting;  /* listeners are watched */
+    struct MHD_Daemon *daemon;
+    struct waker waker;
+    struct conn *conns; /* all open connections */
+    uint32_t n_conns;
+    struct exchange *exchanges; /* all requests being answered */
+    struct conn_slot *slots;    /* [n_slots] */
+    uint32_t n_slots, first_free;
+    uint64_t next_sweep_us;
+};
+
+struct edge {
+    struct edge_opts opts;
+    struct loop *loops; /* [n_loops] */
+    uint32_t n_loops;
+    uint16_t *ports; /* [opts.n_listen] */
+    struct edge_metrics metrics;
+    atomic_uint n_conns;
+    atomic_uint n_exchanges;
+    atomic_bool draining, stopping;
+};
+
+struct conn {
+    struct loop *loop;
+    struct conn *prev, *next;
+    struct exchange *exchange; /* NULL between two requests */
+    int fd;                    /* libmicrohttpd's; open as long as the record exists */
+    uint32_t slot;             /* in loop->slots */
+    bool watched;              /* for a hang-up */
+    uint64_t line_us;          /* when the last request line came */
+    uint64_t deadline_us;      /* when it is shut down; 0: never */
+};
+
+/* Why a request is answered with an error before its body was looked at. */
+enum refusal {
+    REFUSE_NOT,
+    REFUSE_FRAMING,
+    REFUSE_KEY,
+    REFUSE_PATH,
+    REFUSE_METHOD,
+    REFUSE_DRAINING,
+    REFUSE_SIZE,
+};
+
+struct exchange {
+    struct conn *conn;
+    struct MHD_Connection *mhd;
+    struct exchange *prev, *next; /* in loop->exchanges */
+    const struct route *route;    /* NULL: no such path */
+    const char *url, *method;     /* libmicrohttpd's */
+    const char *key_name;         /* of the bearer key; "" without keys */
+    uint64_t started_us;
+    enum refusal refusal;
+    const char *refusal_detail; /* a constant; NULL */
+    bool suspended;             /* in libmicrohttpd; cleared by exactly one resume */
+    bool gone;                  /* the client hung up: nothing more can be sent */
+    bool drain_body;            /* when refused: read the body before the reply */
+    unsigned status;            /* of the reply; 0 while there is none */
+    uint64_t n_body, n_reply;   /* bytes of the bodies */
+    struct buf body;
+    struct generation *generation; /* NULL for other routes */
+    char id[REQUEST_ID_BYTES];     /* X-Request-Id, the client's or ours */
+};
+
+/* loop.c */
+MUST_CHECK int loop_init(struct loop *l, struct edge *edge, uint32_t index, struct err *e);
+MUST_CHECK int loop_start(struct loop *l, struct err *e);
+/* Wakes the loop to look at draining and stopping. */
+void loop_poke(struct loop *l);
+/* Waits for the thread's end and frees; also a half-built loop. */
+void loop_fini(struct loop *l);
+
+/* listen.c: sockets of address i of the options, one per loop; the port goes to *port (0: any). */
+MUST_CHECK int listen_open(const char *address, uint16_t *port, int *out_fd, struct err *e);
+/* Fails when another process listens there: with SO_REUSEPORT both would get a share. */
+MUST_CHECK int listen_probe(const char *address, struct err *e);
+/* Takes waiting connections from a listener and hands them to libmicrohttpd. True: there may be
+ * more. */
+bool listen_accept(struct loop *l, int fd);
+
+/* conn.c */
+void conn_notify(void *cls, struct MHD_Connection *mhd, void **context,
+                 enum MHD_ConnectionNotificationCode code);
+struct conn *conn_of(struct MHD_Connection *mhd); /* NULL when memory was short */
+void conn_set_deadline(struct conn *c, uint32_t seconds);
+/* Starts and ends the watch for a hang-up. */
+void conn_watch(struct conn *c);
+void conn_unwatch(struct conn *c);
+/* The connection that an epoll event names; NULL when it is gone. */
+struct conn *conn_find(struct loop *l, uint64_t event);
+bool conn_event(uint64_t event); /* names a connection */
+/* Shuts down what is past its deadline. */
+void conn_sweep(struct loop *l, uint64_t now_us);
+
+/* exchange.c: the callbacks that libmicrohttpd gets, and the life of an exchange. */
+enum MHD_Result exchange_handle(void *cls, struct MHD_Connection *mhd, const char *url,
+                                const char *method, const char *version, const char *data,
+                                size_t *n_data, void **context);
+void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,
+                        enum MHD_RequestTerminationCode why);
+void *exchange_request_line(void *cls, const char *uri, struct MHD_Connection *mhd);
+void exchange_suspend(struct exchange *ex);
+void exchange_resume(struct exchange *ex); /* nothing when it is not suspended */
+/* The client hung up, or the loop ends: stop generating, end the connection. */
+void exchange_hang_up(struct exchange *ex);
+
+/* body.c: checks the declared length; sets refusal and drain_body. */
+void body_admit(struct exchange *ex, const struct framing *f);
+/* Takes a piece. False: the connection is to be dropped. */
+bool body_take(struct exchange *ex, const char *data, size_t n);
+/* EINVAL unless the body is said to be plain JSON. */
+MUST_CHECK int body_check_type(const struct exchange *ex, struct err *e);
+
+static inline const struct edge_opts *exchange_opts(const struct exchange *ex)
+{
+    return &ex->conn->loop->edge->opts;
+}

@@ -1,0 +1,175 @@
+#include "core/edge/edge_metrics.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/edge/routes.h"
+
+enum { MAX_BOUNDS = 64 };
+
+static const char *const method_names[N_METHODS] = {"GET", "HEAD", "POST", "OPTIONS", "other"};
+static const char *const class_names[STATUS_CLASSES] = {"none", "1xx", "2xx", "3xx", "4xx", "5xx"};
+static const double http_bounds[] = {0.1, 0.5, 1.0};
+static const double http_fine_bounds[] = {0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5,
+                                          0.75, 1.0,   1.5,  2.0,   2.5, 3.0,  3.5,
+                                          4.0,  4.5,   5.0,  7.5,   10,  30,   60};
+static const double byte_bounds[] = {1e3, 1e4, 1e5, 1e6, 1e7};
+
+static void init_model(struct edge_metrics *m, const struct edge_model *model,
+                       struct model_series *s)
+{
+    static const double n_bounds[] = {1, 2, 5, 10, 20};
+    static const struct {
+        enum finish_reason reason;
+        const char *name;
+    } reasons[] = {{FINISH_STOP, "stop"},
+                   {FINISH_LENGTH, "length"},
+                   {FINISH_ABORT, "abort"},
+                   {FINISH_ERROR, "error"}};
+    struct buf labels = {0}, more = {0};
+    metrics_label(&labels, "model_name", model->name);
+    metrics_label(&labels, "engine", "0");
+    for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
+        buf_clear(&more);
+        buf_add(&more, labels.data, labels.len);
+        metrics_label(&more, "finished_reason", reasons[i].name);
+        s->finished[reasons[i].reason] = metrics_counter(
+            m->set, "vllm:request_success_total", "Finished choices by reason.", buf_str(&more));
+    }
+    double bounds[MAX_BOUNDS];
+    uint32_t n = metric_bounds_125(model->max_model_len, bounds, MAX_BOUNDS);
+    const struct {
+        struct metric_histogram **out;
+        const char *name, *help;
+    } tokens[] = {
+        {&s->prompt_tokens, "vllm:request_prompt_tokens", "Prompt tokens of a request."},
+        {&s->generation_tokens, "vllm:request_generation_tokens", "Generated tokens of a choice."},
+        {&s->max_generation_tokens, "vllm:request_max_num_generation_tokens",
+         "Generated tokens of a request's longest choice."},
+        {&s->params_max_tokens, "vllm:request_params_max_tokens", "max_tokens of a request."},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(tokens); i++)
+        *tokens[i].out =
+            metrics_histogram(m->set, tokens[i].name, tokens[i].help, buf_str(&labels), bounds, n);
+    s->params_n = metrics_histogram(m->set, "vllm:request_params_n", "n of a request.",
+                                    buf_str(&labels), n_bounds, ARRAY_LEN(n_bounds));
+    s->e2e_seconds = metrics_histogram(m->set, "vllm:e2e_request_latency_seconds",
+                                       "From arrival to the last token.", buf_str(&labels),
+                                       metric_bounds_latency, metric_n_bounds_latency);
+    buf_fini(&labels);
+    buf_fini(&more);
+}
+
+/* Health checks and scrapes would drown the rest. */
+static bool route_counted(uint32_t route)
+{
+    return route == routes_count() || route_at(route)->access == ACCESS_KEY;
+}
+
+static const char *route_label(uint32_t route)
+{
+    return route == routes_count() ? "none" : route_at(route)->label;
+}
+
+static struct metric_counter *requests_series(struct edge_metrics *m, uint32_t route,
+                                              enum http_method method, uint32_t reply)
+{
+    struct buf labels = {0};
+    metrics_label(&labels, "handler", route_label(route));
+    metrics_label(&labels, "method", method_names[method]);
+    metrics_label(&labels, "status", class_names[reply]);
+    struct metric_counter *c =
+        metrics_counter(m->set, "http_requests_total", "HTTP requests by handler, method, status.",
+                        buf_str(&labels));
+    buf_fini(&labels);
+    atomic_store_explicit(&m->routes[route].requests[method][reply], c, memory_order_release);
+    return c;
+}
+
+static void init_route(struct edge_metrics *m, uint32_t route)
+{
+    struct route_series *s = &m->routes[route];
+    bool unknown = route == routes_count();
+    enum http_method method = unknown || !route_at(route)->post ? METHOD_GET : METHOD_POST;
+    struct buf labels = {0};
+    for (uint32_t reply = 2; reply < STATUS_CLASSES; reply++)
+        if (reply != 3)
+            requests_series(m, route, method, reply);
+    metrics_label(&labels, "handler", route_label(route));
+    s->request_bytes = metrics_histogram(m->set, "http_request_size_bytes", "Bodies of requests.",
+                                         buf_str(&labels), byte_bounds, ARRAY_LEN(byte_bounds));
+    s->reply_bytes = metrics_histogram(m->set, "http_response_size_bytes", "Bodies of replies.",
+                                       buf_str(&labels), byte_bounds, ARRAY_LEN(byte_bounds));
+    metrics_label(&labels, "method", method_names[method]);
+    s->seconds = metrics_histogram(m->set, "http_request_duration_seconds",
+                                   "From the request line to the end of the reply.",
+                                   buf_str(&labels), http_bounds, ARRAY_LEN(http_bounds));
+    buf_fini(&labels);
+}
+
+int edge_metrics_init(struct edge_metrics *m, const struct edge_opts *opts, struct err *e)
+{
+    *m = (struct edge_metrics){.set = opts->metrics};
+    if (!m->set)
+        return 0;
+    m->models = calloc(opts->n_models, sizeof(*m->models));
+    m->routes = calloc(routes_count() + 1, sizeof(*m->routes));
+    if (!m->models || !m->routes)
+        return err_set(e, LLMD_ENOMEM, "out of memory for metrics");
+    for (uint32_t i = 0; i < opts->n_models; i++)
+        init_model(m, &opts->models[i], &m->models[i]);
+    for (uint32_t i = 0; i <= routes_count(); i++)
+        if (route_counted(i))
+            init_route(m, i);
+    m->seconds = metrics_histogram(m->set, "http_request_duration_highr_seconds",
+                                   "Of all handlers, with finer buckets.", "", http_fine_bounds,
+                                   ARRAY_LEN(http_fine_bounds));
+    m->connections = metrics_gauge(m->set, "llmd_edge_connections", "Open connections.", "");
+    m->turned_away = metrics_counter(m->set, "llmd_edge_turned_away_total",
+                                     "Connections over max_connections.", "");
+    return 0;
+}
+
+void edge_metrics_fini(struct edge_metrics *m)
+{
+    free(m->models);
+    free(m->routes);
+}
+
+void edge_metrics_choice(struct edge_metrics *m, uint32_t model, const struct choice_figures *f)
+{
+    if (!m->set)
+        return;
+    struct model_series *s = &m->models[model];
+    metric_add(s->finished[f->finish], 1);
+    metric_observe(s->e2e_seconds, f->seconds);
+    metric_observe(s->prompt_tokens, f->n_prompt);
+    metric_observe(s->generation_tokens, f->n_generated);
+    metric_observe(s->params_max_tokens, f->max_tokens);
+}
+
+void edge_metrics_request(struct edge_metrics *m, uint32_t model, uint32_t n, uint32_t n_longest)
+{
+    if (!m->set)
+        return;
+    metric_observe(m->models[model].params_n, n);
+    metric_observe(m->models[model].max_generation_tokens, n_longest);
+}
+
+void edge_metrics_http(struct edge_metrics *m, const struct http_figures *f)
+{
+    if (!m->set || !route_counted(f->route))
+        return;
+    enum http_method method = METHOD_GET;
+    while (method < METHOD_OTHER && strcmp(f->method, method_names[method]) != 0)
+        method++;
+    uint32_t reply = f->status / 100 < STATUS_CLASSES ? f->status / 100 : 0;
+    struct route_series *s = &m->routes[f->route];
+    struct metric_counter *c =
+        atomic_load_explicit(&s->requests[method][reply], memory_order_acquire);
+    metric_add(c ? c : requests_series(m, f->route, method, reply), 1);
+    metric_observe(s->seconds, f->seconds);
+    metric_observe(m->seconds, f->seconds);
+    metric_observe(s->request_bytes, (double)f->request_bytes);
+    metric_observe(s->reply_bytes, (double)f->reply_bytes);
+}

@@ -1,0 +1,62 @@
+/* edge_metrics.h - what the edge counts: requests as clients see them, and HTTP. Tokens, queue and
+ * step times are the engine's.
+ *
+ * All series with a finite set of labels exist at zero from the start; an HTTP series of an
+ * unusual method or status comes with its first request.
+ * Thread  any. */
+#pragma once
+#include <stdatomic.h>
+
+#include "core/edge/edge.h"
+#include "core/observe/metrics.h"
+#include "core/request/stream.h"
+#include "core/util/base.h"
+#include "core/util/err.h"
+
+enum http_method { METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_OPTIONS, METHOD_OTHER, N_METHODS };
+enum { STATUS_CLASSES = 6 }; /* 0: no reply (the client left), 2xx .. 5xx at 2 .. 5 */
+
+struct model_series {
+    struct metric_counter *finished[FINISH_ERROR + 1]; /* by enum finish_reason */
+    struct metric_histogram *e2e_seconds;
+    struct metric_histogram *prompt_tokens, *generation_tokens;
+    struct metric_histogram *max_generation_tokens, *params_max_tokens, *params_n;
+};
+
+struct route_series {
+    _Atomic(struct metric_counter *) requests[N_METHODS][STATUS_CLASSES];
+    struct metric_histogram *seconds, *request_bytes, *reply_bytes;
+};
+
+struct edge_metrics {
+    struct metrics *set;         /* NULL: nothing is counted */
+    struct model_series *models; /* [opts->n_models] */
+    struct route_series *routes; /* [routes_count() + 1], the last for unknown paths */
+    struct metric_histogram *seconds;
+    struct metric_gauge *connections;
+    struct metric_counter *turned_away;
+};
+
+MUST_CHECK int edge_metrics_init(struct edge_metrics *m, const struct edge_opts *opts,
+                                 struct err *e);
+void edge_metrics_fini(struct edge_metrics *m);
+
+/* One choice ended. */
+struct choice_figures {
+    enum finish_reason finish;
+    uint32_t n_prompt, n_generated, max_tokens;
+    double seconds;
+};
+void edge_metrics_choice(struct edge_metrics *m, uint32_t model, const struct choice_figures *f);
+/* A request with n choices per prompt ended; n_longest: tokens of its longest choice. */
+void edge_metrics_request(struct edge_metrics *m, uint32_t model, uint32_t n, uint32_t n_longest);
+
+/* One HTTP exchange ended. */
+struct http_figures {
+    uint32_t route; /* route_index() */
+    const char *method;
+    unsigned status; /* 0: none was sent */
+    uint64_t request_bytes, reply_bytes;
+    double seconds;
+};
+void edge_metrics_http(struct edge_metrics *m, const struct http_figures *f);

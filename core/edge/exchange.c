@@ -1,0 +1,217 @@
+/* exchange.c - one HTTP request and its reply, as libmicrohttpd tells the story:
+ *
+ *   request line  exchange_request_line: the clock of the head starts
+ *   head          exchange_handle, first call: framing, key, path, method, size; the verdict is
+ *                 kept and the reply waits for the body, unless the body is not worth reading
+ *   body          exchange_handle with data
+ *   end of body   exchange_handle, last call: the refusal, or the route's handler
+ *   (resumed)     exchange_handle again: a plain generation is complete
+ *   end           exchange_completed, however it ended */
+#include <openssl/rand.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/edge/auth.h"
+#include "core/edge/edge_int.h"
+#include "core/edge/generation.h"
+#include "core/edge/respond.h"
+#include "core/edge/routes.h"
+#include "core/observe/log.h"
+#include "core/util/clock.h"
+
+void exchange_suspend(struct exchange *ex)
+{
+    BUG_ON(ex->suspended);
+    ex->suspended = true;
+    MHD_suspend_connection(ex->mhd);
+}
+
+void exchange_resume(struct exchange *ex)
+{
+    if (!ex->suspended)
+        return;
+    ex->suspended = false;
+    MHD_resume_connection(ex->mhd);
+}
+
+void exchange_hang_up(struct exchange *ex)
+{
+    ex->gone = true;
+    if (ex->generation)
+        generation_cancel(ex->generation);
+    exchange_resume(ex);
+}
+
+void *exchange_request_line(void *cls, const char *uri, struct MHD_Connection *mhd)
+{
+    (void)cls;
+    (void)uri;
+    struct conn *c = conn_of(mhd);
+    if (c) {
+        c->line_us = clock_now_us();
+        conn_set_deadline(c, c->loop->edge->opts.header_timeout_s);
+    }
+    return NULL;
+}
+
+static void choose_id(struct exchange *ex)
+{
+    static const char hex[] = "0123456789abcdef";
+    unsigned char random[8];
+    const char *given = MHD_lookup_connection_value(ex->mhd, MHD_HEADER_KIND, "X-Request-Id");
+    if (given && request_id_valid(given)) {
+        memcpy(ex->id, given, strlen(given) + 1);
+        return;
+    }
+    if (RAND_bytes(random, sizeof(random)) != 1)
+        memcpy(random, &ex->started_us, sizeof(random));
+    for (size_t i = 0; i < sizeof(random); i++) {
+        ex->id[2 * i] = hex[random[i] >> 4];
+        ex->id[2 * i + 1] = hex[random[i] & 15];
+    }
+}
+
+static enum MHD_Result count_header(void *cls, enum MHD_ValueKind kind, const char *name,
+                                    const char *value)
+{
+    (void)kind;
+    framing_header(cls, name, value);
+    return MHD_YES;
+}
+
+/* Decides about everything but the body. */
+static enum refusal admit(struct exchange *ex, const struct framing *f, const char *version)
+{
+    const struct edge_opts *o = exchange_opts(ex);
+    ex->refusal_detail = framing_fault(f, version);
+    if (ex->refusal_detail)
+        return REFUSE_FRAMING;
+    bool options = strcmp(ex->method, MHD_HTTP_METHOD_OPTIONS) == 0;
+    if (o->n_keys > 0 && !options && route_guarded(ex->route, ex->url)) {
+        const struct edge_key *key = auth_find(
+            o->keys, o->n_keys,
+            MHD_lookup_connection_value(ex->mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION));
+        if (!key)
+            return REFUSE_KEY;
+        ex->key_name = key->name;
+    }
+    if (!ex->route)
+        return REFUSE_PATH;
+    if (options)
+        return REFUSE_NOT;
+    if (!route_allows(ex->route, ex->method))
+        return REFUSE_METHOD;
+    if (ex->route->post && atomic_load(&ex->conn->loop->edge->draining))
+        return REFUSE_DRAINING;
+    return REFUSE_NOT;
+}
+
+static struct exchange *exchange_new(struct conn *c, struct MHD_Connection *mhd)
+{
+    struct exchange *ex = calloc(1, sizeof(*ex));
+    if (!ex)
+        return NULL;
+    struct loop *l = c->loop;
+    ex->conn = c;
+    ex->mhd = mhd;
+    ex->key_name = "";
+    ex->started_us = c->line_us;
+    ex->next = l->exchanges;
+    if (l->exchanges)
+        l->exchanges->prev = ex;
+    l->exchanges = ex;
+    c->exchange = ex;
+    atomic_fetch_add(&l->edge->n_exchanges, 1);
+    return ex;
+}
+
+static enum MHD_Result begin(struct MHD_Connection *mhd, const char *url, const char *method,
+                             const char *version, void **context)
+{
+    struct conn *c = conn_of(mhd);
+    struct exchange *ex = c ? exchange_new(c, mhd) : NULL;
+    if (!ex)
+        return MHD_NO;
+    *context = ex;
+    ex->url = url;
+    ex->method = method;
+    ex->route = route_find(url);
+    choose_id(ex);
+
+    struct framing f = {0};
+    MHD_get_connection_values(mhd, MHD_HEADER_KIND, count_header, &f);
+    ex->refusal = admit(ex, &f, version);
+    body_admit(ex, &f);
+    conn_set_deadline(c, exchange_opts(ex)->body_timeout_s);
+    bool now = ex->refusal == REFUSE_FRAMING ||
+               (ex->refusal != REFUSE_NOT && framing_has_body(&f) && !ex->drain_body);
+    return now ? respond_refusal(ex) : MHD_YES;
+}
+
+enum MHD_Result exchange_handle(void *cls, struct MHD_Connection *mhd, const char *url,
+                                const char *method, const char *version, const char *data,
+                                size_t *n_data, void **context)
+{
+    (void)cls;
+    struct exchange *ex = *context;
+    if (!ex)
+        return begin(mhd, url, method, version, context);
+    if (*n_data > 0) {
+        bool goes_on = body_take(ex, data, *n_data);
+        *n_data = 0;
+        return goes_on ? MHD_YES : MHD_NO;
+    }
+    if (ex->generation)
+        return generation_reply(ex->generation);
+    conn_set_deadline(ex->conn, 0);
+    if (ex->refusal != REFUSE_NOT)
+        return respond_refusal(ex);
+    if (strcmp(method, MHD_HTTP_METHOD_OPTIONS) == 0)
+        return respond_options(ex);
+    return ex->route->handle(ex);
+}
+
+static void account(struct exchange *ex)
+{
+    const struct http_figures f = {
+        .route = route_index(ex->route),
+        .method = ex->method,
+        .status = ex->status,
+        .request_bytes = ex->n_body,
+        .reply_bytes = ex->n_reply,
+        .seconds = (double)(clock_now_us() - ex->started_us) * 1e-6,
+    };
+    edge_metrics_http(&ex->conn->loop->edge->metrics, &f);
+    if (!ex->generation)
+        log_debug("edge", "reply id=%s route=%s status=%u body=%llu reply=%llu total_ms=%.1f",
+                  ex->id, ex->route ? ex->route->label : "none", ex->status,
+                  (unsigned long long)ex->n_body, (unsigned long long)ex->n_reply, f.seconds * 1e3);
+}
+
+void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,
+                        enum MHD_RequestTerminationCode why)
+{
+    struct loop *l = cls;
+    struct exchange *ex = *context;
+    struct conn *c = conn_of(mhd);
+    *context = NULL;
+    if (c)
+        conn_set_deadline(c, l->edge->opts.keepalive_timeout_s);
+    if (!ex)
+        return;
+    if (why != MHD_REQUEST_TERMINATED_COMPLETED_OK)
+        ex->gone = true;
+    conn_unwatch(ex->conn);
+    account(ex);
+    generation_free(ex->generation);
+    buf_fini(&ex->body);
+    if (ex->prev)
+        ex->prev->next = ex->next;
+    else
+        l->exchanges = ex->next;
+    if (ex->next)
+        ex->next->prev = ex->prev;
+    ex->conn->exchange = NULL;
+    free(ex);
+    atomic_fetch_sub(&l->edge->n_exchanges, 1);
+}

@@ -1,0 +1,67 @@
+#include "core/edge/framing.h"
+
+#include <string.h>
+#include <strings.h>
+
+/* RFC 9110 section 5.6.2: the bytes of a field name. */
+static bool is_token(const char *s)
+{
+    static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                                  "!#$%&'*+-.^_`|~";
+    return *s && s[strspn(s, letters)] == '\0';
+}
+
+/* Length of s without blanks at its end. */
+static size_t trimmed(const char *s)
+{
+    size_t n = strlen(s);
+    while (n > 0 && (s[n - 1] == ' ' || s[n - 1] == '\t'))
+        n--;
+    return n;
+}
+
+static bool parse_length(const char *s, uint64_t *out)
+{
+    size_t n = trimmed(s);
+    uint64_t v = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (s[i] < '0' || s[i] > '9' || __builtin_mul_overflow(v, 10, &v) ||
+            __builtin_add_overflow(v, (uint64_t)(s[i] - '0'), &v))
+            return false;
+    }
+    *out = v;
+    return n > 0;
+}
+
+void framing_header(struct framing *f, const char *name, const char *value)
+{
+    if (!is_token(name))
+        f->bad_name = true;
+    if (!value)
+        value = "";
+    if (strcasecmp(name, "content-length") == 0) {
+        f->n_lengths++;
+        if (!parse_length(value, &f->length))
+            f->bad_length = true;
+    } else if (strcasecmp(name, "transfer-encoding") == 0) {
+        f->n_encodings++;
+        if (trimmed(value) != strlen("chunked") || strncasecmp(value, "chunked", 7) != 0)
+            f->bad_encoding = true;
+    } else if (strcasecmp(name, "expect") == 0)
+        f->expects = true;
+}
+
+const char *framing_fault(const struct framing *f, const char *version)
+{
+    if (f->bad_name)
+        return "a header field name holds a blank or another byte that is not allowed";
+    if (f->n_lengths > 1 || f->bad_length)
+        return "Content-Length must be given once, as a plain number";
+    if (f->n_encodings > 1 || f->bad_encoding)
+        return "Transfer-Encoding must be given once, as chunked";
+    if (f->n_encodings > 0 && f->n_lengths > 0)
+        return "Content-Length and Transfer-Encoding must not be given together";
+    if (f->n_encodings > 0 && strcmp(version, "HTTP/1.1") != 0)
+        return "Transfer-Encoding needs HTTP/1.1";
+    return NULL;
+}

@@ -1,0 +1,486 @@
+#include "core/edge/generation.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/edge/api.h"
+#include "core/edge/reply.h"
+#include "core/edge/respond.h"
+#include "core/edge/sse.h"
+#include "core/observe/log.h"
+#include "core/router/router.h"
+#include "core/util/clock.h"
+
+enum {
+    PULL_MAX = 32,
+    OUT_HIGH_BYTES = 64 * 1024, /* I1 */
+    OUT_LOW_BYTES = 16 * 1024,  /* pull again below */
+};
+
+static size_t pending(const struct generation *g)
+{
+    return g->out.len - g->out_at;
+}
+
+/* ---- from plan to requests ---- */
+
+/* The request's own copy: it may outlive us at a worker. */
+static const void *copy(struct arena *a, const void *from, size_t n, size_t size)
+{
+    void *to = arena_array(a, n, size);
+    if (to && n > 0)
+        memcpy(to, from, n * size);
+    return to;
+}
+
+static int fill_request(struct generation *g, struct part *p, uint32_t index, struct err *e)
+{
+    const struct plan *plan = &g->plan;
+    const struct token_list *tokens = &plan->prompts[index].tokens;
+    struct request *r = p->request;
+    struct sampling_params *s = &r->sampling;
+    char id[sizeof(g->id) + 16];
+    snprintf(id, sizeof(id), plan->n_prompts > 1 ? "%s-%u" : "%s", g->id, index);
+
+    r->id = arena_strdup(&r->arena, id);
+    r->model = plan->model->name;
+    r->key_name = g->exchange->key_name;
+    r->priority = plan->priority;
+    r->cache_salt = plan->cache_salt;
+    r->arrival_us = g->exchange->started_us;
+    r->prompt = copy(&r->arena, tokens->ids, tokens->n, sizeof(*tokens->ids));
+    r->n_prompt = (uint32_t)tokens->n;
+    *s = plan->sampling;
+    uint32_t room = plan->model->max_model_len - r->n_prompt;
+    s->max_tokens = plan->no_max_tokens ? room : (uint32_t)u64_min(s->max_tokens, room);
+    s->min_tokens = (uint32_t)u64_min(s->min_tokens, s->max_tokens);
+    if (s->n_logit_bias > 0)
+        s->logit_bias = copy(&r->arena, s->logit_bias, s->n_logit_bias, sizeof(*s->logit_bias));
+    if (s->n_stop_ids > 0)
+        s->stop_ids = copy(&r->arena, s->stop_ids, s->n_stop_ids, sizeof(*s->stop_ids));
+    if (!r->id || !r->prompt || (s->n_logit_bias > 0 && !s->logit_bias) ||
+        (s->n_stop_ids > 0 && !s->stop_ids))
+        return err_set(e, LLMD_ENOMEM, "out of memory for the request");
+    return stream_init(r, &g->exchange->conn->loop->waker, s->n, e);
+}
+
+static int build_part(struct generation *g, uint32_t index, struct err *e)
+{
+    struct part *p = &g->parts[index];
+    uint32_t n = g->plan.sampling.n;
+    *p = (struct part){.generation = g,
+                       .n_prompt = (uint32_t)g->plan.prompts[index].tokens.n,
+                       .first_choice = index * n,
+                       .n_open = n};
+    if (g->plan.no_output)
+        return 0;
+    if (request_new(&p->request) != 0)
+        return err_set(e, LLMD_ENOMEM, "out of memory for the request");
+    p->request->consumer = p;
+    return fill_request(g, p, index, e);
+}
+
+static int build(struct generation *g, struct err *e)
+{
+    struct plan *plan = &g->plan;
+    const struct exchange *ex = g->exchange;
+    uint32_t n = plan->n_prompts * plan->sampling.n;
+    g->parts = calloc(plan->n_prompts, sizeof(*g->parts));
+    g->choices = calloc(n, sizeof(*g->choices));
+    if (!g->parts || !g->choices)
+        return err_set(e, LLMD_ENOMEM, "out of memory for the request");
+    g->n_choices = g->n_open = n;
+    for (uint32_t i = 0; i < n; i++)
+        choice_init(&g->choices[i], &plan->rules);
+    g->created = (int64_t)(clock_wall_us() / 1000000);
+    g->last_sent_us = clock_now_us();
+    bool own_id = MHD_lookup_connection_value(ex->mhd, MHD_HEADER_KIND, "X-Request-Id") == NULL;
+    snprintf(g->id, sizeof(g->id), "%s-%s", plan->chat ? "chatcmpl" : "cmpl",
+             own_id && plan->request_id ? plan->request_id : ex->id);
+    sse_init(g);
+    if (g->head.failed)
+        return err_set(e, LLMD_ENOMEM, "out of memory for the reply");
+    for (uint32_t i = 0; i < plan->n_prompts; i++) {
+        int rc = build_part(g, i, e);
+        if (rc != 0)
+            return rc;
+    }
+    plan_drop_tokens(plan);
+    return 0;
+}
+
+/* All or none: what was submitted before a failure is cancelled by generation_free. */
+static int submit(struct generation *g, struct err *e)
+{
+    struct router *router = exchange_opts(g->exchange)->router;
+    for (uint32_t i = 0; i < g->plan.n_prompts; i++) {
+        struct request *r = g->parts[i].request;
+        if (!r)
+            continue;
+        int rc = router_submit(router, request_ref(r), e);
+        if (rc != 0) {
+            request_unref(r); /* the reference that did not move */
+            return rc;
+        }
+    }
+    return 0;
+}
+
+/* ---- from tokens to bytes ---- */
+
+static void count_choice(struct generation *g, const struct part *p, const struct choice *c,
+                         enum finish_reason finish)
+{
+    struct edge *edge = g->exchange->conn->loop->edge;
+    const struct choice_figures f = {
+        .finish = finish,
+        .n_prompt = p->n_prompt,
+        .n_generated = c->n_tokens,
+        .max_tokens = p->request ? p->request->sampling.max_tokens : 0,
+        .seconds = (double)(clock_now_us() - g->exchange->started_us) * 1e-6,
+    };
+    edge_metrics_choice(&edge->metrics, (uint32_t)(g->plan.model - edge->opts.models), &f);
+}
+
+static void finish(struct generation *g)
+{
+    g->ended = true;
+    if (g->plan.stream)
+        sse_end(g);
+}
+
+void generation_cancel(struct generation *g)
+{
+    for (uint32_t i = 0; g->parts && i < g->plan.n_prompts; i++)
+        if (g->parts[i].request)
+            request_cancel(g->parts[i].request);
+}
+
+void generation_fail(struct generation *g, const struct err *why)
+{
+    if (g->ended)
+        return;
+    g->error = *why;
+    generation_cancel(g);
+    finish(g);
+    exchange_resume(g->exchange);
+}
+
+/* A choice is complete. */
+static void close_choice(struct generation *g, struct part *p, const struct choice *c)
+{
+    count_choice(g, p, c, (enum finish_reason)c->finish);
+    p->n_open--;
+    g->n_open--;
+    /* After a stop string the worker does not know yet. It can only be told about all choices of
+     * a request at once; until then what the others' sibling still yields is dropped. */
+    if (p->n_open == 0)
+        request_cancel(p->request);
+    if (g->n_open == 0)
+        finish(g);
+}
+
+/* The worker gave up. */
+static void take_failure(struct generation *g, const struct part *p)
+{
+    struct err why = {0};
+    if (!stream_error(p->request, &why) || why.code == LLMD_ECANCELLED) {
+        err_clear(&why);
+        err_set(&why, LLMD_EDRAINING, "the server ended the request");
+    }
+    generation_fail(g, &why);
+}
+
+static void take_item(struct generation *g, struct part *p, const struct stream_item *item)
+{
+    uint32_t index = p->first_choice + item->choice;
+    struct choice *c = &g->choices[index];
+    if (c->finish != FINISH_NONE || g->ended)
+        return;
+    if (item->finish == FINISH_ERROR || item->finish == FINISH_ABORT) {
+        take_failure(g, p);
+        return;
+    }
+    choice_take(c, &g->plan.rules, item);
+    if (g->plan.stream) {
+        if (!g->begun)
+            sse_begin(g);
+        sse_choice(g, index);
+    }
+    g->begun = true;
+    if (c->finish != FINISH_NONE)
+        close_choice(g, p, c);
+}
+
+/* Pulls what the ring holds, as long as there is room for it (I1). */
+static void pull(struct generation *g, struct part *p)
+{
+    struct stream_item items[PULL_MAX];
+    while (!g->ended) {
+        if (pending(g) >= OUT_HIGH_BYTES) {
+            g->behind = true;
+            return;
+        }
+        uint32_t n = stream_pull(p->request, items, PULL_MAX);
+        for (uint32_t i = 0; i < n; i++)
+            take_item(g, p, &items[i]);
+        if (n < PULL_MAX)
+            return;
+    }
+}
+
+static bool out_of_memory(const struct generation *g)
+{
+    bool failed = g->out.failed;
+    for (uint32_t i = 0; i < g->n_choices; i++)
+        failed |= g->choices[i].text.failed;
+    return failed;
+}
+
+void generation_wake(struct request *r)
+{
+    struct part *p = r->consumer;
+    if (!p)
+        return;
+    struct generation *g = p->generation;
+    pull(g, p);
+    if (out_of_memory(g))
+        exchange_hang_up(g->exchange); /* half a text would pass for a whole one */
+    else if (pending(g) > 0 || g->ended)
+        exchange_resume(g->exchange);
+}
+
+void generation_tick(struct generation *g, uint64_t now_us)
+{
+    uint32_t silence_s = exchange_opts(g->exchange)->sse_keepalive_s;
+    if (!g->plan.stream || silence_s == 0 || !g->exchange->suspended || pending(g) > 0 ||
+        now_us - g->last_sent_us < (uint64_t)silence_s * 1000000)
+        return;
+    sse_comment(g);
+    exchange_resume(g->exchange);
+}
+
+/* ---- from bytes to the client ---- */
+
+/* There is room again: pulls what waited in the rings. */
+static void catch_up(struct generation *g)
+{
+    g->behind = false;
+    for (uint32_t i = 0; i < g->plan.n_prompts && !g->behind; i++)
+        if (g->parts[i].request)
+            pull(g, &g->parts[i]);
+}
+
+/* libmicrohttpd wants more of the body. */
+static ssize_t read_out(void *cls, uint64_t pos, char *to, size_t max)
+{
+    (void)pos;
+    struct generation *g = cls;
+    struct exchange *ex = g->exchange;
+    if (ex->gone || g->out.failed)
+        return MHD_CONTENT_READER_END_WITH_ERROR;
+    size_t n = (size_t)u64_min(pending(g), max);
+    if (n == 0) {
+        if (g->ended)
+            return MHD_CONTENT_READER_END_OF_STREAM;
+        exchange_suspend(ex);
+        return 0;
+    }
+    memcpy(to, g->out.data + g->out_at, n);
+    g->out_at += n;
+    if (g->out_at == g->out.len || g->out_at >= OUT_LOW_BYTES) {
+        buf_consume(&g->out, g->out_at);
+        g->out_at = 0;
+    }
+    g->last_sent_us = clock_now_us();
+    ex->n_reply += n;
+    if (g->behind && pending(g) < OUT_LOW_BYTES)
+        catch_up(g);
+    return (ssize_t)n;
+}
+
+/* max_tokens = 0: nothing but the prompts is wanted back. */
+static void end_without_output(struct generation *g)
+{
+    if (g->plan.stream)
+        sse_begin(g);
+    for (uint32_t i = 0; i < g->n_choices; i++) {
+        struct choice *c = &g->choices[i];
+        c->finish = FINISH_LENGTH;
+        if (g->plan.stream)
+            sse_choice(g, i);
+        count_choice(g, &g->parts[i / g->plan.sampling.n], c, FINISH_LENGTH);
+    }
+    g->n_open = 0;
+    finish(g);
+}
+
+static int prepare(struct generation *g, enum plan_kind kind, struct err *e)
+{
+    struct exchange *ex = g->exchange;
+    if (ex->body.failed)
+        return err_set(e, LLMD_ENOMEM, "out of memory for the request body");
+    int rc = body_check_type(ex, e);
+    if (rc == 0)
+        rc = plan_parse(exchange_opts(ex), kind, buf_str(&ex->body), ex->body.len, &g->plan, e);
+    buf_fini(&ex->body);
+    if (rc == 0)
+        rc = build(g, e);
+    return rc == 0 ? submit(g, e) : rc;
+}
+
+enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind)
+{
+    struct err e = {0};
+    struct generation *g = calloc(1, sizeof(*g));
+    if (!g) {
+        err_set(&e, LLMD_ENOMEM, "out of memory for the request");
+        return respond_error(ex, &e);
+    }
+    g->exchange = ex;
+    ex->generation = g;
+    if (prepare(g, kind, &g->error) != 0)
+        return respond_error(ex, &g->error);
+    if (g->plan.no_output)
+        end_without_output(g);
+    conn_watch(ex->conn);
+    return g->plan.stream ? respond_stream(ex, read_out, g) : generation_reply(g);
+}
+
+enum MHD_Result generation_reply(struct generation *g)
+{
+    struct exchange *ex = g->exchange;
+    if (ex->gone)
+        return MHD_NO;
+    if (!g->ended) {
+        exchange_suspend(ex);
+        return MHD_YES;
+    }
+    if (g->error.code != 0)
+        return respond_error(ex, &g->error);
+    struct buf body = {0};
+    reply_write(g, &body);
+    return respond_json(ex, MHD_HTTP_OK, &body);
+}
+
+/* ---- the end ---- */
+
+uint64_t generation_cached_tokens(const struct generation *g)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < g->plan.n_prompts; i++) {
+        struct request *r = g->parts[i].request;
+        if (!r)
+            continue;
+        lock_take(&r->stream.mu);
+        n += r->trace.n_cached_tokens;
+        lock_drop(&r->stream.mu);
+    }
+    return n;
+}
+
+struct figures { /* of the log line */
+    uint64_t n_prompt, n_generated;
+    uint64_t queued_us, first_token_us; /* 0: did not happen */
+    int32_t worker;
+    uint32_t n_preemptions, n_longest;
+};
+
+static struct figures collect(const struct generation *g)
+{
+    struct figures f = {.worker = -1};
+    for (uint32_t i = 0; g->parts && i < g->plan.n_prompts; i++) {
+        struct request *r = g->parts[i].request;
+        f.n_prompt += g->parts[i].n_prompt;
+        if (!r)
+            continue;
+        lock_take(&r->stream.mu);
+        const struct request_trace *t = &r->trace;
+        if (t->first_token_us && (!f.first_token_us || t->first_token_us < f.first_token_us))
+            f.first_token_us = t->first_token_us;
+        f.worker = t->worker >= 0 ? t->worker : f.worker;
+        f.n_preemptions += t->n_preemptions;
+        lock_drop(&r->stream.mu);
+    }
+    for (uint32_t i = 0; i < g->n_choices; i++) {
+        f.n_generated += g->choices[i].n_tokens;
+        f.n_longest = (uint32_t)u64_max(f.n_longest, g->choices[i].n_tokens);
+    }
+    return f;
+}
+
+static const char *outcome(const struct generation *g)
+{
+    static const char *const words[] = {[FINISH_NONE] = "abort",
+                                        [FINISH_STOP] = "stop",
+                                        [FINISH_LENGTH] = "length",
+                                        [FINISH_ABORT] = "abort",
+                                        [FINISH_ERROR] = "error"};
+    if (g->error.code != 0)
+        return "error";
+    return g->n_open > 0 || g->n_choices == 0 ? "abort" : words[g->choices[0].finish];
+}
+
+static void log_end(const struct generation *g, const struct figures *f)
+{
+    const struct exchange *ex = g->exchange;
+    char key[160], model[160], why[700];
+    double ttft_ms = -1, total_ms = (double)(clock_now_us() - ex->started_us) * 1e-3;
+    if (f->first_token_us)
+        ttft_ms = (double)(f->first_token_us - ex->started_us) * 1e-3;
+    bool failed = g->error.code != 0;
+    log_info("edge",
+             "request id=%s key=%s model=%s status=%u stream=%d prompt=%llu cached=%llu "
+             "tokens=%llu choices=%u worker=%d preempted=%u ttft_ms=%.1f total_ms=%.1f "
+             "finish=%s%s%s",
+             g->id[0] ? g->id : ex->id, log_quote(ex->key_name, key, sizeof(key)),
+             log_quote(g->plan.model ? g->plan.model->name : "", model, sizeof(model)),
+             ex->status ? ex->status : 499, g->plan.stream, (unsigned long long)f->n_prompt,
+             (unsigned long long)(g->parts ? generation_cached_tokens(g) : 0),
+             (unsigned long long)f->n_generated, g->n_choices, f->worker, f->n_preemptions, ttft_ms,
+             total_ms, outcome(g), failed ? " error=" : "",
+             failed ? log_quote(g->error.msg, why, sizeof(why)) : "");
+}
+
+void generation_free(struct generation *g)
+{
+    if (!g)
+        return;
+    struct edge *edge = g->exchange->conn->loop->edge;
+    struct figures f = collect(g);
+    bool ran = g->begun || g->exchange->status == MHD_HTTP_OK || g->exchange->status == 0;
+    for (uint32_t i = 0; ran && i < g->n_choices; i++)
+        if (g->choices[i].finish == FINISH_NONE)
+            count_choice(g, &g->parts[i / g->plan.sampling.n], &g->choices[i],
+                         g->error.code != 0 ? FINISH_ERROR : FINISH_ABORT);
+    if (g->n_choices > 0)
+        edge_metrics_request(&edge->metrics, (uint32_t)(g->plan.model - edge->opts.models),
+                             g->plan.sampling.n, f.n_longest);
+    log_end(g, &f);
+
+    generation_cancel(g);
+    for (uint32_t i = 0; g->parts && i < g->plan.n_prompts; i++) {
+        if (g->parts[i].request)
+            g->parts[i].request->consumer = NULL; /* I2 */
+        request_unref(g->parts[i].request);
+    }
+    for (uint32_t i = 0; i < g->n_choices; i++)
+        choice_fini(&g->choices[i]);
+    free(g->choices);
+    free(g->parts);
+    buf_fini(&g->head);
+    buf_fini(&g->out);
+    plan_fini(&g->plan);
+    free(g);
+}
+
+enum MHD_Result api_chat(struct exchange *ex)
+{
+    return generation_begin(ex, PLAN_CHAT);
+}
+
+enum MHD_Result api_completions(struct exchange *ex)
+{
+    return generation_begin(ex, PLAN_COMPLETIONS);
+}

@@ -1,0 +1,287 @@
+/* loop.c - one thread: epoll over libmicrohttpd's epoll, the waker, the control eventfd, the
+ * listeners and the hang-up watches.
+ *
+ * Everything that touches a connection happens here, in this order per turn: events are only
+ * noted (tokens pulled, suspended connections resumed, the gone marked), then libmicrohttpd runs
+ * until it wants to wait. It closes connections only while it runs, so no event of the turn can
+ * name a connection that another event of the turn freed. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "core/edge/edge_int.h"
+#include "core/edge/generation.h"
+#include "core/observe/log.h"
+#include "core/util/clock.h"
+
+enum {
+    SWEEP_US = 500 * 1000,
+    EVENTS_MAX = 256,
+    TAKE_MAX = 64,
+    RUNS_MAX = 8,                /* passes of libmicrohttpd per turn; a token needs two */
+    STOP_GRACE_US = 1000 * 1000, /* for replies to be written after a stop, and again to close */
+};
+
+/* Epoll data of everything that is no connection; listener i is EVENT_LISTEN + i. */
+enum { EVENT_MHD, EVENT_WAKER, EVENT_CONTROL, EVENT_LISTEN };
+
+/* libmicrohttpd reports each closed connection and failed socket option; only what says that it
+ * cannot go on is worth a line. */
+static void __attribute__((format(printf, 2, 0))) mhd_log(void *cls, const char *fmt, va_list ap)
+{
+    const struct loop *l = cls;
+    char line[256];
+    if (!log_enabled(LOG_DEBUG))
+        return;
+    int n = vsnprintf(line, sizeof(line), fmt, ap);
+    while (n > 0 && (size_t)n < sizeof(line) && line[n - 1] == '\n')
+        line[--n] = '\0';
+    char quoted[512];
+    log_debug("edge", "libmicrohttpd loop=%u says=%s", l->index,
+              log_quote(line, quoted, sizeof(quoted)));
+}
+
+static int watch(struct loop *l, int fd, uint64_t event, struct err *e)
+{
+    struct epoll_event ev = {.events = EPOLLIN, .data.u64 = event};
+    if (epoll_ctl(l->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0)
+        return 0;
+    return err_set(e, LLMD_EIO, "cannot watch a descriptor: %s", strerror(errno));
+}
+
+static int start_daemon(struct loop *l, struct err *e)
+{
+    const struct edge_opts *o = &l->edge->opts;
+    struct MHD_OptionItem items[] = {
+        {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)o->max_connections + 1, NULL},
+        {MHD_OPTION_CONNECTION_TIMEOUT, WRITE_STALL_S, NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONN_MEMORY_BYTES, NULL},
+        {MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL},
+        {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)exchange_completed, l},
+        {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)conn_notify, l},
+        {MHD_OPTION_URI_LOG_CALLBACK, (intptr_t)exchange_request_line, l},
+        {MHD_OPTION_END, 0, NULL},
+    };
+    unsigned flags =
+        MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | MHD_USE_NO_LISTEN_SOCKET | MHD_USE_ERROR_LOG;
+    /* The logger comes first: it must be set before anything is reported. */
+    l->daemon =
+        MHD_start_daemon(flags, 0, NULL, NULL, exchange_handle, l, MHD_OPTION_EXTERNAL_LOGGER,
+                         mhd_log, l, MHD_OPTION_ARRAY, items, MHD_OPTION_END);
+    if (!l->daemon)
+        return err_set(e, LLMD_EIO, "libmicrohttpd does not start");
+    const union MHD_DaemonInfo *info = MHD_get_daemon_info(l->daemon, MHD_DAEMON_INFO_EPOLL_FD);
+    return watch(l, info->epoll_fd, EVENT_MHD, e);
+}
+
+static int open_listeners(struct loop *l, struct err *e)
+{
+    struct edge *edge = l->edge;
+    for (uint32_t i = 0; i < edge->opts.n_listen; i++) {
+        int rc = listen_open(edge->opts.listen[i], &edge->ports[i], &l->listen_fds[i], e);
+        if (rc == 0)
+            rc = watch(l, l->listen_fds[i], EVENT_LISTEN + i, e);
+        if (rc != 0)
+            return rc;
+    }
+    l->accepting = true;
+    return 0;
+}
+
+int loop_init(struct loop *l, struct edge *edge, uint32_t index, struct err *e)
+{
+    uint32_t n = edge->opts.n_listen;
+    *l = (struct loop){.edge = edge, .index = index, .epoll_fd = -1, .control_fd = -1};
+    l->waker.event_fd = -1;
+    l->first_free = UINT32_MAX;
+    l->listen_fds = malloc((n + 1) * sizeof(*l->listen_fds));
+    if (!l->listen_fds)
+        return err_set(e, LLMD_ENOMEM, "out of memory for a loop");
+    for (uint32_t i = 0; i < n; i++)
+        l->listen_fds[i] = -1;
+    l->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
+    l->control_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (l->epoll_fd < 0 || l->control_fd < 0)
+        return err_set(e, LLMD_EIO, "cannot create epoll: %s", strerror(errno));
+    int rc = waker_init(&l->waker, e);
+    if (rc == 0)
+        rc = watch(l, l->waker.event_fd, EVENT_WAKER, e);
+    if (rc == 0)
+        rc = watch(l, l->control_fd, EVENT_CONTROL, e);
+    if (rc == 0)
+        rc = start_daemon(l, e);
+    return rc == 0 ? open_listeners(l, e) : rc;
+}
+
+void loop_poke(struct loop *l)
+{
+    static const uint64_t one = 1;
+    while (write(l->control_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+        ;
+}
+
+/* The last connections that the kernel took for us get their 503 before the door shuts. */
+static void close_listeners(struct loop *l)
+{
+    for (uint32_t i = 0; i < l->edge->opts.n_listen; i++) {
+        if (l->listen_fds[i] < 0)
+            continue;
+        while (listen_accept(l, l->listen_fds[i]))
+            ;
+        close(l->listen_fds[i]);
+        l->listen_fds[i] = -1;
+    }
+}
+
+/* Tokens arrived: moves them to their connections' buffers. */
+static void take_tokens(struct loop *l)
+{
+    struct request *ready[TAKE_MAX];
+    uint32_t n;
+    do {
+        n = waker_take(&l->waker, ready, TAKE_MAX);
+        for (uint32_t i = 0; i < n; i++) {
+            generation_wake(ready[i]);
+            request_unref(ready[i]);
+        }
+    } while (n == TAKE_MAX);
+}
+
+static void on_event(struct loop *l, uint64_t event)
+{
+    if (conn_event(event)) {
+        struct conn *c = conn_find(l, event);
+        if (c && c->exchange)
+            exchange_hang_up(c->exchange);
+    } else if (event == EVENT_WAKER)
+        take_tokens(l);
+    else if (event == EVENT_CONTROL) {
+        uint64_t count;
+        while (read(l->control_fd, &count, sizeof(count)) < 0 && errno == EINTR)
+            ;
+        if (atomic_load(&l->edge->draining) || atomic_load(&l->edge->stopping))
+            close_listeners(l);
+    } else if (event >= EVENT_LISTEN)
+        listen_accept(l, l->listen_fds[event - EVENT_LISTEN]);
+}
+
+/* Until the next deadline, or until libmicrohttpd wants to run. */
+static int wait_ms(struct loop *l, uint64_t now_us)
+{
+    uint64_t ms = l->next_sweep_us > now_us ? (l->next_sweep_us - now_us) / 1000 + 1 : 0;
+    MHD_UNSIGNED_LONG_LONG t;
+    if (MHD_get_timeout(l->daemon, &t) == MHD_YES)
+        ms = u64_min(ms, t);
+    return (int)ms;
+}
+
+static void run_daemon(struct loop *l)
+{
+    MHD_UNSIGNED_LONG_LONG t = 0;
+    int n = 0;
+    do
+        MHD_run(l->daemon);
+    while (++n < RUNS_MAX && MHD_get_timeout(l->daemon, &t) == MHD_YES && t == 0);
+}
+
+/* Accepting stops for a moment when descriptors run out; see listen_accept. */
+static void resume_accepting(struct loop *l)
+{
+    if (l->accepting)
+        return;
+    l->accepting = true;
+    for (uint32_t i = 0; i < l->edge->opts.n_listen; i++) {
+        struct epoll_event ev = {.events = EPOLLIN, .data.u64 = EVENT_LISTEN + i};
+        if (l->listen_fds[i] >= 0)
+            epoll_ctl(l->epoll_fd, EPOLL_CTL_MOD, l->listen_fds[i], &ev);
+    }
+}
+
+static void sweep(struct loop *l, uint64_t now_us)
+{
+    if (now_us < l->next_sweep_us)
+        return;
+    l->next_sweep_us = now_us + SWEEP_US;
+    conn_sweep(l, now_us);
+    for (struct exchange *ex = l->exchanges; ex; ex = ex->next)
+        if (ex->generation)
+            generation_tick(ex->generation, now_us);
+    resume_accepting(l);
+}
+
+static void turn(struct loop *l)
+{
+    struct epoll_event events[EVENTS_MAX];
+    int n = epoll_wait(l->epoll_fd, events, EVENTS_MAX, wait_ms(l, clock_now_us()));
+    for (int i = 0; i < n; i++)
+        on_event(l, events[i].data.u64);
+    run_daemon(l);
+    sweep(l, clock_now_us());
+}
+
+/* Ends what still runs: first politely, so that clients read why; then by shutting sockets.
+ * libmicrohttpd must not be stopped while a connection is suspended. */
+static void wind_up(struct loop *l)
+{
+    struct err why = {0};
+    err_set(&why, LLMD_EDRAINING, "the server is shutting down");
+    for (struct exchange *ex = l->exchanges; ex; ex = ex->next)
+        if (ex->generation)
+            generation_fail(ex->generation, &why);
+    uint64_t until = clock_now_us() + STOP_GRACE_US;
+    while (l->exchanges && clock_now_us() < until)
+        turn(l);
+    for (struct exchange *ex = l->exchanges; ex; ex = ex->next)
+        exchange_hang_up(ex);
+    for (struct conn *c = l->conns; c; c = c->next)
+        shutdown(c->fd, SHUT_RDWR);
+    until = clock_now_us() + STOP_GRACE_US;
+    while (l->conns && clock_now_us() < until)
+        turn(l);
+    MHD_stop_daemon(l->daemon);
+    l->daemon = NULL;
+}
+
+static void *loop_main(void *arg)
+{
+    struct loop *l = arg;
+    char name[16];
+    snprintf(name, sizeof(name), "edge%u", l->index);
+    pthread_setname_np(pthread_self(), name);
+    while (!atomic_load(&l->edge->stopping))
+        turn(l);
+    wind_up(l);
+    return NULL;
+}
+
+int loop_start(struct loop *l, struct err *e)
+{
+    int rc = pthread_create(&l->thread, NULL, loop_main, l);
+    if (rc != 0)
+        return err_set(e, LLMD_EIO, "cannot start a thread: %s", strerror(rc));
+    l->running = true;
+    return 0;
+}
+
+void loop_fini(struct loop *l)
+{
+    if (l->running)
+        pthread_join(l->thread, NULL);
+    if (l->daemon)
+        MHD_stop_daemon(l->daemon);
+    for (uint32_t i = 0; l->listen_fds && i < l->edge->opts.n_listen; i++)
+        if (l->listen_fds[i] >= 0)
+            close(l->listen_fds[i]);
+    if (l->waker.event_fd >= 0)
+        waker_fini(&l->waker);
+    if (l->control_fd >= 0)
+        close(l->control_fd);
+    if (l->epoll_fd >= 0)
+        close(l->epoll_fd);
+    free(l->listen_fds);
+    free(l->slots);
+}

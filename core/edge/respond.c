@@ -1,0 +1,160 @@
+#include "core/edge/respond.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/edge/api_error.h"
+#include "core/edge/routes.h"
+
+enum { STREAM_BLOCK_BYTES = 1024, RETRY_SOON_S = 1, RETRY_LATER_S = 5 };
+
+static const char json_type[] = "application/json";
+
+/* Queues the response and gives up our hold on it. */
+static enum MHD_Result queue(struct exchange *ex, unsigned status, struct MHD_Response *r,
+                             bool close)
+{
+    if (!r)
+        return MHD_NO;
+    bool bad = MHD_add_response_header(r, "X-Request-Id", ex->id) != MHD_YES;
+    if (close || atomic_load(&ex->conn->loop->edge->draining))
+        bad |= MHD_add_response_header(r, MHD_HTTP_HEADER_CONNECTION, "close") != MHD_YES;
+    enum MHD_Result rc = bad ? MHD_NO : MHD_queue_response(ex->mhd, status, r);
+    MHD_destroy_response(r);
+    if (rc == MHD_YES)
+        ex->status = status;
+    return rc;
+}
+
+static struct MHD_Response *from_body(struct exchange *ex, const char *content_type,
+                                      struct buf *body)
+{
+    size_t n = 0;
+    char *data = buf_steal(body, &n);
+    if (!data)
+        return NULL;
+    ex->n_reply = n;
+    struct MHD_Response *r = MHD_create_response_from_buffer(n, data, MHD_RESPMEM_MUST_FREE);
+    if (!r) {
+        free(data);
+        return NULL;
+    }
+    if (!content_type ||
+        MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, content_type) == MHD_YES)
+        return r;
+    MHD_destroy_response(r);
+    return NULL;
+}
+
+enum MHD_Result respond_body(struct exchange *ex, unsigned status, const char *content_type,
+                             struct buf *body)
+{
+    return queue(ex, status, from_body(ex, content_type, body), false);
+}
+
+enum MHD_Result respond_json(struct exchange *ex, unsigned status, struct buf *body)
+{
+    return respond_body(ex, status, json_type, body);
+}
+
+/* Queues an error body with one more header, unless name is NULL. */
+static enum MHD_Result queue_error(struct exchange *ex, unsigned status, struct buf *body,
+                                   const char *name, const char *value, bool close)
+{
+    struct MHD_Response *r = from_body(ex, json_type, body);
+    if (r && name && MHD_add_response_header(r, name, value) != MHD_YES) {
+        MHD_destroy_response(r);
+        return MHD_NO;
+    }
+    return queue(ex, status, r, close);
+}
+
+enum MHD_Result respond_error(struct exchange *ex, const struct err *e)
+{
+    struct buf body = {0};
+    char seconds[16];
+    unsigned status = (unsigned)err_http_status(e->code);
+    bool soon = e->code == LLMD_EFULL || e->code == LLMD_ENOMEM;
+    snprintf(seconds, sizeof(seconds), "%d", soon ? RETRY_SOON_S : RETRY_LATER_S);
+    api_error_add(&body, e);
+    return queue_error(ex, status, &body, status == 503 ? MHD_HTTP_HEADER_RETRY_AFTER : NULL,
+                       seconds, false);
+}
+
+static enum MHD_Result respond_unauthorized(struct exchange *ex)
+{
+    struct buf body = {0};
+    api_error_write(&body, MHD_HTTP_UNAUTHORIZED, "authentication_error", "invalid_api_key", NULL,
+                    "the API key is missing or not known; send it as 'Authorization: Bearer KEY'");
+    return queue_error(ex, MHD_HTTP_UNAUTHORIZED, &body, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer",
+                       false);
+}
+
+static enum MHD_Result respond_wrong_method(struct exchange *ex)
+{
+    struct buf body = {0};
+    char text[256];
+    snprintf(text, sizeof(text), "%s takes %s", ex->route->label, route_allow(ex->route));
+    api_error_write(&body, MHD_HTTP_METHOD_NOT_ALLOWED, "MethodNotAllowedError", NULL, NULL, text);
+    return queue_error(ex, MHD_HTTP_METHOD_NOT_ALLOWED, &body, MHD_HTTP_HEADER_ALLOW,
+                       route_allow(ex->route), false);
+}
+
+enum MHD_Result respond_refusal(struct exchange *ex)
+{
+    struct err e = {0};
+    struct buf body = {0};
+    char text[256];
+    switch (ex->refusal) {
+    case REFUSE_KEY:
+        return respond_unauthorized(ex);
+    case REFUSE_METHOD:
+        return respond_wrong_method(ex);
+    case REFUSE_FRAMING:
+        api_error_write(&body, MHD_HTTP_BAD_REQUEST, "BadRequestError", NULL, NULL,
+                        ex->refusal_detail);
+        return queue_error(ex, MHD_HTTP_BAD_REQUEST, &body, NULL, NULL, true);
+    case REFUSE_SIZE:
+        snprintf(text, sizeof(text),
+                 "the request body is larger than the limit of %u bytes (max_body_kb)",
+                 exchange_opts(ex)->max_body_bytes);
+        api_error_write(&body, MHD_HTTP_CONTENT_TOO_LARGE, "RequestTooLargeError", NULL, NULL,
+                        text);
+        return queue_error(ex, MHD_HTTP_CONTENT_TOO_LARGE, &body, NULL, NULL, true);
+    case REFUSE_DRAINING:
+        err_set(&e, LLMD_EDRAINING, "the server is shutting down; try again soon");
+        break;
+    case REFUSE_PATH:
+    case REFUSE_NOT:
+        err_set(&e, LLMD_ENOTFOUND, "there is no such path; the API is under /v1/");
+        break;
+    }
+    return respond_error(ex, &e);
+}
+
+enum MHD_Result respond_options(struct exchange *ex)
+{
+    struct MHD_Response *r = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+    if (r && MHD_add_response_header(r, MHD_HTTP_HEADER_ALLOW, route_allow(ex->route)) == MHD_YES)
+        return queue(ex, MHD_HTTP_NO_CONTENT, r, false);
+    if (r)
+        MHD_destroy_response(r);
+    return MHD_NO;
+}
+
+enum MHD_Result respond_stream(struct exchange *ex, MHD_ContentReaderCallback read, void *cls)
+{
+    struct MHD_Response *r =
+        MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES, read, cls, NULL);
+    static const char *const headers[][2] = {
+        {MHD_HTTP_HEADER_CONTENT_TYPE, "text/event-stream; charset=utf-8"},
+        {MHD_HTTP_HEADER_CACHE_CONTROL, "no-cache"},
+        {"X-Accel-Buffering", "no"},
+    };
+    for (size_t i = 0; r && i < ARRAY_LEN(headers); i++)
+        if (MHD_add_response_header(r, headers[i][0], headers[i][1]) != MHD_YES) {
+            MHD_destroy_response(r);
+            r = NULL;
+        }
+    return queue(ex, MHD_HTTP_OK, r, false);
+}

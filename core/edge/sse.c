@@ -1,0 +1,120 @@
+#include "core/edge/sse.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "core/edge/api_error.h"
+#include "core/edge/reply.h"
+#include "core/util/json.h"
+
+static const char fingerprint[] = ",\"system_fingerprint\":\"llmd-" LLMD_VERSION "\"";
+
+void sse_init(struct generation *g)
+{
+    struct buf *b = &g->head;
+    buf_addf(b, "data: {\"id\":\"%s\",\"object\":\"%s\",\"created\":%lld,\"model\":", g->id,
+             g->plan.chat ? "chat.completion.chunk" : "text_completion", (long long)g->created);
+    json_add_cstr(b, g->plan.model->name);
+    buf_addstr(b, ",\"choices\":[");
+}
+
+/* An event up to the choice's own fields. */
+static void add_head(struct generation *g, uint32_t index)
+{
+    char digits[32];
+    buf_add(&g->out, g->head.data, g->head.len);
+    int n = snprintf(digits, sizeof(digits), "{\"index\":%u", index);
+    buf_add(&g->out, digits, (size_t)n);
+}
+
+/* Its end, behind the choices. */
+static void add_tail(struct generation *g, bool with_fingerprint)
+{
+    if (g->plan.continuous_usage) {
+        buf_addstr(&g->out, ",\"usage\":");
+        reply_usage(g, false, &g->out);
+    }
+    if (with_fingerprint)
+        buf_add(&g->out, fingerprint, sizeof(fingerprint) - 1);
+    buf_add(&g->out, "}\n\n", 3);
+}
+
+static void add_echo(struct generation *g, uint32_t index)
+{
+    const struct plan_prompt *prompt = &g->plan.prompts[index / g->plan.sampling.n];
+    add_head(g, index);
+    buf_addstr(&g->out, ",\"text\":");
+    json_add_str(&g->out, prompt->text, prompt->n_text);
+    buf_addstr(&g->out, ",\"logprobs\":null,\"finish_reason\":null,\"stop_reason\":null}]");
+    add_tail(g, false);
+}
+
+static void add_role(struct generation *g, uint32_t index)
+{
+    add_head(g, index);
+    buf_addstr(&g->out, ",\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,"
+                        "\"finish_reason\":null}],\"prompt_token_ids\":null");
+    add_tail(g, false);
+}
+
+void sse_begin(struct generation *g)
+{
+    for (uint32_t i = 0; i < g->n_choices; i++) {
+        if (g->plan.chat)
+            add_role(g, i);
+        else if (g->plan.echo)
+            add_echo(g, i);
+    }
+}
+
+void sse_choice(struct generation *g, uint32_t index)
+{
+    static const char chat_text[] = ",\"delta\":{\"content\":", text[] = ",\"text\":";
+    static const char chat_going_on[] = "},\"logprobs\":null,\"finish_reason\":null,"
+                                        "\"token_ids\":null}]";
+    static const char going_on[] = ",\"logprobs\":null,\"finish_reason\":null,"
+                                   "\"stop_reason\":null,\"token_ids\":null}]";
+    struct choice *c = &g->choices[index];
+    struct buf *out = &g->out;
+
+    add_head(g, index);
+    if (g->plan.chat)
+        buf_add(out, chat_text, sizeof(chat_text) - 1);
+    else
+        buf_add(out, text, sizeof(text) - 1);
+    json_add_str(out, buf_str(&c->text), choice_safe(c, &g->plan.rules));
+    choice_sent(c, &g->plan.rules);
+    if (c->finish == FINISH_NONE && g->plan.chat)
+        buf_add(out, chat_going_on, sizeof(chat_going_on) - 1);
+    else if (c->finish == FINISH_NONE)
+        buf_add(out, going_on, sizeof(going_on) - 1);
+    else {
+        buf_addf(out, "%s,\"logprobs\":null,\"finish_reason\":%s,\"stop_reason\":",
+                 g->plan.chat ? "}" : "", reply_finish_reason(c));
+        reply_stop_reason(g, c, out);
+        buf_addstr(out, ",\"token_ids\":null}]");
+    }
+    add_tail(g, c->finish != FINISH_NONE);
+}
+
+void sse_end(struct generation *g)
+{
+    struct buf *out = &g->out;
+    if (g->error.code != 0) {
+        buf_addstr(out, "data: ");
+        api_error_add(out, &g->error);
+        buf_addstr(out, "\n\n");
+    } else if (g->plan.include_usage) {
+        buf_add(out, g->head.data, g->head.len);
+        buf_addstr(out, "],\"usage\":");
+        reply_usage(g, true, out);
+        buf_add(out, fingerprint, sizeof(fingerprint) - 1);
+        buf_addstr(out, "}\n\n");
+    }
+    buf_addstr(out, "data: [DONE]\n\n");
+}
+
+void sse_comment(struct generation *g)
+{
+    buf_addstr(&g->out, ": keep-alive\n\n");
+}
