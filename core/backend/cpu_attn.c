@@ -1,0 +1,225 @@
+/* cpu_attn.c - rotary embedding, KV cache writes and the split of attention over the team.
+ *
+ * Rotary tables  the angle of position p and pair i is p * theta^(-2i / head_dim). Position
+ *   p = 256 h + l uses cos and sin of both parts, in double, and the addition theorem; the result
+ *   is rounded to float once. Tables: rope_low[256][half], rope_high[ceil(context / 256)][half],
+ *   each entry a (cos, sin) pair. begin() makes the rows of the step from them.
+ * Tasks  begin() also lists the attention tasks, the same for every layer: of a sequence and KV
+ *   head, up to ATTN_MAX_QUERIES / group rows, the longest contexts first. A step with too few of
+ *   them for the team is split by query head. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/backend/cpu_int.h"
+
+enum {
+    ROPE_SPAN = 256,
+    ALONE_ROWS = 4, /* fewer rows are done faster than the team is told */
+};
+
+void cpu_attn_layout(struct cpu_backend *c, const struct attn_shape *s, struct attn_layout *out)
+{
+    const bool f32 = c->compute == COMPUTE_F32;
+    *out = (struct attn_layout){.n_heads = s->n_heads,
+                                .n_kv_heads = s->n_kv_heads,
+                                .head_dim = s->head_dim,
+                                .group = s->n_heads / s->n_kv_heads,
+                                .f32 = f32,
+                                .scale = 1.0f / sqrtf((float)s->head_dim)};
+    out->kv_head_bytes = (size_t)2 * s->head_dim * KV_BLOCK_TOKENS * (f32 ? 4 : 2);
+    out->kv_block_bytes = out->kv_head_bytes * s->n_kv_heads;
+}
+
+static void rope_fill(double *row, const struct attn_shape *s, double position)
+{
+    for (uint32_t i = 0; i < s->head_dim / 2; i++) {
+        double angle = position * pow(s->rope_theta, -2.0 * i / s->head_dim);
+        row[2 * i] = cos(angle);
+        row[2 * i + 1] = sin(angle);
+    }
+}
+
+static int rope_reserve(struct cpu_backend *c)
+{
+    const struct attn_shape *s = &c->shape;
+    const uint32_t spans = s->max_context / ROPE_SPAN + 1;
+    c->rope_low = calloc((size_t)ROPE_SPAN * s->head_dim, sizeof(double));
+    c->rope_high = calloc((size_t)spans * s->head_dim, sizeof(double));
+    c->cos_sin = calloc((size_t)c->limits.max_rows * s->head_dim, 2 * sizeof(float));
+    if (!c->rope_low || !c->rope_high || !c->cos_sin)
+        return -LLMD_ENOMEM;
+    for (uint32_t p = 0; p < ROPE_SPAN; p++)
+        rope_fill(c->rope_low + (size_t)p * s->head_dim, s, p);
+    for (uint32_t h = 0; h < spans; h++)
+        rope_fill(c->rope_high + (size_t)h * s->head_dim, s, (double)h * ROPE_SPAN);
+    return 0;
+}
+
+int cpu_attn_reserve(struct cpu_backend *c, uint32_t n_kv_blocks, struct err *e)
+{
+    const struct attn_shape *s = &c->shape;
+    size_t scratch = attn_scratch_floats(&c->layout, s->max_context);
+    c->scratch_floats = (scratch + 1023) / 1024 * 1024;
+    if (!size_mul(c->layout.kv_block_bytes, n_kv_blocks, &c->kv_layer_bytes) ||
+        !size_mul(c->kv_layer_bytes, s->n_layers, &c->kv.bytes) ||
+        !size_mul(c->scratch_floats * sizeof(float), cpu_team_size(c->team), &c->scratch.bytes))
+        return err_set(e, LLMD_ENOMEM, "%u KV blocks are more than memory can address",
+                       n_kv_blocks);
+    c->kv.p = pages_new(c->kv.bytes);
+    if (!c->kv.p)
+        return err_set(e, LLMD_ENOMEM, "cannot reserve %zu MiB for the KV cache",
+                       c->kv.bytes >> 20);
+    c->scratch.p = pages_new(c->scratch.bytes);
+    c->tasks = calloc((size_t)c->limits.max_rows * s->n_heads, sizeof(*c->tasks));
+    if (!c->scratch.p || !c->tasks || rope_reserve(c) < 0)
+        return err_set(e, LLMD_ENOMEM, "cannot allocate the work space of %u rows and %u tokens",
+                       c->limits.max_rows, s->max_context);
+    return 0;
+}
+
+void cpu_attn_release(struct cpu_backend *c)
+{
+    pages_free(c->kv.p, c->kv.bytes);
+    pages_free(c->scratch.p, c->scratch.bytes);
+    free(c->tasks);
+    free(c->rope_low);
+    free(c->rope_high);
+    free(c->cos_sin);
+}
+
+/* cos[head_dim], sin[head_dim] of one row: sin carries the sign of the element it is added to. */
+static void rope_row(const struct cpu_backend *c, uint32_t position, float *out)
+{
+    const uint32_t hd = c->shape.head_dim, half = hd / 2;
+    const double *low = c->rope_low + (size_t)(position % ROPE_SPAN) * hd;
+    const double *high = c->rope_high + (size_t)(position / ROPE_SPAN) * hd;
+    for (uint32_t i = 0; i < half; i++) {
+        const double cl = low[2 * i], sl = low[2 * i + 1], ch = high[2 * i], sh = high[2 * i + 1];
+        const float cos = (float)(ch * cl - sh * sl), sin = (float)(sh * cl + ch * sl);
+        const uint32_t a = c->shape.rope_interleaved ? 2 * i : i;
+        const uint32_t b = c->shape.rope_interleaved ? 2 * i + 1 : i + half;
+        out[a] = out[b] = cos;
+        out[hd + a] = -sin;
+        out[hd + b] = sin;
+    }
+}
+
+/* Tasks of one sequence, from its last rows to its first. */
+static void list_tasks(struct cpu_backend *c, uint32_t seq, uint32_t heads_each)
+{
+    const struct batch_seq *s = &c->batch->seqs[seq];
+    const uint32_t group = c->layout.group;
+    const uint32_t rows_each = (uint32_t)u64_max(1, ATTN_MAX_QUERIES / group);
+    for (uint32_t end = s->n_rows; end > 0;) {
+        const uint32_t n = end % rows_each ? end % rows_each : rows_each;
+        end -= n;
+        for (uint32_t h = 0; h < c->layout.n_heads; h += heads_each)
+            c->tasks[c->n_tasks++] = (struct attn_task){.seq = seq,
+                                                        .row = s->first_row + end,
+                                                        .n_rows = n,
+                                                        .first_head = h,
+                                                        .n_heads = heads_each};
+    }
+}
+
+static void rope_chunk(void *ctx, uint32_t chunk, uint32_t thread)
+{
+    struct cpu_backend *c = ctx;
+    const struct batch *b = c->batch;
+    (void)thread;
+    for (uint32_t r = chunk * ALONE_ROWS; r < b->n_rows && r < (chunk + 1) * ALONE_ROWS; r++)
+        rope_row(c, b->positions[r], c->cos_sin + (size_t)r * 2 * c->shape.head_dim);
+}
+
+void cpu_attn_begin(struct cpu_backend *c)
+{
+    const struct batch *b = c->batch;
+    const uint32_t threads = cpu_team_size(c->team);
+    const bool few = threads > 1 && (uint64_t)b->n_rows * c->layout.n_kv_heads < 4 * threads;
+    c->n_tasks = 0;
+    for (uint32_t i = 0; i < b->n_seqs; i++)
+        list_tasks(c, i, few ? 1 : c->layout.group);
+    cpu_team_run(c->team, round_up_u32(b->n_rows, ALONE_ROWS) / ALONE_ROWS, rope_chunk, c);
+}
+
+struct kv_run {
+    struct cpu_backend *c;
+    uint8_t *layer;
+    float *qkv;
+    size_t stride;
+};
+
+static void kv_chunk(void *ctx, uint32_t chunk, uint32_t thread)
+{
+    const struct kv_run *r = ctx;
+    const struct cpu_backend *c = r->c;
+    const struct attn_layout *l = &c->layout;
+    const struct batch *b = c->batch;
+    const uint32_t hd = l->head_dim;
+    (void)thread;
+    for (uint32_t i = chunk * ALONE_ROWS; i < b->n_rows && i < (chunk + 1) * ALONE_ROWS; i++) {
+        float *q = r->qkv + i * r->stride;
+        float *k = q + (size_t)l->n_heads * hd, *v = k + (size_t)l->n_kv_heads * hd;
+        c->kernels->rope(q, c->cos_sin + (size_t)i * 2 * hd, l->n_heads + l->n_kv_heads, hd,
+                         c->shape.rope_interleaved);
+        c->kernels->kv_write(l, k, v, r->layer + b->slots[i] / KV_BLOCK_TOKENS * l->kv_block_bytes,
+                             b->slots[i] % KV_BLOCK_TOKENS);
+    }
+}
+
+int cpu_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv)
+{
+    struct cpu_backend *c = cpu_backend(be);
+    struct kv_run r = {.c = c, .qkv = qkv->data, .stride = qkv->cols};
+    r.layer = (uint8_t *)c->kv.p + layer * c->kv_layer_bytes;
+    cpu_team_run(c->team, round_up_u32(c->batch->n_rows, ALONE_ROWS) / ALONE_ROWS, kv_chunk, &r);
+    return 0;
+}
+
+struct attn_run {
+    struct cpu_backend *c;
+    const uint8_t *layer;
+    const float *qkv;
+    size_t qkv_stride;
+    float *out;
+    size_t out_stride;
+};
+
+static void attn_chunk(void *ctx, uint32_t chunk, uint32_t thread)
+{
+    const struct attn_run *r = ctx;
+    const struct cpu_backend *c = r->c;
+    const struct attn_task *t = &c->tasks[chunk];
+    const struct batch_seq *s = &c->batch->seqs[t->seq];
+    const size_t column = (size_t)t->first_head * c->layout.head_dim;
+    const struct attn_job job = {
+        .layout = &c->layout,
+        .kv = r->layer,
+        .block_table = s->block_table,
+        .kv_head = t->first_head / c->layout.group,
+        .first_head = t->first_head,
+        .n_heads = t->n_heads,
+        .first_pos = s->first_pos + (t->row - s->first_row),
+        .n_rows = t->n_rows,
+        .q = r->qkv + t->row * r->qkv_stride + column,
+        .q_stride = r->qkv_stride,
+        .out = r->out + t->row * r->out_stride + column,
+        .out_stride = r->out_stride,
+        .scratch = (float *)c->scratch.p + thread * c->scratch_floats,
+    };
+    c->kernels->attention(&job);
+}
+
+int cpu_attention(struct backend *be, uint32_t layer, const struct tensor *qkv, struct tensor *out)
+{
+    struct cpu_backend *c = cpu_backend(be);
+    struct attn_run r = {.c = c,
+                         .qkv = qkv->data,
+                         .qkv_stride = qkv->cols,
+                         .out = out->data,
+                         .out_stride = out->cols};
+    r.layer = (const uint8_t *)c->kv.p + layer * c->kv_layer_bytes;
+    cpu_team_run(c->team, c->n_tasks, attn_chunk, &r);
+    return 0;
+}

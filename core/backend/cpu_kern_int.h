@@ -1,0 +1,180 @@
+/* cpu_kern_int.h - what the CPU backend's drivers and its kernels share: the packed layouts, and
+ * the table of kernels that each instruction set fills.
+ *
+ * Packed weights  The rows of a matrix are taken 16 at a time: a tile, whose 16 rows are the lanes
+ *   of every vector. Lane l of a tile accumulates row l alone, over k in ascending order, so the
+ *   result of a row depends on nothing but that row and its input. Rows past the end are zero.
+ *   A tile of K columns, by type (G = K / 32 groups, S = K / 256 super groups):
+ *     F32        [K][16] float
+ *     F16, BF16  [K][16] uint16
+ *     Q4_1       [G] { nibbles[4][16][4], d[16], m[16] as F16 }
+ *     Q4_0       [G] nibbles[4][16][4];  [G] d[16] as F16
+ *     Q8_0       [G] bytes[8][16][4] (value + 128);  [G] d[16] as F16
+ *     Q4_K       [G] nibbles[4][16][4];  [G] { scale[16], min[16] as u8 };
+ *                [S] { d[16], dmin[16] as F16 }
+ *     Q6_K       [G] { nibbles[4][16][4], pairs[2][16][4] };  [G] { scale[2][16] as s8 };
+ *                [S] d[16] as F16
+ *   nibbles[j][l][b]: low half column 4j + b of the group, high half column 16 + 4j + b.
+ *   bytes[j][l][b]: column 4j + b. pairs[h][l][b]: bits 2i, 2i+1 are bits 4, 5 of column
+ *   16h + 4i + b.
+ *
+ * Packed input  16 rows (tokens) at a time. Quantized types: [G] struct act_group. Float types:
+ *   [K][n] where n <= 16 is the number of rows in the block.
+ *
+ * KV cache  per layer and block: [n_kv_heads] { K[head_dim][16 tokens], V[16 tokens][head_dim] },
+ *   F16, or F32 when the backend computes in F32.
+ *
+ * Thread  kernels are pure functions of their arguments. */
+#pragma once
+#include "core/backend/batch.h"
+#include "core/util/base.h"
+#include "core/util/tensor.h"
+
+enum {
+    TILE_ROWS = 16,
+    GROUP = 32,       /* columns that share a scale of the input, and of most weights */
+    SUPER_GROUPS = 8, /* groups that share d in Q4_K and Q6_K */
+    ACT_ROWS = 16,    /* rows of a packed input block */
+};
+
+/* One group of 32 columns of 16 rows of quantized input: x = d * q, |q| <= 127. */
+struct act_group {
+    int8_t q[ACT_ROWS][GROUP];
+    float d[ACT_ROWS];
+    float ds[ACT_ROWS];     /* d * sum of q */
+    int32_t n8[ACT_ROWS];   /* -8 * sum of q */
+    int32_t n128[ACT_ROWS]; /* -128 * sum of q */
+    int32_t h0[ACT_ROWS];   /* -32 * sum of q[0..15] */
+    int32_t h1[ACT_ROWS];   /* -32 * sum of q[16..31] */
+};
+
+/* Rows of one type in tiles. */
+struct tiles {
+    enum dtype dtype;
+    uint32_t rows, cols; /* of the matrix, without padding */
+    uint32_t n_tiles;
+    const uint8_t *data; /* tile t at data + t * stride, on a 64-byte boundary */
+    size_t stride;
+};
+
+/* A product of the packed input with one or (gate and up) two sets of tiles. */
+struct linear_job {
+    const struct tiles *w;
+    const struct tiles *up;    /* NULL, or: out = silu(w x) * (up x) */
+    const struct act_group *q; /* [blocks][G], for quantized types */
+    const float *x;            /* [blocks][K][rows of the block], for float types */
+    uint32_t n_rows;
+    float *out; /* [n_rows][out_stride], column 0 is the first tile's row 0 */
+    size_t out_stride;
+};
+
+struct attn_layout {
+    uint32_t n_heads, n_kv_heads, head_dim;
+    uint32_t group;        /* n_heads / n_kv_heads */
+    bool f32;              /* KV is F32, else F16 */
+    size_t kv_head_bytes;  /* K and V of one head of one block */
+    size_t kv_block_bytes; /* one block of one layer */
+    float scale;           /* 1 / sqrt(head_dim) */
+};
+
+/* Some query heads that share a KV head, for adjacent rows of one sequence. */
+struct attn_job {
+    const struct attn_layout *layout;
+    const uint8_t *kv; /* the layer's blocks */
+    const uint32_t *block_table;
+    uint32_t kv_head;
+    uint32_t first_head, n_heads; /* query heads */
+    uint32_t first_pos, n_rows;
+    const float *q; /* row 0, head 0: rotated queries */
+    size_t q_stride;
+    float *out; /* row 0, head 0 */
+    size_t out_stride;
+    float *scratch; /* attn_scratch_floats() */
+};
+
+enum { ATTN_MAX_QUERIES = 24 }; /* n_rows * n_heads of a job, unless n_rows is 1 */
+
+struct cpu_kernels {
+    const char *name;
+    /* Packs up to 16 rows of x into out[G] or out[K][n_rows]. */
+    void (*pack_q8)(const float *x, size_t stride, uint32_t n_rows, uint32_t cols,
+                    struct act_group *out);
+    void (*pack_f32)(const float *x, size_t stride, uint32_t n_rows, uint32_t cols, float *out);
+    void (*linear)(const struct linear_job *job, uint32_t first_tile, uint32_t end_tile);
+    /* x += residual (may be NULL); out = x / rms(x) * w */
+    void (*rms_norm)(float *x, const float *residual, const float *w, uint32_t cols, float eps,
+                     float *out);
+    /* Rotates n_heads adjacent heads in place; cos_sin: cos[head_dim], signed sin[head_dim]. */
+    void (*rope)(float *x, const float *cos_sin, uint32_t n_heads, uint32_t head_dim,
+                 bool interleaved);
+    /* Writes one token's keys and values [n_kv_heads][head_dim] to its slot of a block. */
+    void (*kv_write)(const struct attn_layout *l, const float *k, const float *v, uint8_t *block,
+                     uint32_t slot);
+    void (*attention)(const struct attn_job *job);
+};
+
+extern const struct cpu_kernels cpu_kernels_portable;
+extern const struct cpu_kernels cpu_kernels_avx2;
+extern const struct cpu_kernels cpu_kernels_avx512;
+
+/* True for types whose product is computed in integers. */
+static inline bool tiles_quantized(enum dtype t)
+{
+    return t != DTYPE_F32 && t != DTYPE_F16 && t != DTYPE_BF16;
+}
+
+/* Where the parts of group g of a tile begin. */
+struct group_layout {
+    size_t q_bytes;     /* stride of the groups' values, from offset 0 */
+    size_t s_offset;    /* of group 0's scales */
+    size_t s_bytes;     /* stride of the scales */
+    size_t d_offset;    /* of super group 0 */
+    size_t d_bytes;     /* stride of the super groups */
+    size_t total_bytes; /* of the tile */
+};
+
+static inline struct group_layout group_layout(enum dtype t, uint32_t cols)
+{
+    const size_t g = cols / GROUP;
+    struct group_layout l = {0};
+    switch (t) {
+    case DTYPE_Q4_1:
+        return (struct group_layout){
+            .q_bytes = 320, .s_offset = 256, .s_bytes = 320, .total_bytes = g * 320};
+    case DTYPE_Q4_0:
+        l = (struct group_layout){.q_bytes = 256, .s_bytes = 32};
+        break;
+    case DTYPE_Q8_0:
+        l = (struct group_layout){.q_bytes = 512, .s_bytes = 32};
+        break;
+    case DTYPE_Q4_K:
+        l = (struct group_layout){.q_bytes = 256, .s_bytes = 32, .d_bytes = 64};
+        break;
+    case DTYPE_Q6_K:
+        l = (struct group_layout){.q_bytes = 384, .s_bytes = 32, .d_bytes = 32};
+        break;
+    case DTYPE_F32:
+        l.total_bytes = (size_t)cols * TILE_ROWS * 4;
+        return l;
+    default:
+        l.total_bytes = (size_t)cols * TILE_ROWS * 2;
+        return l;
+    }
+    l.s_offset = g * l.q_bytes;
+    l.d_offset = l.s_offset + g * l.s_bytes;
+    l.total_bytes = l.d_offset + g / SUPER_GROUPS * l.d_bytes;
+    return l;
+}
+
+static inline uint32_t round_up_u32(uint32_t n, uint32_t to)
+{
+    return (n + to - 1) / to * to;
+}
+
+/* Scratch of an attention job: transposed queries, one K block, scores of every query. */
+static inline size_t attn_scratch_floats(const struct attn_layout *l, uint32_t context)
+{
+    size_t queries = u64_max(ATTN_MAX_QUERIES, l->group);
+    return queries * (l->head_dim + (size_t)round_up_u32(context, KV_BLOCK_TOKENS)) +
+           (size_t)l->head_dim * KV_BLOCK_TOKENS;
+}

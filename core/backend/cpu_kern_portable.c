@@ -1,0 +1,15 @@
+/* cpu_kern_portable.c - the kernels for portable C, the fallback and the meaning. */
+#include "core/backend/cpu_kern_attn_int.h"
+#include "core/backend/cpu_kern_linear_int.h"
+#include "core/backend/cpu_kern_ops_int.h"
+
+const struct cpu_kernels cpu_kernels_portable = {
+    .name = "portable",
+    .pack_q8 = kern_pack_q8,
+    .pack_f32 = kern_pack_f32,
+    .linear = kern_linear,
+    .rms_norm = kern_rms_norm,
+    .rope = kern_rope,
+    .kv_write = kern_kv_write,
+    .attention = kern_attention,
+};
