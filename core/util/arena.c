@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ARENA_ALIGN = 16, ARENA_CHUNK_BYTES = 4096 };
+enum { ARENA_ALIGN = 16, ARENA_CHUNK_BYTES = 4096, ARENA_LARGE_BYTES = 1024 };
 
 struct arena_chunk {
     struct arena_chunk *next;
@@ -25,6 +25,8 @@ void arena_fini(struct arena *a)
     *a = (struct arena){0};
 }
 
+/* A chunk with room for n_bytes. A large allocation gets one of its own behind the newest, whose
+ * room stays in use. */
 static struct arena_chunk *chunk_new(struct arena *a, size_t n_bytes)
 {
     size_t cap = u64_max(n_bytes, ARENA_CHUNK_BYTES - sizeof(struct arena_chunk)), total;
@@ -33,9 +35,12 @@ static struct arena_chunk *chunk_new(struct arena *a, size_t n_bytes)
     struct arena_chunk *c = calloc(1, total);
     if (!c)
         return NULL;
+    struct arena_chunk **at = &a->chunks;
+    if (n_bytes >= ARENA_LARGE_BYTES && *at)
+        at = &(*at)->next;
     c->cap = cap;
-    c->next = a->chunks;
-    a->chunks = c;
+    c->next = *at;
+    *at = c;
     return c;
 }
 

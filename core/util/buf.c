@@ -105,13 +105,13 @@ const char *buf_str(const struct buf *b)
 
 char *buf_steal(struct buf *b, size_t *out_len)
 {
-    if (b->failed || !buf_reserve(b, 0)) {
+    if (!buf_reserve(b, 0)) {
         buf_fini(b);
         return NULL;
     }
     char *p = b->data;
     if (out_len)
         *out_len = b->len;
-    *b = (struct buf){0};
+    *b = (struct buf){.max_len = b->max_len};
     return p;
 }

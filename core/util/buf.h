@@ -20,6 +20,7 @@ void buf_fini(struct buf *b);
 void buf_clear(struct buf *b); /* empties, keeps the memory, clears `failed` */
 /* Makes room for n more bytes; false (and failed set) when that is impossible. */
 bool buf_reserve(struct buf *b, size_t n);
+/* What is added must not lie in the buf itself. */
 void buf_add(struct buf *b, const void *data, size_t n);
 void buf_addch(struct buf *b, char c);
 void buf_addstr(struct buf *b, const char *s);
@@ -30,5 +31,6 @@ void buf_truncate(struct buf *b, size_t len);
 void buf_consume(struct buf *b, size_t n);
 /* The string, never NULL: "" for an empty buf. Borrowed until the next change. */
 const char *buf_str(const struct buf *b);
-/* Gives the malloc'ed, NUL-terminated string to the caller and empties the buf; NULL if failed. */
+/* Gives the malloc'ed, NUL-terminated string to the caller and empties the buf, which keeps its
+ * limit; NULL, and the buf freed, if it failed. */
 char *buf_steal(struct buf *b, size_t *out_len);

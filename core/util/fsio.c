@@ -102,5 +102,7 @@ int file_read(const char *path, size_t max_bytes, struct buf *b, struct err *e)
         b->data[b->len] = '\0';
     }
     close(fd);
+    if (rc)
+        buf_truncate(b, start);
     return rc;
 }

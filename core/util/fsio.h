@@ -17,5 +17,6 @@ void file_map_close(struct file_map *m); /* a zeroed map is fine */
 /* Tells the kernel that these bytes were copied and their pages may go. */
 void file_map_drop(const struct file_map *m, const void *from, size_t n_bytes);
 
-/* Appends the whole file to b. ETOOBIG when it holds more than max_bytes. */
+/* Appends the whole file to b. ETOOBIG when it holds more than max_bytes; b keeps what it held
+ * on failure. */
 MUST_CHECK int file_read(const char *path, size_t max_bytes, struct buf *b, struct err *e);

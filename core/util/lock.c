@@ -26,6 +26,7 @@ void lock_take(struct lock *l)
 
 void lock_drop(struct lock *l)
 {
+    BUG_ON(!(held_ranks >> l->rank & 1));
     held_ranks &= ~(1u << l->rank);
     pthread_mutex_unlock(&l->mu);
 }
@@ -33,6 +34,7 @@ void lock_drop(struct lock *l)
 bool lock_wait(struct lock *l, pthread_cond_t *c, uint64_t until_us)
 {
     int rc;
+    BUG_ON(held_ranks != 1u << l->rank); /* a second lock would stay locked meanwhile */
     if (until_us == UINT64_MAX)
         rc = pthread_cond_wait(c, &l->mu);
     else {

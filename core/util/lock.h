@@ -23,7 +23,7 @@ void lock_init(struct lock *l, enum lock_rank rank);
 void lock_fini(struct lock *l);
 void lock_take(struct lock *l);
 void lock_drop(struct lock *l);
-/* Waits on c with l held, as pthread_cond_wait. until_us is monotonic (clock_now_us);
+/* Waits on c with l and no other lock held, as pthread_cond_wait. until_us is monotonic (clock_now_us);
  * UINT64_MAX waits without end. Returns false on time-out. */
 bool lock_wait(struct lock *l, pthread_cond_t *c, uint64_t until_us);
 /* A condition variable on the monotonic clock. */
