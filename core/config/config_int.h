@@ -7,10 +7,9 @@
  *                         line is known and stored in struct config
  *        -> config_check  what concerns several options or the world outside: addresses, files
  *
- * libconfuse never sees the file itself: it would expand ${HOME} inside "...", miscount lines
- * behind comments, keep the state of its lexer after an unterminated string, drop characters that
- * it does not know, and stop at the first fault. What it gets cannot fail, so that every stage can
- * collect all faults. */
+ * libconfuse never sees the file itself: it would expand ${HOME} inside "...", count lines wrongly
+ * behind comments, skip characters that it does not know, read 010 as eight, and stop at the first
+ * fault. What it gets cannot fail, so that every stage can collect all faults. */
 #pragma once
 #include "core/config/config.h"
 #include "core/config/options.h"
