@@ -1,0 +1,474 @@
+/* The scheduler on a make-believe device: each rule of its policy, then random load against the
+ * text that each request must get whatever else runs. */
+#include "tests/unit/sched_world.h"
+
+static uint32_t rnd(uint32_t *state, uint32_t n)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return (*state >> 8) % n;
+}
+
+static const uint32_t *prompt_of(uint32_t seed, uint32_t n)
+{
+    static uint32_t tokens[WORLD_MAX_LEN];
+    for (uint32_t i = 0; i < n; i++)
+        tokens[i] = rnd(&seed, WORLD_VOCAB);
+    return tokens;
+}
+
+static void submit(struct world *w, struct client *c, struct client_opts o)
+{
+    client_init(c, &o);
+    assert_int_equal(client_submit(w, c), 0);
+}
+
+/* Runs until nothing is left to do; every client reads at once. */
+static void run(struct world *w, struct client *clients, uint32_t n)
+{
+    while (world_step(w)) {
+        for (uint32_t i = 0; i < n; i++)
+            client_pull(&clients[i], UINT32_MAX);
+        sched_audit(&w->sched);
+    }
+}
+
+static const struct sched_opts roomy = {.max_num_seqs = 8,
+                                        .max_num_batched_tokens = 64,
+                                        .max_groups = 64,
+                                        .n_kv_blocks = 256,
+                                        .enable_prefix_caching = true};
+
+static void test_one_request(void **state)
+{
+    (void)state;
+    struct world w;
+    struct client c;
+    world_init(&w, &roomy);
+    submit(&w, &c, (struct client_opts){.prompt = prompt_of(1, 100), 100, .max_tokens = 30});
+    run(&w, &c, 1);
+    assert_text(&c);
+    assert_int_equal(c.first_step, 2); /* 64 + 36 rows */
+    assert_int_equal(w.n_rows, 100 + 29);
+    client_fini(&c);
+    world_fini(&w);
+}
+
+static void test_a_cached_prompt_computes_its_last_block(void **state)
+{
+    (void)state;
+    struct world w;
+    struct client c[3];
+    world_init(&w, &roomy);
+    for (uint32_t i = 0; i < 3; i++) {
+        /* 48 tokens are three whole blocks: the last is computed again for its logits. */
+        submit(&w, &c[i], (struct client_opts){.prompt = prompt_of(1, 48), 48, .max_tokens = 1});
+        run(&w, c, i + 1);
+        assert_text(&c[i]);
+    }
+    assert_int_equal(w.n_rows, 48 + 16 + 16);
+    assert_int_equal(w.sched.counts.prefix_queries, 3 * 48);
+    assert_int_equal(w.sched.counts.prefix_hits, 2 * 32);
+    assert_int_equal(w.sched.prefix.n_indexed, 3);
+    for (uint32_t i = 0; i < 3; i++)
+        client_fini(&c[i]);
+    world_fini(&w);
+}
+
+static void test_the_generated_text_is_cached_too(void **state)
+{
+    (void)state;
+    struct world w;
+    struct client c[2];
+    uint32_t next[64];
+    world_init(&w, &roomy);
+    submit(&w, &c[0], (struct client_opts){.prompt = prompt_of(1, 20), 20, .max_tokens = 29});
+    run(&w, c, 1);
+    memcpy(next, prompt_of(1, 20), 20 * sizeof(next[0]));
+    memcpy(next + 20, c[0].got[0], 29 * sizeof(next[0]));
+    submit(&w, &c[1], (struct client_opts){.prompt = next, 49, .max_tokens = 2});
+    run(&w, c, 2);
+    assert_text(&c[1]);
+    assert_int_equal(w.sched.counts.prefix_hits, 48); /* 20 + 28 tokens were computed */
+    client_fini(&c[0]);
+    client_fini(&c[1]);
+    world_fini(&w);
+}
+
+static void test_salts_share_nothing(void **state)
+{
+    (void)state;
+    struct world w;
+    struct client c[2];
+    world_init(&w, &roomy);
+    for (uint32_t i = 0; i < 2; i++) {
+        submit(&w, &c[i],
+               (struct client_opts){.prompt = prompt_of(1, 40), 40, .max_tokens = 4, .salt = i});
+        run(&w, c, i + 1);
+        assert_text(&c[i]);
+    }
+    assert_int_equal(w.sched.counts.prefix_hits, 0);
+    client_fini(&c[0]);
+    client_fini(&c[1]);
+    world_fini(&w);
+}
+
+static void test_choices_compute_the_prompt_once(void **state)
+{
+    (void)state;
+    struct world w;
+    struct client c;
+    world_init(&w, &roomy);
+    submit(&w, &c,
+           (struct client_opts){.prompt = prompt_of(3, 100), 100, .max_tokens = 10, .n = 4});
+    run(&w, &c, 1);
+    assert_text(&c);
+    assert_int_equal(w.n_rows, 100 + 3 * 4 + 4 * 9); /* 96 of 100 tokens are shared */
+    client_fini(&c);
+    world_fini(&w);
+}
+
+static void test_equal_prompts_at_once_share_as_they_go(void **state)
+{
+    (void)state;
+    struct world w;
+    struct client c[4];
+    world_init(&w, &roomy);
+    for (uint32_t i = 0; i < 4; i++)
+        submit(&w, &c[i], (struct client_opts){.prompt = prompt_of(3, 320), 320, .max_tokens = 10});
+    run(&w, c, 4);
+    for (uint32_t i = 0; i < 4; i++) {
+        assert_text(&c[i]);
+        client_fini(&c[i]);
+    }
+    assert_true(w.n_rows < 2 * 320);
+    world_fini(&w);
+}
+
+static void test_a_long_prompt_does_not_starve_a_short_one(void **state)
+{
+    (void)state;
+    struct world w;
+    struct client c[2];
+    world_init(&w, &roomy);
+    submit(&w, &c[0], (struct client_opts){.prompt = prompt_of(1, 1600), 1600, .max_tokens = 2});
+    assert_true(world_step(&w));
+    submit(&w, &c[1],
+           (struct client_opts){.prompt = prompt_of(2, 30), 30, .max_tokens = 2, .arrival_us = 1});
+    run(&w, c, 2);
+    assert_int_equal(c[1].first_step, 2);
+    assert_true(c[0].first_step <= 1 + 1600 / 64 + 1); /* it lost half of a step */
+    assert_text(&c[0]);
+    assert_text(&c[1]);
+    client_fini(&c[0]);
+    client_fini(&c[1]);
+    world_fini(&w);
+}
+
+static void test_short_ones_do_not_starve_a_long_prompt(void **state)
+{
+    (void)state;
+    enum { N = 60 };
+    struct world w;
+    struct client c[N + 1];
+    world_init(&w, &roomy);
+    submit(&w, &c[0], (struct client_opts){.prompt = prompt_of(1, 640), 640, .max_tokens = 1});
+    for (uint32_t i = 1; i <= N; i++) { /* each step's budget is asked for twice over */
+        submit(&w, &c[i],
+               (struct client_opts){
+                   .prompt = prompt_of(i + 1, 60), 60, .max_tokens = 1, .arrival_us = i});
+        assert_true(world_step(&w));
+    }
+    run(&w, c, N + 1);
+    assert_true(c[0].first_step <= 2 * 640 / 64);
+    for (uint32_t i = 0; i <= N; i++) {
+        assert_text(&c[i]);
+        client_fini(&c[i]);
+    }
+    world_fini(&w);
+}
+
+static void test_priority_goes_first(void **state)
+{
+    (void)state;
+    struct world w;
+    struct client c[3];
+    struct sched_opts o = roomy;
+    o.max_num_seqs = 1;
+    world_init(&w, &o);
+    for (uint32_t i = 0; i < 3; i++)
+        submit(&w, &c[i],
+               (struct client_opts){.prompt = prompt_of(i, 20),
+                                    20,
+                                    .max_tokens = 3,
+                                    .arrival_us = i,
+                                    .priority = i == 2 ? -1 : 0});
+    run(&w, c, 3);
+    assert_true(c[2].last_step < c[0].first_step && c[0].last_step < c[1].first_step);
+    for (uint32_t i = 0; i < 3; i++) {
+        assert_text(&c[i]);
+        client_fini(&c[i]);
+    }
+    world_fini(&w);
+}
+
+static void test_a_dry_pool_preempts_the_last(void **state)
+{
+    (void)state;
+    for (uint32_t caching = 0; caching < 2; caching++) {
+        struct world w;
+        struct client c[3];
+        struct sched_opts o = roomy;
+        o.n_kv_blocks = 10;
+        o.enable_prefix_caching = caching;
+        world_init(&w, &o);
+        for (uint32_t i = 0; i < 3; i++) /* each grows from 1 to 7 blocks */
+            submit(&w, &c[i],
+                   (struct client_opts){
+                       .prompt = prompt_of(i, 10), 10, .max_tokens = 100, .arrival_us = i});
+        run(&w, c, 3);
+        assert_true(w.sched.counts.n_preemptions > 0);
+        assert_int_equal(c[0].r->trace.n_preemptions, 0); /* the first is never disturbed */
+        assert_int_equal(c[0].last_step - c[0].first_step, 99);
+        assert_true(c[1].last_step <= c[2].last_step);
+        for (uint32_t i = 0; i < 3; i++) {
+            assert_text(&c[i]);
+            client_fini(&c[i]);
+        }
+        world_fini(&w);
+    }
+}
+
+static void test_a_full_stream_pauses_only_itself(void **state)
+{
+    (void)state;
+    struct world w;
+    struct client c[2];
+    struct sched_opts o = roomy;
+    o.max_num_seqs = 1; /* a paused sequence must leave its place */
+    world_init(&w, &o);
+    submit(&w, &c[0], (struct client_opts){.prompt = prompt_of(1, 10), 10, .max_tokens = 200});
+    submit(
+        &w, &c[1],
+        (struct client_opts){.prompt = prompt_of(2, 10), 10, .max_tokens = 200, .arrival_us = 1});
+    while (world_step(&w)) {
+        client_pull(&c[1], UINT32_MAX);
+        sched_audit(&w.sched);
+    }
+    assert_text(&c[1]);
+    assert_int_equal(w.sched.n_paused, 1);
+    assert_true(c[0].group->seqs[0].n_blocks > 0);
+    while (!client_finished(&c[0])) {
+        client_pull(&c[0], 1);
+        if (c[0].poked)
+            client_handle_poke(&w, &c[0]);
+        world_step(&w);
+        sched_audit(&w.sched);
+    }
+    assert_text(&c[0]);
+    assert_int_equal(c[0].r->trace.n_preemptions, 0);
+    client_fini(&c[0]);
+    client_fini(&c[1]);
+    world_fini(&w);
+}
+
+static void test_a_paused_one_gives_its_blocks_when_needed(void **state)
+{
+    (void)state;
+    struct world w;
+    struct client c[2];
+    struct sched_opts o = roomy;
+    o.n_kv_blocks = 12;
+    world_init(&w, &o);
+    submit(&w, &c[0], (struct client_opts){.prompt = prompt_of(1, 64), 64, .max_tokens = 100});
+    while (world_step(&w))
+        ; /* until its stream is full */
+    submit(
+        &w, &c[1],
+        (struct client_opts){.prompt = prompt_of(2, 100), 100, .max_tokens = 80, .arrival_us = 1});
+    while (world_step(&w)) {
+        client_pull(&c[1], UINT32_MAX);
+        sched_audit(&w.sched);
+    }
+    assert_text(&c[1]);
+    assert_int_equal(c[0].r->trace.n_preemptions, 1);
+    client_pull(&c[0], UINT32_MAX);
+    assert_true(c[0].poked);
+    client_handle_poke(&w, &c[0]);
+    run(&w, c, 1);
+    assert_text(&c[0]);
+    client_fini(&c[0]);
+    client_fini(&c[1]);
+    world_fini(&w);
+}
+
+static void test_what_can_never_fit_is_refused(void **state)
+{
+    (void)state;
+    struct world w;
+    struct client c;
+    struct sched_opts o = roomy;
+    o.n_kv_blocks = 4;
+    world_init(&w, &o);
+    client_init(&c, &(struct client_opts){.prompt = prompt_of(1, 60), 60, .max_tokens = 6});
+    assert_int_equal(client_submit(&w, &c), -LLMD_ETOOBIG);
+    client_fini(&c);
+    /* The last token is never fed, so 64 of 65 must fit. */
+    submit(&w, &c, (struct client_opts){.prompt = prompt_of(1, 60), 60, .max_tokens = 5});
+    run(&w, &c, 1);
+    assert_text(&c);
+    client_fini(&c);
+    client_init(&c, &(struct client_opts){
+                        .prompt = prompt_of(1, WORLD_MAX_LEN), WORLD_MAX_LEN, .max_tokens = 1});
+    assert_int_equal(client_submit(&w, &c), -LLMD_ECONTEXT);
+    client_fini(&c);
+    world_fini(&w);
+}
+
+static void test_cancelled_at_any_stage(void **state)
+{
+    (void)state;
+    for (uint32_t steps = 0; steps < 12; steps++) {
+        struct world w;
+        struct client c[2];
+        world_init(&w, &roomy);
+        submit(&w, &c[0],
+               (struct client_opts){.prompt = prompt_of(1, 200), 200, .max_tokens = 20, .n = 3});
+        submit(&w, &c[1], (struct client_opts){.prompt = prompt_of(2, 50), 50, .max_tokens = 20});
+        for (uint32_t i = 0; i < steps; i++)
+            assert_true(world_step(&w));
+        request_cancel(c[0].r);
+        assert_true(c[0].poked);
+        client_handle_poke(&w, &c[0]);
+        sched_audit(&w.sched);
+        run(&w, c, 2);
+        assert_text(&c[1]);
+        client_pull(&c[0], UINT32_MAX);
+        for (uint32_t i = 0; i < 3; i++)
+            assert_int_equal(c[0].finish[i], FINISH_ABORT);
+        client_fini(&c[0]);
+        client_fini(&c[1]);
+        world_fini(&w);
+    }
+}
+
+/* --- random load --- */
+
+enum { LOAD_REQUESTS = 150, LOAD_LIVE = 12 };
+
+struct load {
+    struct world w;
+    struct client clients[LOAD_REQUESTS];
+    bool slow[LOAD_REQUESTS], cancel[LOAD_REQUESTS], submitted[LOAD_REQUESTS];
+    uint32_t n_submitted, n_live, seed;
+};
+
+static void load_submit(struct load *l)
+{
+    uint32_t i = l->n_submitted, *seed = &l->seed, prompt[256];
+    uint32_t n_shared = rnd(seed, 5) * KV_BLOCK_TOKENS + rnd(seed, 3);
+    uint32_t n = n_shared + 1 + rnd(seed, 60);
+    memcpy(prompt, prompt_of(1, 256), sizeof(prompt)); /* all begin alike */
+    memcpy(prompt + n_shared, prompt_of(i + 2, n - n_shared), (n - n_shared) * sizeof(prompt[0]));
+    client_init(&l->clients[i], &(struct client_opts){.prompt = prompt,
+                                                      .n_prompt = n,
+                                                      .max_tokens = 1 + rnd(seed, 90),
+                                                      .n = rnd(seed, 4) ? 1 : 1 + rnd(seed, 5),
+                                                      .priority = (int64_t)rnd(seed, 2),
+                                                      .salt = rnd(seed, 2),
+                                                      .arrival_us = i / 4,
+                                                      .eos = rnd(seed, 2) == 0});
+    l->slow[i] = rnd(seed, 4) == 0;
+    l->cancel[i] = rnd(seed, 6) == 0;
+    int rc = client_submit(&l->w, &l->clients[i]);
+    assert_true(rc == 0 || rc == -LLMD_ETOOBIG);
+    l->submitted[i] = rc == 0;
+    l->n_submitted++;
+    l->n_live += rc == 0;
+}
+
+static void load_tend(struct load *l, uint32_t i)
+{
+    struct client *c = &l->clients[i];
+    if (!l->submitted[i] || client_finished(c))
+        return;
+    if (l->cancel[i] && rnd(&l->seed, 40) == 0)
+        request_cancel(c->r);
+    if (!l->slow[i])
+        client_pull(c, UINT32_MAX);
+    else if (rnd(&l->seed, 12) == 0)
+        client_pull(c, 1 + rnd(&l->seed, 100));
+    if (c->poked)
+        client_handle_poke(&l->w, c);
+    if (client_finished(c)) {
+        l->n_live--;
+        assert_null(c->group);
+    }
+}
+
+/* Returns how often it preempted. */
+static uint64_t run_load(uint32_t seed, const struct sched_opts *o)
+{
+    struct load *l = calloc(1, sizeof(*l));
+    assert_non_null(l);
+    l->seed = seed;
+    world_init(&l->w, o);
+    for (uint32_t idle = 0; l->n_submitted < LOAD_REQUESTS || l->n_live > 0;) {
+        if (l->n_submitted < LOAD_REQUESTS && l->n_live < LOAD_LIVE && rnd(&l->seed, 3) == 0)
+            load_submit(l);
+        idle = world_step(&l->w) ? 0 : idle + 1;
+        assert_true(idle < 10000); /* stuck */
+        for (uint32_t i = 0; i < l->n_submitted; i++)
+            load_tend(l, i);
+        sched_audit(&l->w.sched);
+    }
+    for (uint32_t i = 0; i < LOAD_REQUESTS; i++) {
+        struct client *c = &l->clients[i];
+        if (l->submitted[i] && !request_is_cancelled(c->r))
+            assert_text(c);
+        client_fini(c);
+    }
+    uint64_t n_preemptions = l->w.sched.counts.n_preemptions;
+    assert_int_equal(l->w.sched.counts.prefix_hits > 0, o->enable_prefix_caching);
+    world_fini(&l->w);
+    free(l);
+    return n_preemptions;
+}
+
+static void test_random_load(void **state)
+{
+    (void)state;
+    static const struct sched_opts opts[] = {
+        {8, 64, LOAD_LIVE, 200, true}, {8, 64, LOAD_LIVE, 200, false},
+        {8, 8, LOAD_LIVE, 24, true},   {8, 32, LOAD_LIVE, 14, true},
+        {8, 32, LOAD_LIVE, 14, false}, {1, 1, LOAD_LIVE, 14, true},
+        {3, 512, LOAD_LIVE, 16, true}, {12, 16, LOAD_LIVE, 12, true},
+        {12, 16, LOAD_LIVE, 12, false}};
+    for (uint32_t i = 0; i < ARRAY_LEN(opts); i++) {
+        uint64_t n = 0;
+        for (uint32_t seed = 0; seed < 3; seed++)
+            n += run_load(100 * i + seed, &opts[i]);
+        assert_true(n > 0 || opts[i].n_kv_blocks == 200 || opts[i].max_num_seqs == 1);
+    }
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_one_request),
+        cmocka_unit_test(test_a_cached_prompt_computes_its_last_block),
+        cmocka_unit_test(test_the_generated_text_is_cached_too),
+        cmocka_unit_test(test_salts_share_nothing),
+        cmocka_unit_test(test_choices_compute_the_prompt_once),
+        cmocka_unit_test(test_equal_prompts_at_once_share_as_they_go),
+        cmocka_unit_test(test_a_long_prompt_does_not_starve_a_short_one),
+        cmocka_unit_test(test_short_ones_do_not_starve_a_long_prompt),
+        cmocka_unit_test(test_priority_goes_first),
+        cmocka_unit_test(test_a_dry_pool_preempts_the_last),
+        cmocka_unit_test(test_a_full_stream_pauses_only_itself),
+        cmocka_unit_test(test_a_paused_one_gives_its_blocks_when_needed),
+        cmocka_unit_test(test_what_can_never_fit_is_refused),
+        cmocka_unit_test(test_cancelled_at_any_stage),
+        cmocka_unit_test(test_random_load),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
