@@ -49,24 +49,35 @@ static void must(int rc, const struct err *e)
         fail_msg("%s", e->msg);
 }
 
-/* With the weights of another rig of the same arithmetic, or NULL: loads them. */
-static void rig_open(struct rig *rig, enum compute_type compute, uint32_t n_threads,
-                     struct engine_weights *shared)
+/* With the weights of another rig of the same kind, or NULL: loads them. False when this machine
+ * lacks the instruction set. */
+static bool rig_try(struct rig *rig, enum compute_type compute, uint32_t n_threads, const char *isa,
+                    struct engine_weights *shared)
 {
     const struct backend_limits limits = {
         .max_rows = MAX_ROWS, .max_seqs = MAX_OUT, .max_out = MAX_OUT};
-    const struct cpu_opts opts = {.n_threads = n_threads, .compute = compute, .isa = "auto"};
+    const struct cpu_opts opts = {.n_threads = n_threads, .compute = compute, .isa = isa};
     struct attn_shape shape;
     struct err e = {0};
     *rig = (struct rig){.n_blocks = 367}; /* prime, see sequence_grow */
     forward_attn_shape(model, MAX_CONTEXT, &shape);
-    must(cpu_backend_new(&opts, &rig->be, &e), &e);
+    int rc = cpu_backend_new(&opts, &rig->be, &e);
+    if (rc == -LLMD_EUNSUPPORTED)
+        return false;
+    must(rc, &e);
     if (shared)
         rig->weights = engine_weights_ref(shared);
     else
         must(engine_weights_new(rig->be, model, NULL, NULL, &rig->weights, &e), &e);
     must(rig->be->ops->reserve(rig->be, &shape, &limits, rig->n_blocks, &e), &e);
     must(forward_new(rig->be, model, rig->weights, &shape, &limits, &rig->forward, &e), &e);
+    return true;
+}
+
+static void rig_open(struct rig *rig, enum compute_type compute, uint32_t n_threads,
+                     struct engine_weights *shared)
+{
+    assert_true(rig_try(rig, compute, n_threads, "auto", shared));
 }
 
 static void rig_close(struct rig *rig)
@@ -361,11 +372,37 @@ static void test_quantized_is_close(void **state)
     free(l);
 }
 
+/* One short prompt on every instruction set that this machine has. */
+static void test_same_bits_on_every_isa(void **state)
+{
+    (void)state;
+    static const char *const isas[] = {"portable", "avx2", "avx512"};
+    static const enum compute_type computes[] = {COMPUTE_F32, COMPUTE_AUTO};
+    const uint32_t prompt = prompt_named("fox");
+    float *want = logits_rows(MAX_OUT), *l = logits_rows(MAX_OUT);
+    for (size_t c = 0; c < ARRAY_LEN(computes); c++)
+        for (size_t i = 0; i < ARRAY_LEN(isas); i++) {
+            struct rig rig;
+            struct sequence seq;
+            if (!rig_try(&rig, computes[c], 0, isas[i], NULL))
+                continue;
+            prefill(&rig, prompt, MAX_ROWS, &seq, i == 0 ? want : l);
+            if (i > 0 &&
+                memcmp(want, l,
+                       golden.prompts[prompt].n_positions * golden.vocab_size * sizeof(*l)) != 0)
+                fail_msg("%s has other logits than portable C", cpu_backend_isa(rig.be));
+            rig_close(&rig);
+        }
+    free(want);
+    free(l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_f32_is_transformers),
         cmocka_unit_test(test_quantized_is_close),
+        cmocka_unit_test(test_same_bits_on_every_isa),
     };
     return cmocka_run_group_tests(tests, open_files, close_files);
 }
