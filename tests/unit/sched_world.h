@@ -17,7 +17,13 @@
 #include "core/engine/sched.h"
 #include "core/util/err.h"
 
-enum { WORLD_VOCAB = 40, WORLD_EOS = 7, WORLD_MAX_LEN = 4096, WORLD_MAX_CHOICES = 8 };
+enum {
+    WORLD_VOCAB = 40,
+    WORLD_EOS = 7,
+    WORLD_MAX_LEN = 4096,
+    WORLD_MAX_CHOICES = 8,
+    WORLD_MAX_SEQS = 64
+};
 
 static inline uint64_t world_mix(uint64_t h, uint64_t v)
 {
@@ -50,6 +56,7 @@ struct world {
 static inline void world_init(struct world *w, const struct sched_opts *o)
 {
     memset(w, 0, sizeof(*w));
+    assert_true(o->max_num_seqs <= WORLD_MAX_SEQS);
     assert_int_equal(sched_init(&w->sched, o), 0);
     assert_int_equal(batch_build_init(&w->build, o->max_num_batched_tokens, o->max_num_seqs), 0);
     w->kv = calloc((size_t)o->n_kv_blocks * KV_BLOCK_TOKENS, sizeof(*w->kv));
@@ -261,7 +268,7 @@ static inline bool world_step(struct world *w)
     const struct batch *b = batch_build_plan(&w->build, p);
     assert_int_equal(b->n_rows, p->n_rows);
     assert_int_equal(b->n_out, p->n_out);
-    struct seq *wants[p->n_out + 1];
+    struct seq *wants[WORLD_MAX_SEQS];
     uint32_t n_out = 0;
     for (uint32_t i = 0; i < p->n; i++) {
         struct seq *q = p->entries[i].seq;
