@@ -55,14 +55,14 @@ static inline void tiny_add(struct tiny_vocab *v, const char *s, size_t n, enum 
 /* The character that stands for a byte, as UTF-8 in out; returns its length. */
 static inline size_t tiny_byte_char(uint32_t byte, char out[4])
 {
-    uint32_t hidden = 0x100;
-    for (uint32_t b = 0; b <= byte; b++) {
-        bool visible = (b >= 0x21 && b <= 0x7e) || (b >= 0xa1 && b <= 0xac) || b >= 0xae;
-        if (b == byte)
-            return utf8_encode(visible ? b : hidden, out);
-        hidden += !visible;
-    }
-    return 0;
+    uint32_t cp = byte; /* the 68 invisible ones follow each other from U+0100 on */
+    if (byte <= 0x20)
+        cp = 0x100 + byte;
+    else if (byte >= 0x7f && byte <= 0xa0)
+        cp = 0x121 + byte - 0x7f;
+    else if (byte == 0xad)
+        cp = 0x143;
+    return utf8_encode(cp, out);
 }
 
 /* All byte tokens but those with skip[byte]; skip may be NULL. */
