@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/util/buf.h"
 #include "core/util/utf8.h"
 
 bool cp_printable(uint32_t cp)
@@ -71,4 +72,17 @@ size_t printable_text(const char *s, size_t n, const char *escape, char *out, si
     }
     out[at] = '\0';
     return at;
+}
+
+void printable_add(struct buf *b, const char *s, size_t n)
+{
+    for (size_t i = 0; i < n;) {
+        uint32_t cp;
+        size_t used = utf8_decode(s + i, n - i, &cp);
+        if (used == 0)
+            buf_addstr(b, "\xef\xbf\xbd");
+        else if (cp_printable(cp) || cp == '\n' || cp == '\t')
+            buf_add(b, s + i, used);
+        i += used ? used : 1;
+    }
 }

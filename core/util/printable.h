@@ -18,3 +18,8 @@ size_t printable_next(const char *s, size_t n, char out[PRINTABLE_ESCAPE_MAX], s
  * of `escape` ("" for none); cut with "..." when it does not fit. Always NUL-terminated; n_out > 0;
  * with less than four bytes of room out is empty unless all of s fits. Returns the length. */
 size_t printable_text(const char *s, size_t n, const char *escape, char *out, size_t n_out);
+
+/* Appends s without the characters that are not printable, but with line feeds and tabs: text of
+ * others for a terminal. Invalid bytes become U+FFFD. */
+struct buf;
+void printable_add(struct buf *b, const char *s, size_t n);
