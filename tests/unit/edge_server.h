@@ -1,0 +1,392 @@
+/* edge_server.h - an edge on a free port, a scripted router under it, and a raw HTTP client.
+ *
+ * The router's thread makes steps: on each, every choice of every request gets its next token, a
+ * byte of `script` over and over, until max_tokens. Steps come every step_us, or one by one by
+ * router_step() when step_us is 0. */
+#pragma once
+#include "tests/unit/edge_fixture.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "core/observe/log.h"
+#include "core/observe/metrics.h"
+#include "core/request/request.h"
+#include "core/router/router.h"
+#include "core/util/clock.h"
+
+enum { SERVER_MAX_RUNS = 1024, SERVER_MAX_CHOICES = 8 };
+
+struct run { /* one request in the router */
+    struct request *request;
+    uint32_t epoch;
+    uint32_t n_made[SERVER_MAX_CHOICES];
+    bool over[SERVER_MAX_CHOICES];
+};
+
+struct router {
+    pthread_t thread;
+    pthread_mutex_t mu;
+    const struct fixture *fixture;
+    struct run runs[SERVER_MAX_RUNS]; /* guarded by mu, like n_runs */
+    uint32_t n_runs;
+    const char *script;     /* set before the first request */
+    atomic_uint step_us;    /* 0: only router_step makes steps */
+    atomic_uint n_wanted;   /* steps asked for */
+    atomic_int refuse;      /* error code that router_submit returns */
+    atomic_uint fail_after; /* tokens; 0: never */
+    atomic_bool stop, ready, progressing;
+    atomic_uint n_submitted, n_cancelled, n_full, n_steps;
+    atomic_ullong cancelled_us; /* when the last cancellation was seen */
+};
+
+int router_submit(struct router *r, struct request *req, struct err *e)
+{
+    int code = atomic_load(&r->refuse);
+    if (code)
+        return err_set(e, code, "scripted refusal");
+    pthread_mutex_lock(&r->mu);
+    BUG_ON(r->n_runs == SERVER_MAX_RUNS || req->sampling.n > SERVER_MAX_CHOICES);
+    r->runs[r->n_runs++] = (struct run){.request = req, .epoch = stream_attach(req, NULL, NULL)};
+    pthread_mutex_unlock(&r->mu);
+    atomic_fetch_add(&r->n_submitted, 1);
+    return 0;
+}
+
+bool router_model_ready(struct router *r, const char *model)
+{
+    return atomic_load(&r->ready) && strcmp(model, "tiny") == 0;
+}
+
+bool router_all_ready(struct router *r)
+{
+    return atomic_load(&r->ready);
+}
+
+bool router_progressing(struct router *r, uint64_t stall_us)
+{
+    (void)stall_us;
+    return atomic_load(&r->progressing);
+}
+
+uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32_t max)
+{
+    (void)r;
+    (void)max;
+    out[0] = (struct router_worker_view){.model = "tiny", .error = "out of \"luck\""};
+    out[0].status.state = WORKER_LOADING;
+    out[0].status.loaded_percent = 37;
+    return 1;
+}
+
+/* One token for one choice. Returns true when the choice has ended. */
+static inline bool run_choice(struct router *r, struct run *run, uint32_t k,
+                              struct waker_set *touched)
+{
+    struct request *req = run->request;
+    uint32_t n = run->n_made[k];
+    bool last = n + 1 == req->sampling.max_tokens;
+    struct stream_item item = {
+        .choice = k,
+        .token = fixture_byte(r->fixture, (unsigned char)r->script[n % strlen(r->script)]),
+        .stop_id = -1,
+        .finish = last ? FINISH_LENGTH : FINISH_NONE};
+    int rc = stream_push(req, run->epoch, &item, touched);
+    if (rc == -LLMD_EFULL)
+        atomic_fetch_add(&r->n_full, 1);
+    if (rc != 0)
+        return false;
+    run->n_made[k]++;
+    return last;
+}
+
+/* True when the request is over. */
+static inline bool run_step(struct router *r, struct run *run, struct waker_set *touched)
+{
+    struct request *req = run->request;
+    struct err e = {0};
+    uint32_t limit = atomic_load(&r->fail_after);
+    if (request_is_cancelled(req))
+        err_set(&e, LLMD_ECANCELLED, "cancelled");
+    else if (limit > 0 && run->n_made[0] >= limit)
+        err_set(&e, LLMD_EWORKER, "scripted failure");
+    if (e.code) {
+        stream_fail(req, run->epoch, &e, touched);
+        if (e.code == LLMD_ECANCELLED) {
+            atomic_store(&r->cancelled_us, clock_now_us());
+            atomic_fetch_add(&r->n_cancelled, 1);
+        }
+        return true;
+    }
+    bool over = true;
+    for (uint32_t k = 0; k < req->sampling.n; k++) {
+        if (!run->over[k])
+            run->over[k] = run_choice(r, run, k, touched);
+        over = over && run->over[k];
+    }
+    return over;
+}
+
+static inline void router_turn(struct router *r)
+{
+    struct waker_set touched = {.n = 0};
+    pthread_mutex_lock(&r->mu);
+    for (uint32_t i = 0; i < r->n_runs;) {
+        if (run_step(r, &r->runs[i], &touched)) {
+            request_unref(r->runs[i].request);
+            r->runs[i] = r->runs[--r->n_runs];
+        } else
+            i++;
+    }
+    pthread_mutex_unlock(&r->mu);
+    waker_set_flush(&touched);
+    atomic_fetch_add(&r->n_steps, 1);
+}
+
+static inline void *router_main(void *arg)
+{
+    struct router *r = arg;
+    while (!atomic_load(&r->stop)) {
+        uint32_t pace = atomic_load(&r->step_us);
+        clock_sleep_us(pace ? pace : 200);
+        if (pace || atomic_load(&r->n_steps) < atomic_load(&r->n_wanted))
+            router_turn(r);
+    }
+    return NULL;
+}
+
+/* Makes one step and waits for it. */
+static inline void router_step(struct router *r)
+{
+    uint32_t want = atomic_load(&r->n_steps) + 1;
+    atomic_store(&r->n_wanted, want);
+    while (atomic_load(&r->n_steps) < want)
+        clock_sleep_us(50);
+}
+
+static inline uint32_t router_running(struct router *r)
+{
+    pthread_mutex_lock(&r->mu);
+    uint32_t n = r->n_runs;
+    pthread_mutex_unlock(&r->mu);
+    return n;
+}
+
+/* ---- the server ---- */
+
+struct server {
+    struct fixture fixture;
+    struct router router;
+    struct edge *edge;
+    uint16_t port;
+};
+
+static const char *const server_listen[] = {"127.0.0.1:0"};
+
+/* Everything but the edge, whose options the test may still change. */
+static inline void server_prepare(struct server *s)
+{
+    memset(s, 0, sizeof(*s));
+    log_init(STDERR_FILENO, LOG_ERROR, false);
+    assert_true(fixture_init(&s->fixture));
+    struct router *r = &s->router;
+    pthread_mutex_init(&r->mu, NULL);
+    r->fixture = &s->fixture;
+    r->script = "abcdefghijklmnopqrstuvwxyz";
+    atomic_store(&r->step_us, 500);
+    atomic_store(&r->ready, true);
+    atomic_store(&r->progressing, true);
+    s->fixture.opts.router = r;
+    s->fixture.opts.metrics = metrics_new();
+    s->fixture.opts.listen = server_listen;
+    s->fixture.opts.n_listen = 1;
+}
+
+static inline void server_start(struct server *s)
+{
+    struct err e = {0};
+    assert_int_equal(pthread_create(&s->router.thread, NULL, router_main, &s->router), 0);
+    if (edge_start(&s->fixture.opts, &s->edge, &e) != 0)
+        fail_msg("edge_start: %s", e.msg);
+    s->port = edge_port(s->edge, 0);
+    assert_int_not_equal(s->port, 0);
+}
+
+/* Ends the router as router_shutdown would: what runs fails with EDRAINING. */
+static inline void server_end_router(struct server *s)
+{
+    struct waker_set touched = {.n = 0};
+    struct err e = {0};
+    atomic_store(&s->router.stop, true);
+    pthread_join(s->router.thread, NULL);
+    err_set(&e, LLMD_EDRAINING, "the server is shutting down");
+    for (uint32_t i = 0; i < s->router.n_runs; i++) {
+        stream_fail(s->router.runs[i].request, s->router.runs[i].epoch, &e, &touched);
+        request_unref(s->router.runs[i].request);
+    }
+    s->router.n_runs = 0;
+    waker_set_flush(&touched);
+}
+
+static inline void server_stop(struct server *s)
+{
+    if (!atomic_load(&s->router.stop))
+        server_end_router(s);
+    edge_stop(s->edge);
+    metrics_free(s->fixture.opts.metrics);
+    fixture_fini(&s->fixture);
+    pthread_mutex_destroy(&s->router.mu);
+}
+
+/* ---- a client ---- */
+
+struct client {
+    int fd;
+    struct buf in;
+};
+
+/* rcvbuf: of the socket; 0: the system's choice. */
+static inline bool client_connect(struct client *c, const struct server *s, int rcvbuf)
+{
+    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(s->port)};
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    *c = (struct client){.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+    if (rcvbuf)
+        setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &rcvbuf, sizeof(rcvbuf));
+    if (connect(c->fd, (struct sockaddr *)&a, sizeof(a)) == 0)
+        return true;
+    close(c->fd);
+    return false;
+}
+
+static inline void client_close(struct client *c)
+{
+    close(c->fd);
+    buf_fini(&c->in);
+}
+
+static inline void client_send(struct client *c, const char *data, size_t n)
+{
+    while (n > 0) {
+        ssize_t k = send(c->fd, data, n, MSG_NOSIGNAL);
+        if (k <= 0)
+            return; /* the server may close early; what it said is still to be read */
+        data += k;
+        n -= (size_t)k;
+    }
+}
+
+static inline void client_send_str(struct client *c, const char *s)
+{
+    client_send(c, s, strlen(s));
+}
+
+/* Reads once; false at the end of the connection or after ms of silence. */
+static inline bool client_read(struct client *c, int ms)
+{
+    char data[65536];
+    struct pollfd p = {.fd = c->fd, .events = POLLIN};
+    if (poll(&p, 1, ms) <= 0)
+        return false;
+    ssize_t n = recv(c->fd, data, sizeof(data), 0);
+    if (n <= 0)
+        return false;
+    buf_add(&c->in, data, (size_t)n);
+    return true;
+}
+
+/* Reads until `text` came n times; fails the test when it does not. */
+static inline uint32_t client_count(const struct client *c, const char *text)
+{
+    uint32_t n = 0;
+    for (const char *at = buf_str(&c->in); (at = strstr(at, text)) != NULL; at += strlen(text))
+        n++;
+    return n;
+}
+
+static inline void client_until(struct client *c, const char *text, uint32_t n)
+{
+    while (client_count(c, text) < n)
+        if (!client_read(c, 10000))
+            fail_msg("waited for %u times '%s', got:\n%s", n, text, buf_str(&c->in));
+}
+
+/* Reads to the end; false when the server does not close within ms of silence. */
+static inline bool client_until_closed(struct client *c, int ms)
+{
+    char byte;
+    while (client_read(c, ms))
+        ;
+    return recv(c->fd, &byte, 1, MSG_DONTWAIT) == 0 || errno == ECONNRESET;
+}
+
+static inline void client_post(struct client *c, const char *path, const char *headers,
+                               const char *body)
+{
+    struct buf b = {0};
+    buf_addf(&b,
+             "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+             "Content-Length: %zu\r\n%s\r\n%s",
+             path, strlen(body), headers, body);
+    client_send(c, b.data, b.len);
+    buf_fini(&b);
+}
+
+/* One request on a connection of its own, to the server's close; the caller frees the answer. */
+static inline char *ask(const struct server *s, const char *request)
+{
+    struct client c;
+    assert_true(client_connect(&c, s, 0));
+    client_send_str(&c, request);
+    while (client_read(&c, 5000))
+        ;
+    close(c.fd);
+    char *answer = buf_steal(&c.in, NULL);
+    return answer;
+}
+
+static inline char *post(const struct server *s, const char *path, const char *headers,
+                         const char *body)
+{
+    struct client c;
+    char all[512];
+    assert_true(client_connect(&c, s, 0));
+    snprintf(all, sizeof(all), "Connection: close\r\n%s", headers);
+    client_post(&c, path, all, body);
+    while (client_read(&c, 10000))
+        ;
+    close(c.fd);
+    return buf_steal(&c.in, NULL);
+}
+
+static inline int status_of(const char *answer)
+{
+    return strncmp(answer, "HTTP/1.1 ", 9) == 0 ? (int)strtol(answer + 9, NULL, 10) : -1;
+}
+
+static inline const char *body_of(const char *answer)
+{
+    const char *at = strstr(answer, "\r\n\r\n");
+    return at ? at + 4 : "";
+}
+
+/* Waits up to two seconds until the counter has the value. */
+static inline void wait_for(atomic_uint *counter, uint32_t value)
+{
+    uint64_t until = clock_now_us() + 2000000;
+    while (atomic_load(counter) != value && clock_now_us() < until)
+        clock_sleep_us(500);
+    assert_int_equal(atomic_load(counter), value);
+}
+
+#define CHAT "/v1/chat/completions"
+#define TEXT "/v1/completions"
