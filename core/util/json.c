@@ -1,5 +1,6 @@
 #include "core/util/json.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,12 +32,19 @@ static int nesting(const char *s, size_t n)
 int json_parse(const char *text, size_t n, json_t **out, struct err *e)
 {
     json_error_t je;
+    const char *nul = n ? memchr(text, '\0', n) : NULL; /* jansson would take it for the end */
+    if (nul)
+        return err_set(e, LLMD_EPARSE, "invalid JSON: byte %zu is NUL", (size_t)(nul - text));
     if (nesting(text, n) > JSON_MAX_DEPTH)
         return err_set(e, LLMD_EPARSE, "JSON is nested deeper than %d levels", JSON_MAX_DEPTH);
     json_t *v = json_loadb(text, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, &je);
-    if (!v)
+    if (!v) {
+        for (char *p = je.text; *p; p++) /* it quotes the input; a message is one line */
+            if ((unsigned char)*p < 0x20 || *p == 0x7f)
+                *p = '?';
         return err_set(e, LLMD_EPARSE, "invalid JSON at line %d column %d: %s", je.line, je.column,
                        je.text);
+    }
     *out = v;
     return 0;
 }
@@ -84,17 +92,34 @@ void json_add_cstr(struct buf *b, const char *s)
         buf_addstr(b, "null");
 }
 
-void json_add_double(struct buf *b, double v)
+/* Digits behind the first one that v needs to read back the same; its decimal exponent. Up to 15
+ * digits in all survive the way through a double, so that zeros at their end may go; not so below
+ * DBL_MIN, where each count is tried. */
+static int needed_digits(double v, int *out_exponent)
 {
     char text[40];
+    int n = fabs(v) < DBL_MIN ? 0 : 14;
+    for (;; n++) {
+        snprintf(text, sizeof(text), "%.*e", n, v);
+        if (n == 16 || strtod(text, NULL) == v)
+            break;
+    }
+    const char *e = strchr(text, 'e');
+    *out_exponent = (int)strtol(e + 1, NULL, 10);
+    while (n > 0 && *--e == '0')
+        n--;
+    return n;
+}
+
+void json_add_double(struct buf *b, double v)
+{
     if (!isfinite(v)) {
         buf_addstr(b, "null");
         return;
     }
-    for (int digits = 1; digits <= 17; digits++) {
-        snprintf(text, sizeof(text), "%.*g", digits, v);
-        if (strtod(text, NULL) == v)
-            break;
-    }
-    buf_addstr(b, text);
+    int exponent, n = needed_digits(v, &exponent);
+    if (exponent >= -5 && exponent <= 15) /* 0.00001 and 100, not 1e-05 and 1e+02 */
+        buf_addf(b, "%.*f", n > exponent ? n - exponent : 0, v);
+    else
+        buf_addf(b, "%.*e", n, v);
 }

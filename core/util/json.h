@@ -17,5 +17,6 @@ MUST_CHECK int json_parse(const char *text, size_t n, json_t **out, struct err *
  * non-ASCII is not escaped. */
 void json_add_str(struct buf *b, const char *s, size_t n);
 void json_add_cstr(struct buf *b, const char *s); /* NULL writes null */
-/* Shortest decimal that reads back as the same double; NaN and infinities write null. */
+/* The shortest correctly rounded decimal that reads back as the same double; NaN and infinities
+ * write null. */
 void json_add_double(struct buf *b, double v);
