@@ -75,38 +75,27 @@ static int wrong_type(const struct gguf *g, const char *key, const char *want, e
 /* An integer of any type as sign and magnitude. */
 static bool load_integer(const struct gguf_kv *kv, bool *out_negative, uint64_t *out)
 {
-    int64_t v;
-    *out_negative = false;
+    bool is_signed = false;
     switch (kv->type) {
-    case GGUF_U8:
-        *out = kv->value[0];
-        return true;
-    case GGUF_U16:
-        *out = (uint64_t)kv->value[0] | (uint64_t)kv->value[1] << 8;
-        return true;
-    case GGUF_U32:
-        *out = gguf_load_u32(kv->value);
-        return true;
-    case GGUF_U64:
-        *out = gguf_load_u64(kv->value);
-        return true;
     case GGUF_I8:
-        v = (int8_t)kv->value[0];
-        break;
     case GGUF_I16:
-        v = (int16_t)(kv->value[0] | kv->value[1] << 8);
-        break;
     case GGUF_I32:
-        v = (int32_t)gguf_load_u32(kv->value);
-        break;
     case GGUF_I64:
-        v = (int64_t)gguf_load_u64(kv->value);
+        is_signed = true;
+        break;
+    case GGUF_U8:
+    case GGUF_U16:
+    case GGUF_U32:
+    case GGUF_U64:
         break;
     default:
         return false;
     }
-    *out_negative = v < 0;
-    *out = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+    size_t n_bytes = gguf_type_bytes(kv->type);
+    uint64_t v = 0, sign = (uint64_t)1 << (8 * n_bytes - 1);
+    memcpy(&v, kv->value, n_bytes);
+    *out_negative = is_signed && (v & sign);
+    *out = *out_negative ? (sign << 1) - v : v;
     return true;
 }
 

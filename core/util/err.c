@@ -5,14 +5,13 @@
 #include <string.h>
 
 struct code_info {
-    const char *text;
+    const char *text, *type;
     int status;
-    const char *type;
     bool retryable;
 };
 
 static const struct code_info infos[] = {
-#define X(name, number, text, status, type, retryable) [number] = {text, status, type, retryable},
+#define X(name, number, text, status, type, retryable) [number] = {text, type, status, retryable},
     LLMD_ERRORS(X)
 #undef X
 };

@@ -45,14 +45,21 @@ struct err {
     int line;
 };
 
-/* Records code and message unless e already holds an error. Returns -code. */
-#define err_set(e, code, ...) err_set_at((e), (code), __FILE__, __LINE__, __VA_ARGS__)
+/* Records code and message unless e already holds an error. Returns -code. (The code passes
+ * through err_code at the call, so that compilers see that a failure is not 0.) */
+#define err_set(e, code, ...)                                                                      \
+    err_code((code), err_set_at((e), (code), __FILE__, __LINE__, __VA_ARGS__))
+static inline int err_code(int code, int recorded)
+{
+    (void)recorded;
+    return -code;
+}
 int err_set_at(struct err *e, int code, const char *file, int line, const char *fmt, ...)
     PRINTF_LIKE(5, 6);
 
 /* As err_set, naming the request field or option at fault. */
 #define err_set_param(e, code, param, ...)                                                         \
-    err_set_param_at((e), (code), (param), __FILE__, __LINE__, __VA_ARGS__)
+    err_code((code), err_set_param_at((e), (code), (param), __FILE__, __LINE__, __VA_ARGS__))
 int err_set_param_at(struct err *e, int code, const char *param, const char *file, int line,
                      const char *fmt, ...) PRINTF_LIKE(6, 7);
 

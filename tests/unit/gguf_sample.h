@@ -1,7 +1,11 @@
 /* gguf_sample.h - a small file with every kind of value and some tensors, and what the tests of the
- * reader do with any file that opens. The includer includes cmocka.h first. */
+ * reader do with any file that opens. */
 #pragma once
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stdio.h>
+
+#include <cmocka.h>
 
 #include "tests/unit/gguf_writer.h"
 

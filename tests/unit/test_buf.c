@@ -49,7 +49,7 @@ static void test_model(void **state)
             want[n++] = '\0';
         } else if (op == 3) {
             buf_addf(&b, "%u:%.*s", k, (int)k, piece);
-            n += (size_t)sprintf(want + n, "%u:%.*s", k, (int)k, piece);
+            n += (size_t)snprintf(want + n, 128, "%u:%.*s", k, (int)k, piece);
         } else if (op == 4) {
             assert_true(buf_reserve(&b, k));
             assert_true(b.cap - b.len > k);

@@ -91,8 +91,7 @@ static void test_refuses(void **state)
                                         "{}x",
                                         "// c\n1",
                                         "/* c */1",
-                                        "\xef\xbb\xbf"
-                                        "1",
+                                        "\xef\xbb\xbf[]",
                                         "9223372036854775808",
                                         "-9223372036854775809",
                                         "1e400",
