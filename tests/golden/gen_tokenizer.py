@@ -21,6 +21,7 @@ from pathlib import Path
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+import gen_unicode_tables  # noqa: E402
 from gguf_weights import Gguf, byte_bpe_tokenizer  # noqa: E402
 
 DATA = Path(__file__).resolve().parent / "data"
@@ -177,8 +178,8 @@ def write_hashes(ref, raw, path):
     corpus_bytes = corpus.encode()
     head = struct.pack("<8s6I", MAGIC, VERSION, len(parts), N_STRINGS, GPT2_EVERY, N_DECODES,
                        len(corpus_bytes))
-    head += struct.pack("<3Q2I", hash64(corpus_bytes), hash64(whole[0]), hash64(whole[1]),
-                        len(whole[0]), len(whole[1]))
+    head += struct.pack("<4Q2I", hash64(gen_unicode_tables.classes()), hash64(corpus_bytes),
+                        hash64(whole[0]), hash64(whole[1]), len(whole[0]), len(whole[1]))
     path.write_bytes(head + struct.pack(f"<{len(words)}I", *words))
     print(f"{path}: {len(corpus_bytes)} bytes in {len(parts)} parts, {len(whole[0])} ids; "
           f"{sum(len(s.encode()) for _, s in strings)} bytes in {N_STRINGS} strings")

@@ -9,6 +9,7 @@
 #include <cmocka.h>
 
 #include "core/model/gguf.h"
+#include "core/model/unicode_int.h"
 #include "core/util/clock.h"
 #include "core/util/printable.h"
 #include "tests/golden/tokenizer_text.h"
@@ -24,7 +25,7 @@ enum { SEED_CORPUS = 1, SEED_STRINGS = 2, SEED_DECODES = 3 };
 struct hashes_header {
     char magic[8];
     uint32_t version, n_parts, n_strings, gpt2_every, n_decodes, corpus_bytes;
-    uint64_t corpus_hash, smollm_hash, gpt2_hash;
+    uint64_t classes_hash, corpus_hash, smollm_hash, gpt2_hash;
     uint32_t smollm_n, gpt2_n;
 };
 
@@ -191,6 +192,19 @@ static void encode(const struct tokenizer *t, const char *s, size_t n, bool spec
 }
 
 /* ---- tests ---- */
+
+static void test_classes_of_all_code_points(void **state)
+{
+    (void)state;
+    static struct char_classes classes;
+    uint64_t hash = TEXT_HASH_BEGIN;
+    char_classes_init(&classes);
+    for (uint32_t cp = 0; cp < 0x110000; cp++)
+        hash = text_hash_add(hash, char_class(&classes, cp));
+    if (hash != g.head.classes_hash)
+        fail_msg(
+            "core/model/unicode_tables.c is not what tests/golden/gen_unicode_tables.py makes");
+}
 
 static void check_hash(const struct tokenizer *t, const struct buf *text, bool special,
                        uint32_t want, const char *kind, uint32_t n)
@@ -411,13 +425,10 @@ static void test_demo_facts(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_demo_facts),
-        cmocka_unit_test(test_cases),
-        cmocka_unit_test(test_made_up_vocabularies),
-        cmocka_unit_test(test_corpus),
-        cmocka_unit_test(test_strings),
-        cmocka_unit_test(test_decodes),
-        cmocka_unit_test(test_long_pieces),
+        cmocka_unit_test(test_demo_facts), cmocka_unit_test(test_classes_of_all_code_points),
+        cmocka_unit_test(test_cases),      cmocka_unit_test(test_made_up_vocabularies),
+        cmocka_unit_test(test_corpus),     cmocka_unit_test(test_strings),
+        cmocka_unit_test(test_decodes),    cmocka_unit_test(test_long_pieces),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }
