@@ -4,6 +4,7 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -30,7 +31,10 @@ static int split(const char *address, char *host, size_t n_host, const char **po
         n -= 2;
     } else if (memchr(address, ':', n))
         n = 0;
-    if (n == 0 || n >= n_host)
+    size_t n_port = colon ? strlen(colon + 1) : 0;
+    bool bad_port = n_port == 0 || n_port > 5 || strspn(colon + 1, "0123456789") != n_port ||
+                    strtoul(colon + 1, NULL, 10) > UINT16_MAX;
+    if (n == 0 || n >= n_host || bad_port)
         return err_set_param(e, LLMD_EINVAL, "listen",
                              "cannot listen on \"%s\": write it as address:port or "
                              "[address]:port",

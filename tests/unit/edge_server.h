@@ -39,13 +39,13 @@ struct router {
     const struct fixture *fixture;
     struct run runs[SERVER_MAX_RUNS]; /* guarded by mu, like n_runs */
     uint32_t n_runs;
-    const char *script;     /* set before the first request */
+    const char *script;     /* guarded by mu once the thread runs */
     atomic_uint step_us;    /* 0: only router_step makes steps */
     atomic_uint n_wanted;   /* steps asked for */
     atomic_int refuse;      /* error code that router_submit returns */
     atomic_uint fail_after; /* tokens; 0: never */
     atomic_bool stop, ready, progressing;
-    atomic_uint n_submitted, n_cancelled, n_full, n_steps;
+    atomic_uint n_submitted, n_cancelled, n_full, n_steps, n_loops;
     atomic_ullong cancelled_us; /* when the last cancellation was seen */
 };
 
@@ -156,12 +156,28 @@ static inline void *router_main(void *arg)
 {
     struct router *r = arg;
     while (!atomic_load(&r->stop)) {
+        atomic_fetch_add(&r->n_loops, 1);
         uint32_t pace = atomic_load(&r->step_us);
         clock_sleep_us(pace ? pace : 200);
         if (pace || atomic_load(&r->n_steps) < atomic_load(&r->n_wanted))
             router_turn(r);
     }
     return NULL;
+}
+
+/* Changes the pace; after 0 no step is under way. */
+static inline void router_pace(struct router *r, uint32_t us)
+{
+    atomic_store(&r->step_us, us);
+    for (uint32_t from = atomic_load(&r->n_loops); atomic_load(&r->n_loops) < from + 2;)
+        clock_sleep_us(50);
+}
+
+static inline void router_script(struct router *r, const char *script)
+{
+    pthread_mutex_lock(&r->mu);
+    r->script = script;
+    pthread_mutex_unlock(&r->mu);
 }
 
 /* Makes one step and waits for it. */
