@@ -1,5 +1,6 @@
 #include "core/config/config.h"
 
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +30,12 @@ struct config_setting *config_setting_of(struct config_section *s, const char *n
     return config_setting(s, o);
 }
 
+/* Where a message stands among the others: those without a line come last. */
+static int rank(int line)
+{
+    return line > 0 ? line : INT_MAX;
+}
+
 /* Adds a message behind those of the same and of earlier lines. */
 static void add_note(struct config_ctx *c, struct config_notes *notes, int line, const char *option,
                      const char *fmt, va_list ap)
@@ -49,7 +56,7 @@ static void add_note(struct config_ctx *c, struct config_notes *notes, int line,
         return;
     }
     struct config_note **at = &notes->first;
-    while (*at && (*at)->line <= line)
+    while (*at && rank((*at)->line) <= rank(line))
         at = &(*at)->next;
     *note = (struct config_note){.next = *at, .line = line, .text = copy};
     *at = note;

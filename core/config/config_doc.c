@@ -6,12 +6,16 @@
 
 enum { EXAMPLE_COLUMNS = 90 };
 
-/* "10 to 20 seconds", "one of a, b": what may be written. */
+/* "10 to 20 seconds", "1 to 4 of NAME", "one, two": what may be written. */
 static void add_range(struct buf *b, const struct config_option *o, const char *before_word,
                       const char *after_word)
 {
     if (o->type == CONFIG_INT) {
         buf_addf(b, "%" PRId64 " to %" PRId64 " %s", o->min, o->max, o->unit);
+        return;
+    }
+    if (o->type == CONFIG_LIST) {
+        buf_addf(b, "%" PRId64 " to %" PRId64 " of %s", o->min, o->max, o->unit);
         return;
     }
     if (o->type != CONFIG_CHOICE && o->type != CONFIG_BOOL) {

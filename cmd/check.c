@@ -1,0 +1,226 @@
+/* check.c - `llmd check`: names every fault of a configuration, else shows what it means. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/args.h"
+#include "cmd/commands.h"
+#include "core/config/config.h"
+#include "core/model/model.h"
+#include "core/util/json.h"
+
+struct check {
+    const char *path;
+    bool json;
+    struct config *config;
+    struct buf faults; /* a line each */
+    struct buf models; /* text lines or JSON objects, one per model */
+};
+
+static const char *arch_name(enum arch a)
+{
+    switch (a) {
+    case ARCH_LLAMA:
+        return "llama";
+    }
+    return "unknown";
+}
+
+static void count_tensor(const struct host_tensor *t, size_t by_dtype[DTYPE_COUNT])
+{
+    size_t row;
+    if (t->data && dtype_row_bytes(t->dtype, t->cols, &row))
+        by_dtype[t->dtype] += row * t->rows;
+}
+
+/* Bytes of weights by their type. */
+static void count_weights(const struct model *m, size_t by_dtype[DTYPE_COUNT])
+{
+    const struct model_weights *w = &m->weights;
+    count_tensor(&w->embed, by_dtype);
+    count_tensor(&w->final_norm, by_dtype);
+    if (!m->hparams.tied_embedding)
+        count_tensor(&w->lm_head, by_dtype);
+    for (uint32_t i = 0; i < m->hparams.n_layers; i++) {
+        const struct layer_weights *l = &w->layers[i];
+        const struct host_tensor *const all[] = {&l->attn_norm, &l->q,    &l->k,  &l->v,   &l->o,
+                                                 &l->ffn_norm,  &l->gate, &l->up, &l->down};
+        for (size_t k = 0; k < ARRAY_LEN(all); k++)
+            count_tensor(all[k], by_dtype);
+    }
+}
+
+/* "Q4_1 + Q8_0 + F32": the types by their share. */
+static void add_dtypes(struct buf *b, size_t by_dtype[DTYPE_COUNT])
+{
+    for (bool first = true;; first = false) {
+        int best = 0;
+        for (int i = 1; i < DTYPE_COUNT; i++)
+            if (by_dtype[i] > by_dtype[best])
+                best = i;
+        if (by_dtype[best] == 0)
+            return;
+        buf_addf(b, "%s%s", first ? "" : " + ", dtype_name((enum dtype)best));
+        by_dtype[best] = 0;
+    }
+}
+
+static void describe(struct check *c, const struct config_model *cm, const struct model *m)
+{
+    const struct hparams *h = &m->hparams;
+    size_t by_dtype[DTYPE_COUNT] = {0}, bytes = m->weights.total_bytes;
+    struct buf types = {0}, *out = &c->models;
+    count_weights(m, by_dtype);
+    add_dtypes(&types, by_dtype);
+    if (c->json) {
+        buf_addstr(out, out->len ? ",{\"name\":" : "{\"name\":");
+        json_add_cstr(out, cm->name);
+        buf_addf(out, ",\"architecture\":\"%s\",\"layers\":%u,\"hidden_size\":%u,\"heads\":%u,",
+                 arch_name(h->arch), h->n_layers, h->hidden_size, h->n_heads);
+        buf_addf(out, "\"kv_heads\":%u,\"vocabulary\":%u,\"dtype\":\"%s\",\"context_length\":%u,",
+                 h->n_kv_heads, h->vocab_size, buf_str(&types), h->context_length);
+        buf_addf(out, "\"weight_bytes\":%zu,\"chat_template\":%s}", bytes,
+                 m->chat_template ? "true" : "false");
+    } else {
+        buf_addf(out, "model \"%s\": %s, %u layers of %u, %s, context %u, %.1f MiB of weights%s\n",
+                 cm->name, arch_name(h->arch), h->n_layers, h->hidden_size, buf_str(&types),
+                 h->context_length, (double)bytes / (1 << 20),
+                 m->chat_template ? "" : ", no chat template");
+    }
+    out->failed |= types.failed;
+    buf_fini(&types);
+}
+
+static void check_model(struct check *c, const struct config_model *cm)
+{
+    struct model *m = NULL;
+    struct err e = {0};
+    if (model_open(cm->path, &m, &e) != 0) {
+        buf_addf(&c->faults, "%s:%d: model \"%s\": %s\n", c->path, cm->line, cm->name, e.msg);
+        return;
+    }
+    if (cm->max_model_len > m->hparams.context_length)
+        buf_addf(&c->faults,
+                 "%s:%d: option 'max_model_len': %u is more than the %u tokens that model \"%s\" "
+                 "was trained for; lower it\n",
+                 c->path, cm->line, cm->max_model_len, m->hparams.context_length, cm->name);
+    describe(c, cm, m);
+    model_free(m);
+}
+
+/* "one\ntwo\n" as ["one","two"]. */
+static void add_json_lines(struct buf *out, const char *lines)
+{
+    buf_addch(out, '[');
+    for (const char *p = lines, *end; (end = strchr(p, '\n')) != NULL; p = end + 1) {
+        buf_addstr(out, p == lines ? "" : ",");
+        json_add_str(out, p, (size_t)(end - p));
+    }
+    buf_addch(out, ']');
+}
+
+static void report_json(const struct check *c, struct buf *out)
+{
+    buf_addf(out, "{\"valid\":%s,\"file\":", c->faults.len ? "false" : "true");
+    json_add_cstr(out, c->path);
+    buf_addstr(out, ",\"faults\":");
+    add_json_lines(out, buf_str(&c->faults));
+    buf_addstr(out, ",\"warnings\":[");
+    for (uint32_t i = 0; c->config && i < c->config->n_warnings; i++) {
+        buf_addstr(out, i ? "," : "");
+        json_add_cstr(out, c->config->warnings[i]);
+    }
+    buf_addf(out, "],\"models\":[%s],\"config\":", buf_str(&c->models));
+    if (c->config)
+        config_print_json(c->config, out);
+    else
+        buf_addstr(out, "null");
+    buf_addstr(out, "}\n");
+}
+
+/* Faults and warnings go to standard error, what is shown to `out`. */
+static void report_text(const struct check *c, struct buf *out)
+{
+    for (uint32_t i = 0; c->config && i < c->config->n_warnings; i++)
+        fprintf(stderr, "warning: %s\n", c->config->warnings[i]);
+    fputs(buf_str(&c->faults), stderr);
+    if (c->faults.len) {
+        fprintf(stderr, "configuration %s is not valid\n", c->path);
+        return;
+    }
+    config_print(c->config, out);
+    buf_addf(out, "\n%sconfiguration %s is valid\n", buf_str(&c->models), c->path);
+}
+
+static int check(struct check *c)
+{
+    struct buf out = {0};
+    struct err e = {0};
+    if (config_load(c->path, &c->config, &c->faults, &e) != 0) {
+        if (c->faults.len == 0)
+            buf_addf(&c->faults, "%s\n", e.msg);
+    } else
+        for (uint32_t i = 0; i < c->config->n_models; i++)
+            check_model(c, &c->config->models[i]);
+    if (c->json)
+        report_json(c, &out);
+    else
+        report_text(c, &out);
+    fputs(buf_str(&out), stdout);
+    bool failed = c->faults.len > 0 || c->faults.failed || c->models.failed || out.failed;
+    buf_fini(&out);
+    buf_fini(&c->faults);
+    buf_fini(&c->models);
+    config_free(c->config);
+    return failed ? EXIT_FAILED : EXIT_SUCCESS;
+}
+
+static int print(void (*make)(struct buf *))
+{
+    struct buf out = {0};
+    make(&out);
+    fputs(buf_str(&out), stdout);
+    bool failed = out.failed;
+    buf_fini(&out);
+    return failed ? EXIT_FAILED : EXIT_SUCCESS;
+}
+
+int cmd_check(int argc, char **argv)
+{
+    struct check c = {.path = "/etc/llmd.conf"};
+    bool print_defaults = false, print_options = false;
+    const struct arg_option options[] = {
+        {.name = "config",
+         .letter = 'c',
+         .type = ARG_STRING,
+         .value = "FILE",
+         .help = "the file to check (default /etc/llmd.conf)",
+         .out = &c.path},
+        {.name = "json", .type = ARG_FLAG, .help = "the result as one JSON object", .out = &c.json},
+        {.name = "print-defaults",
+         .type = ARG_FLAG,
+         .help = "print a configuration file with every option and its default, commented out",
+         .out = &print_defaults},
+        {.name = "print-options",
+         .type = ARG_FLAG,
+         .help = "print the reference of all options (Markdown)",
+         .out = &print_options},
+    };
+    const struct arg_spec spec = {
+        .command = "llmd check",
+        .operands = "",
+        .about = "Checks a configuration file and opens the models that it names. Every fault is\n"
+                 "named with file, line and option; a valid file is shown with all its values.",
+        .options = options,
+        .n_options = ARRAY_LEN(options),
+        .footer = "Exit codes: 0 valid, 1 faults were found, 2 usage.",
+    };
+    int first, rc = args_or_exit(&spec, argc, argv, &first);
+    if (rc >= 0)
+        return rc;
+    if (print_defaults)
+        return print(config_print_example);
+    if (print_options)
+        return print(config_print_reference);
+    return check(&c);
+}

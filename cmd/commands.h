@@ -1,0 +1,7 @@
+/* commands.h - the subcommands of llmd. argv[0] is the command's name; each returns the exit code
+ * of the process. */
+#pragma once
+
+int cmd_chat(int argc, char **argv);
+int cmd_check(int argc, char **argv);
+int cmd_version(int argc, char **argv);

@@ -1,0 +1,97 @@
+/* llmd.c - main: finds the subcommand and runs it. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cmd/args.h"
+#include "cmd/commands.h"
+#include "cmd/serve.h"
+
+static int cmd_help(int argc, char **argv);
+
+static const struct command {
+    const char *name;
+    int (*run)(int argc, char **argv);
+    const char *summary;
+} commands[] = {
+    {"serve", cmd_serve, "serve the configured models over HTTP"},
+    {"check", cmd_check, "check a configuration file, describe its models"},
+    {"chat", cmd_chat, "talk to a running server in the terminal"},
+    {"version", cmd_version, "show the version, the compiler and the libraries"},
+    {"help", cmd_help, "show this text, or that of a command"},
+};
+
+static void print_usage(FILE *to)
+{
+    fputs("Usage: llmd COMMAND [OPTION]...\n"
+          "       llmd --help | --version\n"
+          "\n"
+          "Serves large language models from one process, over an OpenAI-compatible interface.\n"
+          "\n"
+          "Commands:\n",
+          to);
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+        fprintf(to, "  %-10s%s\n", commands[i].name, commands[i].summary);
+    fputs("\n'llmd COMMAND --help' shows the options of a command.\n"
+          "\n"
+          "Exit codes: 0 done, 1 failed, 2 usage, 3 configuration at fault (serve),\n"
+          "130 interrupted (chat).\n",
+          to);
+}
+
+static const struct command *find_command(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+        if (strcmp(commands[i].name, name) == 0)
+            return &commands[i];
+    return NULL;
+}
+
+static int unknown_command(const char *name)
+{
+    fprintf(stderr, "llmd: unknown command '%s'. Try 'llmd --help'.\n", name);
+    return EXIT_USAGE;
+}
+
+static int cmd_help(int argc, char **argv)
+{
+    if (argc < 2 || argv[1][0] == '-') {
+        print_usage(stdout);
+        return EXIT_SUCCESS;
+    }
+    const struct command *c = find_command(argv[1]);
+    if (!c)
+        return unknown_command(argv[1]);
+    char help[] = "--help";
+    char *help_argv[] = {argv[1], help, NULL};
+    return c->run(2, help_argv);
+}
+
+static int run(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_usage(stderr);
+        return EXIT_USAGE;
+    }
+    const char *name = argv[1];
+    if (strcmp(name, "--help") == 0 || strcmp(name, "-h") == 0)
+        name = "help";
+    else if (strcmp(name, "--version") == 0 || strcmp(name, "-V") == 0)
+        name = "version";
+    else if (name[0] == '-') {
+        fprintf(stderr, "llmd: unknown option '%s'. Try 'llmd --help'.\n", name);
+        return EXIT_USAGE;
+    }
+    const struct command *c = find_command(name);
+    return c ? c->run(argc - 1, argv + 1) : unknown_command(name);
+}
+
+int main(int argc, char **argv)
+{
+    int rc = run(argc, argv);
+    if ((fflush(stdout) != 0 || ferror(stdout)) && rc == EXIT_SUCCESS) {
+        fputs("llmd: cannot write to standard output\n", stderr);
+        rc = EXIT_FAILED;
+    }
+    return rc;
+}
