@@ -37,6 +37,7 @@ static int rank(int line)
 }
 
 /* Adds a message behind those of the same and of earlier lines. */
+PRINTF_LIKE(5, 0)
 static void add_note(struct config_ctx *c, struct config_notes *notes, int line, const char *option,
                      const char *fmt, va_list ap)
 {
@@ -82,6 +83,7 @@ void config_warn(struct config_ctx *c, int line, const char *option, const char 
 static int report(const struct config_ctx *c, struct buf *faults, struct err *e)
 {
     const struct config_notes *f = &c->faults;
+    BUG_ON(!f->first);
     if (faults) {
         for (const struct config_note *note = f->first; note; note = note->next) {
             buf_addstr(faults, note->text);

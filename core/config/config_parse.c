@@ -141,6 +141,7 @@ static int on_string(cfg_t *cfg, cfg_opt_t *opt, const char *value, void *result
 }
 
 /* Not reached with canonical text; said rather than lost if it ever is. */
+PRINTF_LIKE(2, 0)
 static void on_confuse_error(cfg_t *cfg, const char *fmt, va_list ap)
 {
     char text[256];
