@@ -10,7 +10,6 @@
 #include "cmd/serve.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -20,6 +19,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "cmd/args.h"
 #include "core/config/config.h"
 #include "core/edge/edge.h"
 #include "core/engine/worker.h"
@@ -29,7 +29,7 @@
 #include "core/router/router.h"
 #include "core/util/clock.h"
 
-enum { EXIT_SERVE_FAILED = 1, EXIT_USAGE = 2, EXIT_CONFIG = 3, MAX_WORKERS = 64, TICK_MS = 100 };
+enum { MAX_WORKERS = 64, TICK_MS = 100 };
 
 /* One configured model and what was made of it. */
 struct served {
@@ -53,18 +53,6 @@ struct server {
     uint64_t started_us;
     bool was_ready;
 };
-
-static const char usage[] =
-    "Usage: llmd serve [--config FILE]\n"
-    "\n"
-    "Serves the configured models over an OpenAI-compatible HTTP interface.\n"
-    "\n"
-    "  -c, --config FILE   configuration file (default /etc/llmd.conf)\n"
-    "  -h, --help          this text\n"
-    "\n"
-    "Signals: SIGTERM and SIGINT drain (running answers end, new requests get 503); the second\n"
-    "one stops at once.\n"
-    "Exit codes: 0 drained, 1 serving failed, 2 usage, 3 configuration.\n";
 
 /* More connections than the usual soft limit of 1024 descriptors allows. */
 static void raise_fd_limit(void)
@@ -304,7 +292,7 @@ static int run(struct server *s)
         if (sig == SIGHUP)
             log_warn("serve", "SIGHUP: this version reads its configuration at start only");
         if (!check_workers(s))
-            return EXIT_SERVE_FAILED;
+            return EXIT_FAILED;
     }
 }
 
@@ -331,42 +319,31 @@ static void stop(struct server *s)
     config_free(s->config);
 }
 
-static int parse_args(int argc, char **argv, const char **out_config)
-{
-    static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'},
-        {"help", no_argument, NULL, 'h'},
-        {0},
-    };
-    int c;
-    while ((c = getopt_long(argc, argv, "c:h", options, NULL)) != -1) {
-        if (c == 'h') {
-            fputs(usage, stdout);
-            return -1;
-        }
-        if (c != 'c') {
-            fputs("Try 'llmd serve --help'.\n", stderr);
-            return EXIT_USAGE;
-        }
-        *out_config = optarg;
-    }
-    if (optind < argc) {
-        fprintf(stderr, "llmd serve: unexpected argument '%s'. Try 'llmd serve --help'.\n",
-                argv[optind]);
-        return EXIT_USAGE;
-    }
-    return 0;
-}
-
 int cmd_serve(int argc, char **argv)
 {
     struct server s = {.signal_fd = -1, .started_us = clock_now_us()};
     struct err e = {0};
     struct buf faults = {0};
     const char *path = "/etc/llmd.conf";
-    int rc = parse_args(argc, argv, &path);
-    if (rc != 0)
-        return rc < 0 ? EXIT_SUCCESS : rc;
+    const struct arg_option options[] = {
+        {"config", 'c', ARG_STRING, "FILE", "configuration file (default /etc/llmd.conf)", &path, 0,
+         0},
+    };
+    const struct arg_spec spec = {
+        .command = "llmd serve",
+        .operands = "",
+        .about = "Serves the configured models over an OpenAI-compatible HTTP interface.",
+        .options = options,
+        .n_options = ARRAY_LEN(options),
+        .max_operands = 0,
+        .footer = "Signals: SIGTERM and SIGINT drain (running answers end, new requests get 503);\n"
+                  "the second one stops at once.\n"
+                  "Exit codes: 0 drained, 1 serving failed, 2 usage, 3 configuration.",
+    };
+    int first;
+    int rc = args_or_exit(&spec, argc, argv, &first);
+    if (rc >= 0)
+        return rc;
 
     if (config_load(path, &s.config, &faults, &e) != 0) {
         fputs(faults.len ? buf_str(&faults) : e.msg, stderr);
@@ -383,7 +360,7 @@ int cmd_serve(int argc, char **argv)
 
     if (open_signals(&s, &e) != 0 || start(&s, &e) != 0) {
         log_error("serve", "cannot start: %s", e.msg[0] ? e.msg : err_text(e.code));
-        rc = EXIT_SERVE_FAILED;
+        rc = EXIT_FAILED;
     } else
         rc = run(&s);
     stop(&s);
