@@ -53,9 +53,18 @@ static void init_model(struct edge_metrics *m, const struct edge_model *model,
             metrics_histogram(m->set, tokens[i].name, tokens[i].help, buf_str(&labels), bounds, n);
     s->params_n = metrics_histogram(m->set, "vllm:request_params_n", "n of a request.",
                                     buf_str(&labels), n_bounds, ARRAY_LEN(n_bounds));
+    s->seconds_per_token =
+        metrics_histogram(m->set, "vllm:request_time_per_output_token_seconds",
+                          "Time from the first token to the last, per token after the first.",
+                          buf_str(&labels), metric_bounds_itl, metric_n_bounds_itl);
     s->e2e_seconds = metrics_histogram(m->set, "vllm:e2e_request_latency_seconds",
                                        "From arrival to the last token.", buf_str(&labels),
                                        metric_bounds_latency, metric_n_bounds_latency);
+    buf_clear(&more);
+    metrics_label(&more, "model_name", model->name);
+    metrics_label(&more, "reason", "max_num_queued_reqs");
+    s->rejected = metrics_counter(m->set, "vllm:admission_rejections_total",
+                                  "Requests turned away at full queues.", buf_str(&more));
     buf_fini(&labels);
     buf_fini(&more);
 }
@@ -148,12 +157,21 @@ void edge_metrics_choice(struct edge_metrics *m, uint32_t model, const struct ch
     metric_observe(s->params_max_tokens, f->max_tokens);
 }
 
-void edge_metrics_request(struct edge_metrics *m, uint32_t model, uint32_t n, uint32_t n_longest)
+void edge_metrics_request(struct edge_metrics *m, uint32_t model, const struct request_figures *f)
 {
     if (!m->set)
         return;
-    metric_observe(m->models[model].params_n, n);
-    metric_observe(m->models[model].max_generation_tokens, n_longest);
+    metric_observe(m->models[model].params_n, f->n);
+    metric_observe(m->models[model].max_generation_tokens, f->n_longest);
+    if (f->n_longest > 1)
+        metric_observe(m->models[model].seconds_per_token,
+                       f->decode_seconds / (double)(f->n_longest - 1));
+}
+
+void edge_metrics_rejected(struct edge_metrics *m, uint32_t model)
+{
+    if (m->set)
+        metric_add(m->models[model].rejected, 1);
 }
 
 void edge_metrics_http(struct edge_metrics *m, const struct http_figures *f)

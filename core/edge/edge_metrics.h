@@ -21,6 +21,8 @@ struct model_series {
     struct metric_histogram *e2e_seconds;
     struct metric_histogram *prompt_tokens, *generation_tokens;
     struct metric_histogram *max_generation_tokens, *params_max_tokens, *params_n;
+    struct metric_histogram *seconds_per_token;
+    struct metric_counter *rejected; /* queues full */
 };
 
 struct route_series {
@@ -48,8 +50,15 @@ struct choice_figures {
     double seconds;
 };
 void edge_metrics_choice(struct edge_metrics *m, uint32_t model, const struct choice_figures *f);
-/* A request with n choices per prompt ended; n_longest: tokens of its longest choice. */
-void edge_metrics_request(struct edge_metrics *m, uint32_t model, uint32_t n, uint32_t n_longest);
+/* A request ended. */
+struct request_figures {
+    uint32_t n;            /* choices per prompt */
+    uint32_t n_longest;    /* tokens of its longest choice */
+    double decode_seconds; /* from its first token to its last */
+};
+void edge_metrics_request(struct edge_metrics *m, uint32_t model, const struct request_figures *f);
+/* A request was turned away because the queues are full. */
+void edge_metrics_rejected(struct edge_metrics *m, uint32_t model);
 
 /* One HTTP exchange ended. */
 struct http_figures {

@@ -129,10 +129,14 @@ static int submit(struct generation *g, struct err *e)
 
 /* ---- from tokens to bytes ---- */
 
+static uint32_t model_index(const struct generation *g)
+{
+    return (uint32_t)(g->plan.model - exchange_opts(g->exchange)->models);
+}
+
 static void count_choice(struct generation *g, const struct part *p, const struct choice *c,
                          enum finish_reason finish)
 {
-    struct edge *edge = g->exchange->conn->loop->edge;
     const struct choice_figures f = {
         .finish = finish,
         .n_prompt = p->n_prompt,
@@ -140,7 +144,7 @@ static void count_choice(struct generation *g, const struct part *p, const struc
         .max_tokens = p->request ? p->request->sampling.max_tokens : 0,
         .seconds = (double)(clock_now_us() - g->exchange->started_us) * 1e-6,
     };
-    edge_metrics_choice(&edge->metrics, (uint32_t)(g->plan.model - edge->opts.models), &f);
+    edge_metrics_choice(&g->exchange->conn->loop->edge->metrics, model_index(g), &f);
 }
 
 static void finish(struct generation *g)
@@ -342,6 +346,7 @@ enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind)
     ex->generation = g;
     if (prepare(g, kind, &g->error) != 0)
         return respond_error(ex, &g->error);
+    g->submitted = true;
     if (g->plan.no_output)
         end_without_output(g);
     conn_watch(ex->conn);
@@ -382,7 +387,7 @@ uint64_t generation_cached_tokens(const struct generation *g)
 
 struct figures { /* of the log line */
     uint64_t n_prompt, n_generated;
-    uint64_t queued_us, first_token_us; /* 0: did not happen */
+    uint64_t first_token_us, last_token_us; /* 0: did not happen */
     int32_t worker;
     uint32_t n_preemptions, n_longest;
 };
@@ -399,6 +404,7 @@ static struct figures collect(const struct generation *g)
         const struct request_trace *t = &r->trace;
         if (t->first_token_us && (!f.first_token_us || t->first_token_us < f.first_token_us))
             f.first_token_us = t->first_token_us;
+        f.last_token_us = u64_max(f.last_token_us, t->last_token_us);
         f.worker = t->worker >= 0 ? t->worker : f.worker;
         f.n_preemptions += t->n_preemptions;
         lock_drop(&r->stream.mu);
@@ -443,20 +449,32 @@ static void log_end(const struct generation *g, const struct figures *f)
              failed ? log_quote(g->error.msg, why, sizeof(why)) : "");
 }
 
+static void count_end(struct generation *g, const struct figures *f)
+{
+    struct edge_metrics *m = &g->exchange->conn->loop->edge->metrics;
+    if (!g->submitted) {
+        if (g->error.code == LLMD_EFULL)
+            edge_metrics_rejected(m, model_index(g));
+        return;
+    }
+    for (uint32_t i = 0; i < g->n_choices; i++)
+        if (g->choices[i].finish == FINISH_NONE)
+            count_choice(g, &g->parts[i / g->plan.sampling.n], &g->choices[i],
+                         g->error.code != 0 ? FINISH_ERROR : FINISH_ABORT);
+    const struct request_figures figures = {
+        .n = g->plan.sampling.n,
+        .n_longest = f->n_longest,
+        .decode_seconds = (double)(f->last_token_us - f->first_token_us) * 1e-6,
+    };
+    edge_metrics_request(m, model_index(g), &figures);
+}
+
 void generation_free(struct generation *g)
 {
     if (!g)
         return;
-    struct edge *edge = g->exchange->conn->loop->edge;
     struct figures f = collect(g);
-    bool ran = g->begun || g->exchange->status == MHD_HTTP_OK || g->exchange->status == 0;
-    for (uint32_t i = 0; ran && i < g->n_choices; i++)
-        if (g->choices[i].finish == FINISH_NONE)
-            count_choice(g, &g->parts[i / g->plan.sampling.n], &g->choices[i],
-                         g->error.code != 0 ? FINISH_ERROR : FINISH_ABORT);
-    if (g->n_choices > 0)
-        edge_metrics_request(&edge->metrics, (uint32_t)(g->plan.model - edge->opts.models),
-                             g->plan.sampling.n, f.n_longest);
+    count_end(g, &f);
     log_end(g, &f);
 
     generation_cancel(g);

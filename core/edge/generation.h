@@ -36,6 +36,7 @@ struct generation {
     uint32_t n_choices, n_open;
     int64_t created; /* seconds since 1970 */
     char id[REQUEST_ID_BYTES + 16];
+    bool submitted;   /* the router took it */
     bool begun;       /* the first output came */
     bool ended;       /* I3 */
     bool behind;      /* out is full: items may wait in rings */
