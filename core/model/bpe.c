@@ -5,7 +5,7 @@
 
 #include "core/model/bpe_merge_int.h"
 
-#define SHORT_PIECE 48 /* up to here scanning beats the heap */
+#define SHORT_PIECE 48 /* up to here scanning is faster */
 #define NO_RANK     TEXT_NONE
 
 /* Merges ids[0..n-1] in place, n <= SHORT_PIECE; returns what is left of n. */
@@ -39,124 +39,7 @@ static size_t merge_short(const struct bpe *b, uint32_t ids[], size_t n)
     return n;
 }
 
-/* A long piece is a linked list of tokens; a token's node stands where its first byte was. */
-#define LIST_END UINT32_MAX
-
-struct node {
-    uint32_t id;
-    uint32_t prev, next; /* LIST_END at the ends */
-    uint32_t rank;       /* of the merge with next; NO_RANK: none, or the node is gone */
-};
-
-/* A min-heap of rank << 32 | node, four children each. An entry whose node has another rank by
- * now is stale and is dropped when it comes up; a rank never comes back to a node, since the text
- * under its pair only grows. */
-struct heap {
-    uint64_t *keys;
-    size_t n;
-};
-
-static void heap_down(struct heap *h, size_t i)
-{
-    uint64_t key = h->keys[i];
-    for (;;) {
-        size_t first = 4 * i + 1;
-        if (first >= h->n)
-            break;
-        size_t end = first + 4 < h->n ? first + 4 : h->n, least = first;
-        for (size_t k = first + 1; k < end; k++)
-            if (h->keys[k] < h->keys[least])
-                least = k;
-        if (h->keys[least] >= key)
-            break;
-        h->keys[i] = h->keys[least];
-        i = least;
-    }
-    h->keys[i] = key;
-}
-
-static void heap_push(struct heap *h, uint64_t key)
-{
-    size_t i = h->n++;
-    while (i > 0 && h->keys[(i - 1) / 4] > key) {
-        h->keys[i] = h->keys[(i - 1) / 4];
-        i = (i - 1) / 4;
-    }
-    h->keys[i] = key;
-}
-
-static uint64_t heap_pop(struct heap *h)
-{
-    uint64_t top = h->keys[0];
-    h->keys[0] = h->keys[--h->n];
-    if (h->n > 1)
-        heap_down(h, 0);
-    return top;
-}
-
-static uint64_t heap_key(const struct node *nodes, uint32_t at)
-{
-    return (uint64_t)nodes[at].rank << 32 | at;
-}
-
-static void node_rank(const struct bpe *b, struct node *nodes, uint32_t at)
-{
-    uint32_t next = nodes[at].next;
-    nodes[at].rank = next == LIST_END ? NO_RANK : merge_rank(b, nodes[at].id, nodes[next].id);
-}
-
-static void list_init(const struct bpe *b, struct node *nodes, struct heap *h, const uint32_t ids[],
-                      uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++) {
-        nodes[i].id = ids[i];
-        nodes[i].prev = i > 0 ? i - 1 : LIST_END;
-        nodes[i].next = i + 1 < n ? i + 1 : LIST_END;
-    }
-    h->n = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        node_rank(b, nodes, i);
-        if (nodes[i].rank != NO_RANK)
-            h->keys[h->n++] = heap_key(nodes, i);
-    }
-    for (size_t i = h->n / 4 + 1; i-- > 0;)
-        if (i < h->n)
-            heap_down(h, i);
-}
-
-/* Merges ids[0..n-1] in place; returns what is left of n. The heap has room for 2n keys: n - 1
- * at first, and every merge takes one out and puts at most two in. */
-static size_t merge_long(const struct bpe *b, struct node *nodes, struct heap *h, uint32_t ids[],
-                         uint32_t n)
-{
-    list_init(b, nodes, h, ids, n);
-    while (h->n > 0) {
-        uint64_t key = heap_pop(h);
-        uint32_t at = (uint32_t)key;
-        if (nodes[at].rank != key >> 32)
-            continue;
-        uint32_t gone = nodes[at].next, next = nodes[gone].next, prev = nodes[at].prev;
-        nodes[at].id = b->results[nodes[at].rank];
-        nodes[at].next = next;
-        nodes[gone].rank = NO_RANK;
-        if (next != LIST_END)
-            nodes[next].prev = at;
-        node_rank(b, nodes, at);
-        if (nodes[at].rank != NO_RANK)
-            heap_push(h, heap_key(nodes, at));
-        if (prev == LIST_END)
-            continue;
-        node_rank(b, nodes, prev);
-        if (nodes[prev].rank != NO_RANK)
-            heap_push(h, heap_key(nodes, prev));
-    }
-    size_t k = 0;
-    for (uint32_t i = 0; i != LIST_END; i = nodes[i].next)
-        ids[k++] = nodes[i].id;
-    return k;
-}
-
-static bool scratch_reserve(struct bpe_scratch *sc, size_t n_bytes)
+bool bpe_scratch_reserve(struct bpe_scratch *sc, size_t n_bytes)
 {
     if (sc->cap_bytes >= n_bytes)
         return true;
@@ -187,13 +70,7 @@ static int encode_merging(const struct bpe *b, struct bpe_scratch *sc, const cha
         *out_n = merge_short(b, out_ids, k);
         return 0;
     }
-    BUG_ON(k >= 1u << 31);
-    if (!scratch_reserve(sc, k * (sizeof(struct node) + 2 * sizeof(uint64_t))))
-        return -LLMD_ENOMEM;
-    struct heap h = {sc->mem, 0};
-    struct node *nodes = (struct node *)(h.keys + 2 * k);
-    *out_n = merge_long(b, nodes, &h, out_ids, (uint32_t)k);
-    return 0;
+    return bpe_merge_long(b, sc, out_ids, k, out_n);
 }
 
 int bpe_encode(const struct bpe *b, struct bpe_scratch *sc, const char *s, size_t n,

@@ -4,8 +4,8 @@
  * merge rank, the leftmost of equals, becomes one token, until no pair has a merge. A byte that
  * the vocabulary cannot write is left out before, as Hugging Face `tokenizers` does.
  *
- * A short piece is scanned for its best pair after every merge; a long one keeps its pairs in a
- * heap, so that time stays near-linear. Most pieces of real text are one token: those tokens that
+ * A short piece is scanned for its best pair after every merge; a long one keeps its ranks in a
+ * tree of minima (bpe_long.c), so that time stays near-linear. Most pieces of real text are one token: those tokens that
  * merging yields from their own bytes are found by one look-up.
  *
  * Thread  immutable after bpe_init; struct bpe_scratch belongs to one call.

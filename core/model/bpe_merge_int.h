@@ -1,4 +1,4 @@
-/* bpe_merge_int.h - looking up a merge; shared by the table's builder and the encoder. */
+/* bpe_merge_int.h - what the files of the encoder share: the merge table, long pieces. */
 #pragma once
 #include "core/model/bpe_int.h"
 
@@ -23,3 +23,9 @@ static inline uint32_t merge_rank(const struct bpe *b, uint32_t left, uint32_t r
 {
     return merge_probe(b, left, right)->rank;
 }
+
+/* Room for n_bytes in sc->mem; what was there is lost. */
+bool bpe_scratch_reserve(struct bpe_scratch *sc, size_t n_bytes);
+/* Merges ids[0..n-1] in place, 0 < n < 2^31. Errors: ENOMEM. */
+MUST_CHECK int bpe_merge_long(const struct bpe *b, struct bpe_scratch *sc, uint32_t ids[], size_t n,
+                              size_t *out_n);

@@ -2,8 +2,9 @@
  *
  * Encoding is identical, id for id, to Hugging Face `tokenizers` for the same vocabulary, on any
  * valid UTF-8. Bytes that are not valid UTF-8 must be rejected or replaced by the caller before.
- * Time is near-linear in the text whatever it holds: a piece without a split point is merged with
- * a heap, not by rescanning.
+ * Bytes that no token writes are left out, as it does (SmolLM2 lacks a few control characters).
+ * Time is near-linear in the text whatever it holds: a long piece without a split point is merged
+ * over a tree of its ranks, not by rescanning.
  *
  * Thread  a tokenizer is immutable after _new: any number of threads may use it at once.
  *         struct detok is one stream's own state.
@@ -54,13 +55,15 @@ enum tokenize_flags {
     TOKENIZE_PARSE_SPECIAL = 2, /* control tokens written in the text become their ids */
 };
 
-/* EUNSUPPORTED for an unknown pretokenizer (named, with the list of known ones); EPARSE for a
- * merge that names no token, duplicate tokens, ids out of range. */
+/* EUNSUPPORTED for an unknown pretokenizer (named, with the list of known ones) and for
+ * SentencePiece vocabularies; EPARSE for a merge that names no token, duplicate or empty tokens,
+ * ids out of range, a printable ASCII character that no token writes; ELIMIT. */
 MUST_CHECK int tokenizer_new(const struct tokenizer_spec *spec, struct tokenizer **out,
                              struct err *e);
 void tokenizer_free(struct tokenizer *t); /* NULL is fine */
 
-/* Appends the ids of text to *out. Errors: ENOMEM, EINVAL (not valid UTF-8). */
+/* Appends the ids of text to *out. User-defined tokens are always found in the text, control
+ * tokens when flags ask for it. Errors: ENOMEM, EINVAL (not valid UTF-8), ETOOBIG (over 1 GiB). */
 MUST_CHECK int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n,
                                 unsigned flags, struct token_list *out, struct err *e);
 
@@ -70,7 +73,9 @@ struct token_text tokenizer_bytes(const struct tokenizer *t, uint32_t id);
 bool tokenizer_is_control(const struct tokenizer *t, uint32_t id);
 /* Id of a token by its exact written form (vocabulary text, e.g. "<|im_end|>"); -1 when absent. */
 int64_t tokenizer_find(const struct tokenizer *t, const char *text, size_t n);
-/* Token ids that end generation by the model's own word (eos and end-of-turn); borrowed. */
+/* Token ids that end generation by the model's own word: the eos first, then the ends of a turn
+ * among the control tokens (<|im_end|>, <|eot_id|>, <|eom_id|>); borrowed. A separator of
+ * documents (<|endoftext|>) counts only where it is the eos. */
 const uint32_t *tokenizer_eos_ids(const struct tokenizer *t, uint32_t *out_n);
 
 /* A streaming detokenizer: never emits part of a character. */
@@ -82,7 +87,8 @@ struct detok {
 };
 void detok_init(struct detok *d, const struct tokenizer *t, bool skip_control);
 /* Appends the text that became complete with this token. Bytes that can never be valid become
- * U+FFFD, as `tokenizers` and Python's errors="replace" do. */
+ * U+FFFD, as `tokenizers` and Python's errors="replace" do. An id past the vocabulary (padding of
+ * the embedding) adds nothing. */
 void detok_push(struct detok *d, uint32_t id, struct buf *out);
 /* End of stream: what is still held becomes U+FFFD. */
 void detok_flush(struct detok *d, struct buf *out);

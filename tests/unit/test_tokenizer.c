@@ -166,7 +166,7 @@ static void test_merging_is_the_definition(void **state)
             struct token_list got = {0};
             struct err e = {0};
             uint32_t letters = 1 + below(3);
-            size_t n = 1 + below(i % 4 == 0 ? 400 : 60); /* both sides of the heap's limit */
+            size_t n = 1 + below(i % 4 == 0 ? 400 : 60); /* both ways of merging */
             for (size_t k = 0; k < n; k++)
                 text[k] = (char)('a' + below(letters));
             size_t n_want = tiny_encode(&vocab, text, n, want);
@@ -485,7 +485,7 @@ static void *encode_often(void *arg)
         struct token_list l = {0};
         struct err e = {0};
         char text[100];
-        memset(text, "<a>b"[i % 4], sizeof(text)); /* long enough for the heap */
+        memset(text, "<a>b"[i % 4], sizeof(text)); /* a long piece */
         if (tokenizer_encode(t, text, sizeof(text), TOKENIZE_PARSE_SPECIAL, &l, &e) < 0 ||
             l.n != sizeof(text))
             return arg;
