@@ -3,12 +3,7 @@
  *
  * The token of byte b has id fixture_byte(b); FIXTURE_EOS is a control token that ends a text. */
 #pragma once
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #include "core/edge/edge.h"
 #include "core/model/model.h"

@@ -4,7 +4,12 @@
  * byte of `script` over and over, until max_tokens. Steps come every step_us, or one by one by
  * router_step() when step_us is 0. */
 #pragma once
-#include "tests/unit/edge_fixture.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -23,6 +28,7 @@
 #include "core/request/request.h"
 #include "core/router/router.h"
 #include "core/util/clock.h"
+#include "tests/unit/edge_fixture.h"
 
 enum { SERVER_MAX_RUNS = 1024, SERVER_MAX_CHOICES = 8 };
 

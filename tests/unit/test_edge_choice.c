@@ -1,10 +1,16 @@
 /* Stop strings and the text of a choice, against the slow and obvious way. */
-#include "tests/unit/edge_fixture.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "core/edge/choice.h"
+#include "tests/unit/edge_fixture.h"
 
 static struct fixture fixture;
 static uint32_t rng_state = 12345;

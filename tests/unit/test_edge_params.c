@@ -1,11 +1,17 @@
 /* What each field of a chat or completions body does, and how bad ones are refused. */
-#include "tests/unit/edge_fixture.h"
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
 
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "core/edge/plan.h"
+#include "tests/unit/edge_fixture.h"
 
 static struct fixture fixture;
 
