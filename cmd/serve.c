@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "cmd/args.h"
@@ -53,6 +54,17 @@ struct server {
     uint64_t started_us;
     bool was_ready;
 };
+
+/* True when standard error is the journal's own socket: systemd says device and inode. Desktop
+ * sessions set the variable for programs whose output goes elsewhere. */
+static bool stderr_is_journal(void)
+{
+    struct stat st;
+    unsigned long long device, inode;
+    const char *stream = getenv("JOURNAL_STREAM");
+    return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 &&
+           fstat(STDERR_FILENO, &st) == 0 && st.st_dev == device && st.st_ino == inode;
+}
 
 /* More connections than the usual soft limit of 1024 descriptors allows. */
 static void raise_fd_limit(void)
@@ -355,7 +367,9 @@ int cmd_serve(int argc, char **argv)
     buf_fini(&faults);
     enum log_level level = LOG_INFO;
     BUG_ON(!log_level_parse(s.config->log_level, &level)); /* config_load checked it */
-    log_init(STDERR_FILENO, level, getenv("JOURNAL_STREAM") != NULL);
+    log_init(STDERR_FILENO, level, stderr_is_journal());
+    for (uint32_t i = 0; i < s.config->n_warnings; i++)
+        log_warn("config", "%s", s.config->warnings[i]);
     raise_fd_limit();
 
     if (open_signals(&s, &e) != 0 || start(&s, &e) != 0) {
