@@ -6,7 +6,12 @@
  * Output is identical, byte for byte, to Python jinja2's; so is what is refused.
  *
  * Templates come from model files and are not trusted: rendering ends at limits on evaluation
- * steps, nesting depth and output size, and can reach nothing but the context given.
+ * steps, nesting depth, memory and output size, and can reach nothing but the context given.
+ *
+ * Refused beyond what jinja2 refuses, by name and line: template inheritance, include and import,
+ * autoescape, integers beyond 64 bits, complex numbers, sets and bytes, lone surrogates, the text
+ * of objects that shows a memory address, what draws random numbers (lipsum, |random), and the
+ * filters pprint, striptags, urlize and wordwrap.
  *
  * Thread  a parsed template is immutable: any number of threads may render it at once. */
 #pragma once
@@ -20,8 +25,10 @@ struct chat_template;
 
 struct chat_template_limits {
     uint64_t max_steps;      /* evaluated nodes; 0: default 2,000,000 */
-    uint32_t max_depth;      /* nested evaluations; 0: default 200 */
+    uint32_t max_depth;      /* nested evaluations; 0: default 1000, which needs 1 MiB of stack */
     size_t max_output_bytes; /* 0: default 16 MiB */
+    size_t max_memory_bytes; /* for values in between, beside the context; 0: default 64 MiB */
+    int64_t now_unix_s;      /* what strftime_now takes for the time; 0: ask the clock */
 };
 
 /* EPARSE with template line for a syntax error, EUNSUPPORTED for a construct we lack, ELIMIT for
