@@ -41,13 +41,13 @@ PRINTF_LIKE(5, 0)
 static void add_note(struct config_ctx *c, struct config_notes *notes, int line, const char *option,
                      const char *fmt, va_list ap)
 {
-    char what[512], text[1024];
+    char where[CONFIG_SHOWN_PATH], what[512], text[sizeof(where) + sizeof(what) + CONFIG_MAX_NAME];
     notes->n++;
     if (notes->n > CONFIG_MAX_FAULTS)
         return;
     vsnprintf(what, sizeof(what), fmt, ap);
-    size_t n = (size_t)snprintf(text, sizeof(text),
-                                line > 0 ? "%s:%d: " : "%s: ", config_shown(c, c->path), line);
+    printable_text(c->path, strlen(c->path), "", where, sizeof(where));
+    size_t n = (size_t)snprintf(text, sizeof(text), line > 0 ? "%s:%d: " : "%s: ", where, line);
     snprintf(text + n, sizeof(text) - n, "%s%s%s%s", option ? "option '" : "", option ? option : "",
              option ? "': " : "", what);
     struct config_note *note = arena_alloc(&c->scratch, sizeof(*note));

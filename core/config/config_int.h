@@ -23,6 +23,7 @@ enum {
     CONFIG_MAX_NAME = 128,   /* of a model, alias or key */
     CONFIG_MAX_WORKERS = 64, /* of all models together */
     CONFIG_SHOWN = 64,       /* bytes of a value that a message repeats */
+    CONFIG_SHOWN_PATH = 512, /* bytes of the file's path in front of a message */
 };
 
 /* One message, sorted by line. */
