@@ -184,8 +184,8 @@ static int read_stop_ids(const json_t *body, struct plan *p, struct err *e)
     if (!json_is_array(v))
         return field_wrong(name, "a list of token ids", v, e);
     uint32_t n_vocab = tokenizer_n_tokens(p->rules.tokenizer);
-    uint32_t *ids = arena_array(&p->arena, json_array_size(v), sizeof(*ids));
-    if (!ids && json_array_size(v) > 0)
+    uint32_t *ids = arena_array(&p->arena, json_array_size(v) + 1, sizeof(*ids));
+    if (!ids)
         return err_set(e, LLMD_ENOMEM, "out of memory for stop token ids");
     size_t i;
     json_t *item;

@@ -49,7 +49,11 @@ static int choose_model(const struct edge_opts *opts, const json_t *body, struct
     int rc = field_string(body, "model", &name, e);
     if (rc != 0)
         return rc;
-    p->model = name && *name ? edge_find_model(opts, name) : &opts->models[0];
+    if (!name || !*name) {
+        p->model = &opts->models[0];
+        return 0;
+    }
+    p->model = edge_find_model(opts, name);
     return p->model ? 0 : edge_no_model(opts, name, e);
 }
 

@@ -24,14 +24,13 @@ void reply_stop_reason(const struct generation *g, const struct choice *c, struc
 
 void reply_usage(const struct generation *g, bool details, struct buf *out)
 {
-    uint64_t prompt = 0, completion = 0;
+    unsigned long long prompt = 0, completion = 0;
     for (uint32_t i = 0; i < g->plan.n_prompts; i++)
         prompt += g->parts[i].n_prompt;
     for (uint32_t i = 0; i < g->n_choices; i++)
         completion += g->choices[i].n_tokens;
     buf_addf(out, "{\"prompt_tokens\":%llu,\"total_tokens\":%llu,\"completion_tokens\":%llu",
-             (unsigned long long)prompt, (unsigned long long)(prompt + completion),
-             (unsigned long long)completion);
+             prompt, prompt + completion, completion);
     if (details)
         buf_addf(out,
                  ",\"prompt_tokens_details\":{\"cached_tokens\":%llu,"
