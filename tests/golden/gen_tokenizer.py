@@ -4,6 +4,7 @@
 Use: python3 tests/golden/gen_tokenizer.py [--model FILE.gguf]      write tests/golden/data/tokenizer*
      python3 tests/golden/gen_tokenizer.py --show KIND N            explain one entry; KIND is
                                                                     part, string or decode
+     python3 tests/golden/gen_tokenizer.py --time                   time `tokenizers` on the corpus
 
 The text is not stored. It is drawn from data/tokenizer_text.json by a small generator that
 tokenizer_text.h repeats in C, draw for draw; of each text only a hash of its ids is kept
@@ -16,6 +17,7 @@ import json
 import os
 import struct
 import sys
+import time
 from pathlib import Path
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -33,7 +35,9 @@ N_STRINGS = 20_000
 GPT2_EVERY = 4  # of the strings every fourth is also tokenized with GPT-2's splitter
 N_DECODES = 4_000
 N_VOCABS = 24
-SEED_CORPUS, SEED_STRINGS, SEED_DECODES, SEED_VOCABS = 1, 2, 3, 4
+LONG = [("a", "z"), ("a", "c"), ("-", "-")]  # letters of the long pieces
+LONG_CHARS = 300_000
+SEED_CORPUS, SEED_STRINGS, SEED_DECODES, SEED_VOCABS, SEED_LONG = 1, 2, 3, 4, 5
 MASK = (1 << 64) - 1
 
 
@@ -175,6 +179,9 @@ def write_hashes(ref, raw, path):
         ids = source.ids(ref.n_tokens)
         for skip in (False, True):
             words.append(hash32(ref.smollm.decode(ids, skip_special_tokens=skip).encode()))
+    source = Source(raw, ref.token_texts, SEED_LONG)
+    for first, last in LONG:
+        words.append(hash32(encode(ref.smollm, source.chars(LONG_CHARS, ord(first), ord(last)))))
     corpus_bytes = corpus.encode()
     head = struct.pack("<8s6I", MAGIC, VERSION, len(parts), N_STRINGS, GPT2_EVERY, N_DECODES,
                        len(corpus_bytes))
@@ -279,13 +286,32 @@ def show(ref, raw, kind, n):
         print(f"{name}:", " ".join(f"{i}={ascii(ref.token_texts[i])}" for i in ids))
 
 
+def time_corpus(ref, raw):
+    """One thread; the whole corpus in one call and part by part."""
+    parts = list(draw_parts(Source(raw, ref.token_texts, SEED_CORPUS)))
+    corpus = "".join(parts)
+    for name, texts in (("whole", [corpus]), ("by part", parts)):
+        runs = []
+        for _ in range(9):
+            begin = time.perf_counter()
+            for text in texts:
+                ref.smollm.encode(text, add_special_tokens=False)
+            runs.append(time.perf_counter() - begin)
+        median, size = sorted(runs)[4], len(corpus.encode())
+        print(f"corpus {name:8} {size} bytes {median * 1e3:9.1f} ms {size / median / 1e6:7.2f} MB/s")
+
+
 def main():
     p = argparse.ArgumentParser()
     p.add_argument("--model", type=Path, default=MODEL)
     p.add_argument("--show", nargs=2, metavar=("KIND", "N"))
+    p.add_argument("--time", action="store_true")
     args = p.parse_args()
     ref = Reference(args.model)
     raw = json.loads((DATA / "tokenizer_text.json").read_text(encoding="utf-8"))
+    if args.time:
+        time_corpus(ref, raw)
+        return
     if args.show:
         show(ref, raw, args.show[0], int(args.show[1]))
         return
