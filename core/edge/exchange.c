@@ -183,9 +183,10 @@ static void account(struct exchange *ex)
     };
     edge_metrics_http(&ex->conn->loop->edge->metrics, &f);
     if (!ex->generation)
-        log_debug("edge", "reply id=%s route=%s status=%u body=%llu reply=%llu total_ms=%.1f",
-                  ex->id, ex->route ? ex->route->label : "none", ex->status,
-                  (unsigned long long)ex->n_body, (unsigned long long)ex->n_reply, f.seconds * 1e3);
+        log_line(ex->route && ex->route->post ? LOG_INFO : LOG_DEBUG, "edge",
+                 "reply id=%s route=%s status=%u body=%llu reply=%llu total_ms=%.1f", ex->id,
+                 ex->route ? ex->route->label : "none", ex->status ? ex->status : 499,
+                 (unsigned long long)ex->n_body, (unsigned long long)ex->n_reply, f.seconds * 1e3);
 }
 
 void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,

@@ -57,6 +57,15 @@ static int choose_model(const struct edge_opts *opts, const json_t *body, struct
     return p->model ? 0 : edge_no_model(opts, name, e);
 }
 
+/* A few bytes of body must not become a hundred thousand sequences. */
+static int check_choices(const struct plan *p, struct err *e)
+{
+    if ((uint64_t)p->n_prompts * p->sampling.n <= PLAN_MAX_PROMPTS)
+        return 0;
+    return err_set_param(e, LLMD_EINVAL, "n", "prompts times n must be at most %d, not %u * %u",
+                         PLAN_MAX_PROMPTS, p->n_prompts, p->sampling.n);
+}
+
 static int check_context(const struct plan *p, struct err *e)
 {
     uint32_t limit = p->model->max_model_len;
@@ -104,6 +113,8 @@ int plan_parse(const struct edge_opts *opts, enum plan_kind kind, const char *bo
         rc =
             out->chat ? plan_chat_prompt(object, out, e) : plan_completions_prompts(object, out, e);
     json_decref(object);
+    if (rc == 0)
+        rc = check_choices(out, e);
     return rc == 0 ? check_context(out, e) : rc;
 }
 

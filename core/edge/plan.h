@@ -20,7 +20,7 @@
 
 enum {
     PLAN_MAX_CHOICES = 128,  /* n */
-    PLAN_MAX_PROMPTS = 1024, /* of one completions body */
+    PLAN_MAX_PROMPTS = 1024, /* of one completions body; also prompts times n */
 };
 
 struct plan_prompt {

@@ -463,6 +463,25 @@ static void check_length(uint32_t n, int want)
     free(body);
 }
 
+static void test_choices_in_all(void **state)
+{
+    (void)state;
+    struct buf body = {0};
+    buf_addstr(&body, "{\"n\":11,\"prompt\":[\"a\"");
+    for (int i = 1; i < 93; i++)
+        buf_addstr(&body, ",\"a\"");
+    struct plan p;
+    parse_ok(PLAN_COMPLETIONS, (buf_addstr(&body, "]}"), buf_str(&body)), &p); /* 93 * 11 */
+    plan_fini(&p);
+    struct err e = {0};
+    buf_truncate(&body, body.len - 2);
+    buf_addstr(&body, ",\"a\"]}");
+    assert_int_equal(parse(PLAN_COMPLETIONS, buf_str(&body), &p, &e), -LLMD_EINVAL);
+    assert_string_equal(e.param, "n");
+    plan_fini(&p);
+    buf_fini(&body);
+}
+
 static void test_context_length(void **state)
 {
     (void)state;
@@ -511,6 +530,7 @@ int main(void)
         cmocka_unit_test(test_cache_salts),
         cmocka_unit_test(test_chat_prompts),
         cmocka_unit_test(test_prompt_forms),
+        cmocka_unit_test(test_choices_in_all),
         cmocka_unit_test(test_context_length),
         cmocka_unit_test(test_model_without_template),
     };
