@@ -41,8 +41,9 @@ static int measure(const struct tokenizer *t, const char *what, const struct buf
     }
     if (rc == 0) {
         qsort(us, N_RUNS, sizeof(us[0]), by_value);
+        double median = (double)us[(N_RUNS - 1) / 2];
         printf("%-16s %8zu bytes %8zu ids %9.1f ms %7.1f MB/s\n", what, text->len, l.n,
-               (double)us[N_RUNS / 2] / 1e3, (double)text->len / (double)us[N_RUNS / 2]);
+               median / 1e3, (double)text->len / median);
     }
     token_list_fini(&l);
     return rc;
@@ -50,7 +51,7 @@ static int measure(const struct tokenizer *t, const char *what, const struct buf
 
 static int measure_corpus(const struct tokenizer *t, struct err *e)
 {
-    json_t *raw;
+    json_t *raw = NULL;
     struct buf text = {0};
     int rc = text_json("tests/golden/data/tokenizer_text.json", &raw, e);
     if (rc < 0)
