@@ -118,7 +118,7 @@ struct backend {
 struct cpu_opts {
     uint32_t n_threads; /* including the worker's own; 0: one per physical core given to us */
     enum compute_type compute;
-    const char *isa; /* "auto", "portable", "avx2", "avx512": for tests and comparisons */
+    const char *isa; /* "auto", "portable", "avx2", "avx512", "amx": for tests and comparisons */
 };
 /* EUNSUPPORTED when the machine lacks the named instruction set. */
 MUST_CHECK int cpu_backend_new(const struct cpu_opts *o, struct backend **out, struct err *e);

@@ -14,7 +14,7 @@ static size_t block_bytes(struct backend *be, const struct attn_shape *shape)
 {
     struct attn_layout l;
     cpu_attn_layout(cpu_backend(be), shape, &l);
-    return l.kv_block_bytes * shape->n_layers;
+    return l.kv_block_bytes;
 }
 
 static int check_shape(const struct attn_shape *s, struct err *e)
@@ -60,6 +60,19 @@ static bool mapping_grow(struct mapping *m, size_t bytes)
     return true;
 }
 
+static bool linear_scratch_grow(struct cpu_backend *c, uint32_t cols)
+{
+    if (!c->kernels.linear_scratch)
+        return true;
+    const size_t each = (c->kernels.linear_scratch(cols) + 4095) / 4096 * 4096;
+    if (each <= c->lin_scratch_bytes)
+        return true;
+    if (!mapping_grow(&c->lin_scratch, each * cpu_team_size(c->team)))
+        return false;
+    c->lin_scratch_bytes = each;
+    return true;
+}
+
 /* Any tensor may become the input of a product: sizes the packed inputs for it too. Their pages
  * are not touched unless a weight's type wants that kind of input. */
 static int tensor_new(struct backend *be, uint32_t max_rows, uint32_t cols, struct tensor *out,
@@ -73,7 +86,8 @@ static int tensor_new(struct backend *be, uint32_t max_rows, uint32_t cols, stru
         return err_set(e, LLMD_EINVAL, "a buffer of %u x %u is empty", max_rows, cols);
     m.p = pages_new(m.bytes);
     if (!m.p || !mapping_grow(&c->act_x, rows * cols * sizeof(float)) ||
-        !mapping_grow(&c->act_q, rows / ACT_ROWS * (cols / GROUP) * sizeof(struct act_group))) {
+        !mapping_grow(&c->act_q, rows / ACT_ROWS * (cols / GROUP) * sizeof(struct act_group)) ||
+        !linear_scratch_grow(c, cols)) {
         pages_free(m.p, m.bytes);
         return err_set(e, LLMD_ENOMEM, "cannot allocate an activation buffer of %u x %u", max_rows,
                        cols);
@@ -139,8 +153,8 @@ static int embed(struct backend *be, const struct weight *w, struct tensor *x)
 
 static void norm_row(const struct rows_run *r, uint32_t row)
 {
-    r->c->kernels->rms_norm(tensor_row(r->x, row), r->in ? tensor_row(r->in, row) : NULL,
-                            r->w->vector, r->x->cols, r->eps, tensor_row(r->out, row));
+    r->c->kernels.rms_norm(tensor_row(r->x, row), r->in ? tensor_row(r->in, row) : NULL,
+                           r->w->vector, r->x->cols, r->eps, tensor_row(r->out, row));
 }
 
 static int rms_norm(struct backend *be, struct tensor *x, const struct tensor *residual,
@@ -211,6 +225,7 @@ static void backend_free(struct backend *be)
         pages_free(c->tensors[i].p, c->tensors[i].bytes);
     pages_free(c->act_q.p, c->act_q.bytes);
     pages_free(c->act_x.p, c->act_x.bytes);
+    pages_free(c->lin_scratch.p, c->lin_scratch.bytes);
     slab_unref(c->slab);
     free(c);
 }
@@ -238,7 +253,7 @@ static const struct backend_ops cpu_ops = {
 
 int cpu_backend_new(const struct cpu_opts *o, struct backend **out, struct err *e)
 {
-    const struct cpu_kernels *kernels;
+    struct cpu_kernels kernels;
     int rc = cpu_isa_choose(o->isa, &kernels, e);
     if (rc < 0)
         return rc;
@@ -259,5 +274,5 @@ int cpu_backend_new(const struct cpu_opts *o, struct backend **out, struct err *
 
 const char *cpu_backend_isa(const struct backend *be)
 {
-    return ((const struct cpu_backend *)be)->kernels->name;
+    return ((const struct cpu_backend *)be)->kernels.name;
 }

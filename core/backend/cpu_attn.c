@@ -28,7 +28,8 @@ void cpu_attn_layout(struct cpu_backend *c, const struct attn_shape *s, struct a
                                 .f32 = f32,
                                 .scale = 1.0f / sqrtf((float)s->head_dim)};
     out->kv_head_bytes = (size_t)2 * s->head_dim * KV_BLOCK_TOKENS * (f32 ? 4 : 2);
-    out->kv_block_bytes = out->kv_head_bytes * s->n_kv_heads;
+    out->kv_layer_bytes = out->kv_head_bytes * s->n_kv_heads;
+    out->kv_block_bytes = out->kv_layer_bytes * s->n_layers;
 }
 
 static void rope_fill(double *row, const struct attn_shape *s, double position)
@@ -61,8 +62,7 @@ int cpu_attn_reserve(struct cpu_backend *c, uint32_t n_kv_blocks, struct err *e)
     const struct attn_shape *s = &c->shape;
     size_t scratch = attn_scratch_floats(&c->layout, s->max_context);
     c->scratch_floats = (scratch + 1023) / 1024 * 1024;
-    if (!size_mul(c->layout.kv_block_bytes, n_kv_blocks, &c->kv_layer_bytes) ||
-        !size_mul(c->kv_layer_bytes, s->n_layers, &c->kv.bytes) ||
+    if (!size_mul(c->layout.kv_block_bytes, n_kv_blocks, &c->kv.bytes) ||
         !size_mul(c->scratch_floats * sizeof(float), cpu_team_size(c->team), &c->scratch.bytes))
         return err_set(e, LLMD_ENOMEM, "%u KV blocks are more than memory can address",
                        n_kv_blocks);
@@ -161,10 +161,10 @@ static void kv_chunk(void *ctx, uint32_t chunk, uint32_t thread)
     for (uint32_t i = chunk * ALONE_ROWS; i < b->n_rows && i < (chunk + 1) * ALONE_ROWS; i++) {
         float *q = r->qkv + i * r->stride;
         float *k = q + (size_t)l->n_heads * hd, *v = k + (size_t)l->n_kv_heads * hd;
-        c->kernels->rope(q, c->cos_sin + (size_t)i * 2 * hd, l->n_heads + l->n_kv_heads, hd,
-                         c->shape.rope_interleaved);
-        c->kernels->kv_write(l, k, v, r->layer + b->slots[i] / KV_BLOCK_TOKENS * l->kv_block_bytes,
-                             b->slots[i] % KV_BLOCK_TOKENS);
+        c->kernels.rope(q, c->cos_sin + (size_t)i * 2 * hd, l->n_heads + l->n_kv_heads, hd,
+                        c->shape.rope_interleaved);
+        c->kernels.kv_write(l, k, v, r->layer + b->slots[i] / KV_BLOCK_TOKENS * l->kv_block_bytes,
+                            b->slots[i] % KV_BLOCK_TOKENS);
     }
 }
 
@@ -172,7 +172,7 @@ int cpu_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv)
 {
     struct cpu_backend *c = cpu_backend(be);
     struct kv_run r = {.c = c, .qkv = qkv->data, .stride = qkv->cols};
-    r.layer = (uint8_t *)c->kv.p + layer * c->kv_layer_bytes;
+    r.layer = (uint8_t *)c->kv.p + layer * c->layout.kv_layer_bytes;
     cpu_team_run(c->team, round_up_u32(c->batch->n_rows, ALONE_ROWS) / ALONE_ROWS, kv_chunk, &r);
     return 0;
 }
@@ -208,7 +208,7 @@ static void attn_chunk(void *ctx, uint32_t chunk, uint32_t thread)
         .out_stride = r->out_stride,
         .scratch = (float *)c->scratch.p + thread * c->scratch_floats,
     };
-    c->kernels->attention(&job);
+    c->kernels.attention(&job);
 }
 
 int cpu_attention(struct backend *be, uint32_t layer, const struct tensor *qkv, struct tensor *out)
@@ -219,7 +219,7 @@ int cpu_attention(struct backend *be, uint32_t layer, const struct tensor *qkv, 
                          .qkv_stride = qkv->cols,
                          .out = out->data,
                          .out_stride = out->cols};
-    r.layer = (const uint8_t *)c->kv.p + layer * c->kv_layer_bytes;
+    r.layer = (const uint8_t *)c->kv.p + layer * c->layout.kv_layer_bytes;
     cpu_team_run(c->team, c->n_tasks, attn_chunk, &r);
     return 0;
 }

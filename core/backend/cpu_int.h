@@ -34,7 +34,7 @@ struct mapping {
 
 struct cpu_backend {
     struct backend base;
-    const struct cpu_kernels *kernels;
+    struct cpu_kernels kernels;
     enum compute_type compute;
     struct cpu_team *team;
     struct cpu_slab *slab; /* weights to come */
@@ -44,8 +44,7 @@ struct cpu_backend {
     struct attn_shape shape;
     struct attn_layout layout;
     struct backend_limits limits;
-    struct mapping kv; /* [n_layers][n_blocks] */
-    size_t kv_layer_bytes;
+    struct mapping kv;      /* [n_blocks][n_layers] */
     struct mapping scratch; /* [threads][scratch_floats] */
     size_t scratch_floats;
     double *rope_low, *rope_high; /* see cpu_rope.c */
@@ -56,6 +55,8 @@ struct cpu_backend {
     struct mapping tensors[TENSORS_MAX];
     uint32_t n_tensors;
     struct mapping act_q, act_x; /* packed input of the largest product */
+    struct mapping lin_scratch;  /* [threads][lin_scratch_bytes] */
+    size_t lin_scratch_bytes;
 
     /* the step */
     const struct batch *batch;

@@ -4,6 +4,6 @@
 #include "core/util/base.h"
 #include "core/util/err.h"
 
-/* name: "auto" (or NULL), "portable", "avx2", "avx512". EUNSUPPORTED when the machine, or this
+/* name: "auto" (or NULL), "portable", "avx2", "avx512", "amx". EUNSUPPORTED when the machine, or this
  * build, lacks it; EINVAL for another name. */
-MUST_CHECK int cpu_isa_choose(const char *name, const struct cpu_kernels **out, struct err *e);
+MUST_CHECK int cpu_isa_choose(const char *name, struct cpu_kernels *out, struct err *e);

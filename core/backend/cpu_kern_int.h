@@ -21,8 +21,9 @@
  * Packed input  16 rows (tokens) at a time. Quantized types: [G] struct act_group. Float types:
  *   [K][n] where n <= 16 is the number of rows in the block.
  *
- * KV cache  per layer and block: [n_kv_heads] { K[head_dim][16 tokens], V[16 tokens][head_dim] },
- *   F16, or F32 when the backend computes in F32.
+ * KV cache  [n_blocks][n_layers][n_kv_heads] { K[head_dim][16 tokens], V[16 tokens][head_dim] },
+ *   F16, or F32 when the backend computes in F32. A block is contiguous over all layers, so the
+ *   memory that is touched grows with the tokens that are held.
  *
  * Thread  kernels are pure functions of their arguments. */
 #pragma once
@@ -66,6 +67,7 @@ struct linear_job {
     uint32_t n_rows;
     float *out; /* [n_rows][out_stride], column 0 is the first tile's row 0 */
     size_t out_stride;
+    void *scratch; /* linear_scratch_bytes() of the thread that runs it */
 };
 
 struct attn_layout {
@@ -73,14 +75,15 @@ struct attn_layout {
     uint32_t group;        /* n_heads / n_kv_heads */
     bool f32;              /* KV is F32, else F16 */
     size_t kv_head_bytes;  /* K and V of one head of one block */
-    size_t kv_block_bytes; /* one block of one layer */
+    size_t kv_layer_bytes; /* all heads of one layer of one block */
+    size_t kv_block_bytes; /* one block, all layers */
     float scale;           /* 1 / sqrt(head_dim) */
 };
 
 /* Some query heads that share a KV head, for adjacent rows of one sequence. */
 struct attn_job {
     const struct attn_layout *layout;
-    const uint8_t *kv; /* the layer's blocks */
+    const uint8_t *kv; /* the layer within block 0 */
     const uint32_t *block_table;
     uint32_t kv_head;
     uint32_t first_head, n_heads; /* query heads */
@@ -101,6 +104,7 @@ struct cpu_kernels {
                     struct act_group *out);
     void (*pack_f32)(const float *x, size_t stride, uint32_t n_rows, uint32_t cols, float *out);
     void (*linear)(const struct linear_job *job, uint32_t first_tile, uint32_t end_tile);
+    size_t (*linear_scratch)(uint32_t cols); /* bytes per thread; NULL: none */
     /* x += residual (may be NULL); out = x / rms(x) * w */
     void (*rms_norm)(float *x, const float *residual, const float *w, uint32_t cols, float eps,
                      float *out);
@@ -116,6 +120,10 @@ struct cpu_kernels {
 extern const struct cpu_kernels cpu_kernels_portable;
 extern const struct cpu_kernels cpu_kernels_avx2;
 extern const struct cpu_kernels cpu_kernels_avx512;
+
+/* AMX: the AVX-512 table with this product in the place of linear. */
+void amx_linear(const struct linear_job *job, uint32_t first_tile, uint32_t end_tile);
+size_t amx_scratch_bytes(uint32_t cols);
 
 /* True for types whose product is computed in integers. */
 static inline bool tiles_quantized(enum dtype t)
@@ -171,10 +179,10 @@ static inline uint32_t round_up_u32(uint32_t n, uint32_t to)
     return (n + to - 1) / to * to;
 }
 
-/* Scratch of an attention job: transposed queries, one K block, scores of every query. */
+/* Scratch of an attention job: two KV blocks in F32, sums of values, queries, scores. */
 static inline size_t attn_scratch_floats(const struct attn_layout *l, uint32_t context)
 {
     size_t queries = u64_max(ATTN_MAX_QUERIES, l->group);
-    return queries * (l->head_dim + (size_t)round_up_u32(context, KV_BLOCK_TOKENS)) +
-           (size_t)l->head_dim * KV_BLOCK_TOKENS;
+    return queries * (2 * (size_t)l->head_dim + round_up_u32(context, KV_BLOCK_TOKENS)) +
+           (size_t)2 * l->head_dim * KV_BLOCK_TOKENS;
 }

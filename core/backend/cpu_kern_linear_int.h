@@ -23,6 +23,17 @@ struct group16 {
     v16 s0, s1; /* Q6_K: scales of the group's halves */
 };
 
+/* Asks for group g of the next tile: the hardware's own prefetching ends at each 4 KiB page. */
+static ALWAYS_INLINE void group_prefetch(const uint8_t *next, const struct group_layout *l,
+                                         uint32_t g)
+{
+    const uint8_t *q = next + g * l->q_bytes;
+    for (size_t i = 0; i < l->q_bytes; i += 64)
+        v16_prefetch(q + i);
+    if (l->s_bytes != l->q_bytes)
+        v16_prefetch(next + l->s_offset + g * l->s_bytes);
+}
+
 static ALWAYS_INLINE void group_load_nibbles(const uint8_t *p, struct group16 *w)
 {
     UNROLL for (uint32_t j = 0; j < 4; j++)
@@ -108,8 +119,8 @@ static ALWAYS_INLINE void linear_store(const uint32_t n, const v16 *acc, float *
 
 /* One tile times n tokens, from token t0 of the packed block a. */
 static ALWAYS_INLINE void q_tile(const enum dtype type, const uint32_t n, const uint8_t *tile,
-                                 uint32_t cols, const struct act_group *a, uint32_t t0, float *out,
-                                 size_t stride, uint32_t width)
+                                 size_t tile_stride, uint32_t cols, const struct act_group *a,
+                                 uint32_t t0, float *out, size_t stride, uint32_t width)
 {
     const struct group_layout l = group_layout(type, cols);
     const uint32_t groups = cols / GROUP;
@@ -117,6 +128,7 @@ static ALWAYS_INLINE void q_tile(const enum dtype type, const uint32_t n, const 
     UNROLL for (uint32_t t = 0; t < n; t++) acc[t] = v16_zero();
     for (uint32_t g = 0; g < groups; g++) {
         struct group16 w;
+        group_prefetch(tile + tile_stride, &l, g);
         group_load(type, tile, &l, g, &w);
         UNROLL for (uint32_t t = 0; t < n; t++)
         {
@@ -164,27 +176,27 @@ static ALWAYS_INLINE void f_tiles(const enum dtype type, const uint32_t n_tiles,
 }
 
 /* One tile times a packed block of block_rows <= 16 tokens. */
-static ALWAYS_INLINE void q_block(const enum dtype type, const uint8_t *tile, uint32_t cols,
-                                  const struct act_group *a, uint32_t block_rows, float *out,
-                                  size_t stride, uint32_t width)
+static ALWAYS_INLINE void q_block(const enum dtype type, const uint8_t *tile, size_t tile_stride,
+                                  uint32_t cols, const struct act_group *a, uint32_t block_rows,
+                                  float *out, size_t stride, uint32_t width)
 {
     uint32_t t = 0;
     for (; t + LINEAR_TOKENS <= block_rows; t += LINEAR_TOKENS)
-        q_tile(type, LINEAR_TOKENS, tile, cols, a, t, out + t * stride, stride, width);
+        q_tile(type, LINEAR_TOKENS, tile, tile_stride, cols, a, t, out + t * stride, stride, width);
     if (LINEAR_TOKENS > 8 && t + 8 <= block_rows) {
-        q_tile(type, 8, tile, cols, a, t, out + t * stride, stride, width);
+        q_tile(type, 8, tile, tile_stride, cols, a, t, out + t * stride, stride, width);
         t += 8;
     }
     if (LINEAR_TOKENS > 4 && t + 4 <= block_rows) {
-        q_tile(type, 4, tile, cols, a, t, out + t * stride, stride, width);
+        q_tile(type, 4, tile, tile_stride, cols, a, t, out + t * stride, stride, width);
         t += 4;
     }
     if (t + 2 <= block_rows) {
-        q_tile(type, 2, tile, cols, a, t, out + t * stride, stride, width);
+        q_tile(type, 2, tile, tile_stride, cols, a, t, out + t * stride, stride, width);
         t += 2;
     }
     if (t < block_rows)
-        q_tile(type, 1, tile, cols, a, t, out + t * stride, stride, width);
+        q_tile(type, 1, tile, tile_stride, cols, a, t, out + t * stride, stride, width);
 }
 
 static ALWAYS_INLINE void f_block(const enum dtype type, const uint8_t *tile, uint32_t cols,
@@ -215,15 +227,15 @@ static ALWAYS_INLINE void linear_block_of(const enum dtype type, const struct li
     const uint32_t first = block * ACT_ROWS;
     const uint32_t rows = (uint32_t)u64_min(job->n_rows - first, ACT_ROWS);
     if (tiles_quantized(type))
-        q_block(type, data, w->cols, job->q + (size_t)block * (w->cols / GROUP), rows, out, stride,
-                width);
+        q_block(type, data, w->stride, w->cols, job->q + (size_t)block * (w->cols / GROUP), rows,
+                out, stride, width);
     else
         f_block(type, data, w->cols, job->x + (size_t)first * w->cols, rows, out, stride, width);
 }
 
 /* A tile of w times one packed block; out is the block's first row. */
-static void linear_block(const struct linear_job *job, const struct tiles *w, uint32_t tile,
-                         uint32_t block, float *out, size_t stride, uint32_t width)
+static inline void linear_block(const struct linear_job *job, const struct tiles *w, uint32_t tile,
+                                uint32_t block, float *out, size_t stride, uint32_t width)
 {
     switch (w->dtype) {
 #define X(id, name, elems, bytes)                                                                  \
@@ -254,7 +266,7 @@ static ALWAYS_INLINE void gate_up_block(const struct linear_job *job, uint32_t t
     }
 }
 
-static void kern_linear(const struct linear_job *job, uint32_t first_tile, uint32_t end_tile)
+static inline void kern_linear(const struct linear_job *job, uint32_t first_tile, uint32_t end_tile)
 {
     const uint32_t blocks = round_up_u32(job->n_rows, ACT_ROWS) / ACT_ROWS;
     for (uint32_t tile = first_tile; tile < end_tile; tile++) {
@@ -281,11 +293,7 @@ static ALWAYS_INLINE void pack_group(const float *x, struct act_group *g, uint32
     v16 qb = v16_add(v16_mul(b, v16_set1(inverse)), magic);
     v16_store_low_bytes(g->q[t], qa);
     v16_store_low_bytes(g->q[t] + 16, qb);
-    int32_t s0 = 0, s1 = 0;
-    for (uint32_t k = 0; k < 16; k++) {
-        s0 += g->q[t][k];
-        s1 += g->q[t][k + 16];
-    }
+    const int32_t s0 = bytes16_sum(g->q[t]), s1 = bytes16_sum(g->q[t] + 16);
     g->d[t] = amax / 127.0f;
     g->ds[t] = g->d[t] * (float)(s0 + s1);
     g->n8[t] = -8 * (s0 + s1);
@@ -294,15 +302,16 @@ static ALWAYS_INLINE void pack_group(const float *x, struct act_group *g, uint32
     g->h1[t] = -32 * s1;
 }
 
-static void kern_pack_q8(const float *x, size_t stride, uint32_t n_rows, uint32_t cols,
-                         struct act_group *out)
+static inline void kern_pack_q8(const float *x, size_t stride, uint32_t n_rows, uint32_t cols,
+                                struct act_group *out)
 {
     for (uint32_t r = 0; r < n_rows; r++)
         for (uint32_t g = 0; g < cols / GROUP; g++)
             pack_group(x + r * stride + (size_t)g * GROUP, out + g, r);
 }
 
-static void kern_pack_f32(const float *x, size_t stride, uint32_t n_rows, uint32_t cols, float *out)
+static inline void kern_pack_f32(const float *x, size_t stride, uint32_t n_rows, uint32_t cols,
+                                 float *out)
 {
     for (uint32_t r = 0; r < n_rows; r++)
         for (uint32_t k = 0; k < cols; k++)

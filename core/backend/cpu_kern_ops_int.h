@@ -18,8 +18,8 @@ static ALWAYS_INLINE v16 norm_add(float *x, const float *residual, uint32_t n)
     return v;
 }
 
-static void kern_rms_norm(float *x, const float *residual, const float *w, uint32_t cols, float eps,
-                          float *out)
+static inline void kern_rms_norm(float *x, const float *residual, const float *w, uint32_t cols,
+                                 float eps, float *out)
 {
     v16 sum = v16_zero();
     uint32_t k = 0;
@@ -50,8 +50,8 @@ static ALWAYS_INLINE v16 rope_turn(v16 x, v16 partner, const float *cos, const f
     return v16_fma(partner, v16_load(sin), v16_mul(x, v16_load(cos)));
 }
 
-static void kern_rope(float *x, const float *cos_sin, uint32_t n_heads, uint32_t head_dim,
-                      bool interleaved)
+static inline void kern_rope(float *x, const float *cos_sin, uint32_t n_heads, uint32_t head_dim,
+                             bool interleaved)
 {
     const float *cos = cos_sin, *sin = cos_sin + head_dim;
     const uint32_t half = head_dim / 2;
@@ -76,8 +76,8 @@ static ALWAYS_INLINE v16 kv_finite(v16 v)
     return v16_min(v16_set1(65504.0f), v16_max(v16_set1(-65504.0f), v));
 }
 
-static void kern_kv_write(const struct attn_layout *l, const float *k, const float *v,
-                          uint8_t *block, uint32_t slot)
+static inline void kern_kv_write(const struct attn_layout *l, const float *k, const float *v,
+                                 uint8_t *block, uint32_t slot)
 {
     const uint32_t hd = l->head_dim;
     for (uint32_t h = 0; h < l->n_kv_heads; h++, k += hd, v += hd, block += l->kv_head_bytes) {

@@ -20,7 +20,7 @@ struct linear_run {
 static void pack_chunk(void *ctx, uint32_t chunk, uint32_t thread)
 {
     const struct linear_run *r = ctx;
-    const struct cpu_kernels *k = r->c->kernels;
+    const struct cpu_kernels *k = &r->c->kernels;
     const uint32_t first = chunk * ACT_ROWS, cols = r->w->cols;
     const uint32_t n = (uint32_t)u64_min(r->job.n_rows - first, ACT_ROWS);
     const float *in = r->in + first * r->in_stride;
@@ -33,10 +33,11 @@ static void pack_chunk(void *ctx, uint32_t chunk, uint32_t thread)
 }
 
 /* Tiles first..end-1, counted over all parts. */
-static void linear_tiles(const struct linear_run *r, uint32_t first, uint32_t end)
+static void linear_tiles(const struct linear_run *r, uint32_t first, uint32_t end, uint32_t thread)
 {
     const uint32_t n_parts = r->job.up ? 1 : r->w->n_parts;
     struct linear_job job = r->job;
+    job.scratch = (uint8_t *)r->c->lin_scratch.p + thread * r->c->lin_scratch_bytes;
     uint32_t base = 0; /* tiles before this part */
     for (uint32_t i = 0; i < n_parts && base < end; i++) {
         const struct tiles *t = &r->w->parts[i];
@@ -44,7 +45,7 @@ static void linear_tiles(const struct linear_run *r, uint32_t first, uint32_t en
         const uint32_t b = (uint32_t)u64_min(end, base + t->n_tiles);
         job.w = t;
         if (a < b)
-            r->c->kernels->linear(&job, a - base, b - base);
+            r->c->kernels.linear(&job, a - base, b - base);
         base += t->n_tiles;
         job.out += t->rows;
     }
@@ -53,9 +54,8 @@ static void linear_tiles(const struct linear_run *r, uint32_t first, uint32_t en
 static void linear_chunk(void *ctx, uint32_t chunk, uint32_t thread)
 {
     const struct linear_run *r = ctx;
-    (void)thread;
     linear_tiles(r, (uint32_t)((uint64_t)r->n_tiles * chunk / r->n_chunks),
-                 (uint32_t)((uint64_t)r->n_tiles * (chunk + 1) / r->n_chunks));
+                 (uint32_t)((uint64_t)r->n_tiles * (chunk + 1) / r->n_chunks), thread);
 }
 
 void cpu_linear_rows(struct cpu_backend *c, const float *in, size_t in_stride, uint32_t n_rows,

@@ -196,6 +196,14 @@ static inline void v16_store_low_bytes(int8_t *p, v16 a)
     _mm_storeu_si128((__m128i *)p, b);
 }
 
+/* Sum of 16 signed bytes. */
+static inline int32_t bytes16_sum(const int8_t *p)
+{
+    __m128i b = _mm_xor_si128(_mm_loadu_si128((const __m128i *)p), _mm_set1_epi8(-128));
+    __m128i s = _mm_sad_epu8(b, _mm_setzero_si128());
+    return _mm_cvtsi128_si32(_mm_add_epi32(s, _mm_unpackhi_epi64(s, s))) - 16 * 128;
+}
+
 static inline v16i v16i_set1(int32_t x)
 {
     return (v16i){_mm256_set1_epi32(x), _mm256_set1_epi32(x)};
@@ -276,7 +284,8 @@ static inline v16i v16i_dot4_q8(v16i acc, v64 w, const int8_t *a)
                   half_dot4(acc.hi, _mm256_abs_epi8(w.hi), _mm256_sign_epi8(b, w.hi))};
 }
 
-static inline void v16_prefetch(const void *p)
+/* Inlined by force: gcc 12 drops calls of a function that does nothing else. */
+static ALWAYS_INLINE void v16_prefetch(const void *p)
 {
     _mm_prefetch((const char *)p, _MM_HINT_T0);
 }

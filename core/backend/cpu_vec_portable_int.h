@@ -207,6 +207,15 @@ static inline void v16_store_low_bytes(int8_t *p, v16 a)
     }
 }
 
+/* Sum of 16 signed bytes. */
+static inline int32_t bytes16_sum(const int8_t *p)
+{
+    int32_t sum = 0;
+    for (uint32_t l = 0; l < 16; l++)
+        sum += p[l];
+    return sum;
+}
+
 static inline v16i v16i_set1(int32_t x)
 {
     v16i r;
@@ -280,7 +289,7 @@ static inline v16i v16i_dot4_q8(v16i acc, v64 w, const int8_t *a)
     return acc;
 }
 
-static inline void v16_prefetch(const void *p)
+static ALWAYS_INLINE void v16_prefetch(const void *p)
 {
     (void)p;
 }

@@ -1,9 +1,11 @@
 /* cpu_forward.c - times the CPU backend alone: a forward pass of SmolLM2-135M's shapes.
  *
- *   cpu_forward [THREADS [ISA [TYPE [ROUNDS]]]]      e.g. cpu_forward 2 auto Q4_1 5
+ *   cpu_forward [THREADS [ISA [TYPE [ROUNDS [prefill | decode | batch]]]]]
+ *   e.g. cpu_forward 2 auto Q4_1 30
  *
  * The weights are random blocks of TYPE (embedding: Q8_0 for the 4-bit types), so no model file is
- * needed. Prints the best of ROUNDS for a prefill of 512, 128 decode steps and 16 sequences, and
+ * needed. Prints the best of ROUNDS short windows for a prefill of 512 and for decoding one and 16
+ * sequences behind 128 tokens (so that work of others on the machine disturbs little), and
  * which share of the machine's measured read bandwidth the decode reached. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -222,12 +224,26 @@ static double rate(struct bench *b, uint32_t n_steps, uint32_t n_seqs, uint32_t 
     return 1e6 * n_steps * n_seqs * n_each / (double)(clock_now_us() - start);
 }
 
+/* Tokens per second of one window. */
+static double window(struct bench *b, uint32_t kind)
+{
+    switch (kind) {
+    case 0:
+        return rate(b, 1, 1, 512, 0);
+    case 1:
+        return rate(b, 16, 1, 1, 128);
+    default:
+        return rate(b, 4, 16, 1, 128);
+    }
+}
+
 int main(int argc, char **argv)
 {
     static struct bench b = {.type = DTYPE_Q4_1, .random = 1};
     struct cpu_opts opts = {.n_threads = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 0,
                             .isa = argc > 2 ? argv[2] : "auto"};
     const uint32_t rounds = argc > 4 ? (uint32_t)strtoul(argv[4], NULL, 10) : 5;
+    static const char *const names[] = {"prefill", "decode", "batch"};
     double best[3] = {0};
     struct err e = {0};
     for (uint32_t t = 0; argc > 3 && t < DTYPE_COUNT; t++)
@@ -237,12 +253,11 @@ int main(int argc, char **argv)
     b.ops = b.be->ops;
     make_weights(&b);
     make_buffers(&b);
-    for (uint32_t r = 0; r < rounds; r++) {
-        const double now[3] = {rate(&b, 1, 1, 512, 0), rate(&b, 128, 1, 1, 1),
-                               rate(&b, 16, 16, 1, 128)};
-        for (uint32_t i = 0; i < 3; i++)
-            best[i] = now[i] > best[i] ? now[i] : best[i];
-    }
+    for (uint32_t r = 0; r < rounds; r++)
+        for (uint32_t i = 0; i < 3; i++) {
+            const double now = argc > 5 && strcmp(argv[5], names[i]) != 0 ? 0 : window(&b, i);
+            best[i] = now > best[i] ? now : best[i];
+        }
     printf("%s, %s, %u threads: prefill 512 %.0f, decode %.0f (weights at %.1f GB/s), "
            "16 sequences %.0f tok/s\n",
            cpu_backend_isa(b.be), dtype_name(b.type), opts.n_threads, best[0], best[1],

@@ -16,7 +16,7 @@
 
 #include "core/backend/backend.h"
 
-static const char *const all_isas[] = {"portable", "avx2", "avx512"};
+static const char *const all_isas[] = {"portable", "avx2", "avx512", "amx"};
 
 static uint64_t case_random_state = 1;
 
