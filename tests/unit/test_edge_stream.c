@@ -344,15 +344,16 @@ static void test_hang_ups(void **state)
 static void test_slow_reader_pauses_only_itself(void **state)
 {
     (void)state;
-    enum { TOKENS = 990 };
-    struct client slow[4];
+    enum { CHOICES = 4, TOKENS = 600, ROOM = 1 << 20 };
+    static const int room = ROOM;
+    struct client slow[2];
     router_pace(&server.router, 20);
     uint32_t full = atomic_load(&server.router.n_full);
     /* Several choices, so that the stream is far larger than any buffer on its way. */
     for (size_t i = 0; i < ARRAY_LEN(slow); i++) {
         assert_true(client_connect(&slow[i], &server, 2048));
         client_post(&slow[i], CHAT, "Connection: close\r\n",
-                    "{" HI ",\"max_tokens\":990,\"n\":8,\"stream\":true}");
+                    "{" HI ",\"max_tokens\":600,\"n\":4,\"stream\":true}");
     }
     uint64_t until = clock_now_us() + 10000000;
     while (atomic_load(&server.router.n_full) < full + 100 && clock_now_us() < until)
@@ -361,10 +362,11 @@ static void test_slow_reader_pauses_only_itself(void **state)
     json_t *v = plain(CHAT, "\"max_tokens\":20");                  /* the others go on */
     json_decref(v);
     for (size_t i = 0; i < ARRAY_LEN(slow); i++) {
+        setsockopt(slow[i].fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
         assert_true(client_until_closed(&slow[i], 10000));
-        assert_int_equal(client_count(&slow[i], "\"finish_reason\":\"length\""), 8);
+        assert_int_equal(client_count(&slow[i], "\"finish_reason\":\"length\""), CHOICES);
         assert_int_equal(client_count(&slow[i], "data: [DONE]\n\n"), 1);
-        assert_int_equal(client_count(&slow[i], "data: "), 8 + 8 * TOKENS + 1);
+        assert_int_equal(client_count(&slow[i], "data: "), CHOICES + CHOICES * TOKENS + 1);
         client_close(&slow[i]);
     }
     router_pace(&server.router, 500);
