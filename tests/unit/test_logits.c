@@ -326,7 +326,7 @@ static void test_f32_is_transformers(void **state)
     (void)state;
     struct rig rig;
     static struct sequence seqs[MAX_OUT];
-    uint32_t next[MAX_OUT];
+    uint32_t next[MAX_OUT] = {0};
     float *l = logits_rows(MAX_OUT);
     double worst = 0;
     rig_open(&rig, COMPUTE_F32, 0, NULL);
