@@ -75,9 +75,11 @@ struct seq_group {
     struct seq *first_waiting, *last_waiting;
 
     /* clock_now_us(), 0 while it has not happened */
-    uint64_t scheduled_us, first_token_us, last_token_us;
+    uint64_t queued_us, scheduled_us, first_token_us, last_token_us;
 
     struct seq_group *prev, *next; /* all groups of the scheduler */
+    bool over;                     /* its stream has all that it will get */
+    struct seq_group *over_next;   /* among those to be freed after the step */
     struct seq_group *inbox_next;  /* guarded by the inbox's lock, as are: */
     struct seq_group *poke_prev, *poke_next;
     bool poked;

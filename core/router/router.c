@@ -8,29 +8,33 @@
 #include "core/util/clock.h"
 #include "core/util/lock.h"
 
-enum { MAX_MODELS = 64, MAX_WORKERS = 64, MODEL_NAME_BYTES = 128 };
+enum { MAX_WORKERS_PER_MODEL = 256 };
 
-/* A worker and what the router last heard of it. The entry is the context of its callbacks. */
-struct entry {
+/* One worker and what its callbacks said last. */
+struct slot {
     struct router *router;
-    struct worker *worker; /* set once, by start or by the first callback */
-    uint32_t model;
-    struct worker_status status; /* as last published */
-    bool ready;                  /* generated a token and lives */
-    bool dead;
-    uint64_t busy_since_us; /* first request since it was last seen idle; 0: idle */
-    struct err error;       /* why it is dead */
+    struct worker *worker; /* set once, before the slot is listed */
+    struct slot *next;     /* all workers, in the order they were started */
+    const struct routed *routed;
+    struct worker_status status; /* guarded by router.mu, as is: */
+    struct err why;              /* it is dead */
+};
+
+/* A model and its workers. */
+struct routed {
+    struct routed *next;
+    struct slot *slots[MAX_WORKERS_PER_MODEL];
+    uint32_t n_slots;
+    uint32_t turn; /* whose turn it is */
+    char name[];
 };
 
 struct router {
-    struct lock mu;
+    struct lock mu;         /* rank ROUTER; guards all below */
     pthread_cond_t changed; /* a worker died */
-    /* All below is guarded by mu. Entries are never freed before the router. */
-    char models[MAX_MODELS][MODEL_NAME_BYTES];
-    uint32_t next[MAX_MODELS]; /* where the next round begins */
-    uint32_t n_models;
-    struct entry *entries[MAX_WORKERS];
-    uint32_t n_entries;
+    struct routed *models;
+    struct slot *first, *last;
+    uint32_t n_slots;
     bool draining;
 };
 
@@ -49,209 +53,210 @@ void router_free(struct router *r)
 {
     if (!r)
         return;
-    for (uint32_t i = 0; i < r->n_entries; i++)
-        worker_free(r->entries[i]->worker); /* its last callback has run when this returns */
-    for (uint32_t i = 0; i < r->n_entries; i++)
-        free(r->entries[i]);
+    for (struct slot *s = r->first; s; s = s->next)
+        worker_stop(s->worker);
+    for (struct slot *s = r->first, *next; s; s = next) {
+        next = s->next;
+        worker_free(s->worker);
+        free(s);
+    }
+    for (struct routed *m = r->models, *next; m; m = next) {
+        next = m->next;
+        free(m);
+    }
     pthread_cond_destroy(&r->changed);
     lock_fini(&r->mu);
     free(r);
 }
 
-/* Index of a model, -1 when there is none of that name. mu is held. */
-static int find_model(const struct router *r, const char *name)
+/* r->mu is held. */
+static struct routed *find_model(const struct router *r, const char *name)
 {
-    for (uint32_t i = 0; i < r->n_models; i++)
-        if (strcmp(r->models[i], name) == 0)
-            return (int)i;
-    return -1;
+    struct routed *m = r->models;
+    while (m && strcmp(m->name, name) != 0)
+        m = m->next;
+    return m;
 }
 
 int router_add_model(struct router *r, const char *name, struct err *e)
 {
-    int rc = 0;
+    size_t n = strlen(name) + 1;
+    struct routed *m = calloc(1, sizeof(*m) + n);
+    if (!m)
+        return err_set(e, LLMD_ENOMEM, "out of memory for model \"%s\"", name);
+    memcpy(m->name, name, n);
     lock_take(&r->mu);
-    if (find_model(r, name) >= 0)
-        rc = err_set(e, LLMD_EINVAL, "the model name '%s' is used twice", name);
-    else if (r->n_models == MAX_MODELS)
-        rc = err_set(e, LLMD_ELIMIT, "more than %d models", MAX_MODELS);
-    else if (strlen(name) >= MODEL_NAME_BYTES)
-        rc = err_set(e, LLMD_EINVAL, "a model name has more than %d bytes", MODEL_NAME_BYTES - 1);
-    else
-        snprintf(r->models[r->n_models++], MODEL_NAME_BYTES, "%s", name);
+    bool known = find_model(r, name) != NULL;
+    if (!known) {
+        m->next = r->models;
+        r->models = m;
+    }
     lock_drop(&r->mu);
-    return rc;
+    if (!known)
+        return 0;
+    free(m);
+    return err_set(e, LLMD_EINVAL, "model \"%s\" is declared twice", name);
 }
 
-/* --- what workers tell; on their threads, without locks of theirs --- */
+/* --- callbacks: on the workers' threads --- */
 
-static void on_step(void *ctx, struct worker *w, const struct worker_status *s)
+static void on_published(void *ctx, struct worker *w, const struct worker_status *status)
 {
-    struct entry *n = ctx;
-    lock_take(&n->router->mu);
-    n->worker = w;
-    n->status = *s;
-    if (s->n_running + s->n_waiting == 0)
-        n->busy_since_us = 0;
-    else if (n->busy_since_us == 0)
-        n->busy_since_us = s->heartbeat_us;
-    lock_drop(&n->router->mu);
-}
-
-static void on_ready(void *ctx, struct worker *w)
-{
-    struct entry *n = ctx;
-    lock_take(&n->router->mu);
-    n->worker = w;
-    n->ready = true;
-    n->status.state = WORKER_READY;
-    lock_drop(&n->router->mu);
+    struct slot *s = ctx;
+    (void)w;
+    lock_take(&s->router->mu);
+    s->status = *status;
+    lock_drop(&s->router->mu);
 }
 
 static void on_dead(void *ctx, struct worker *w, const struct err *why)
 {
-    struct entry *n = ctx;
-    lock_take(&n->router->mu);
-    n->worker = w;
-    n->ready = false;
-    n->dead = true;
-    n->busy_since_us = 0;
-    n->status.state = WORKER_DEAD;
-    if (why)
-        n->error = *why;
-    pthread_cond_broadcast(&n->router->changed);
-    lock_drop(&n->router->mu);
+    struct slot *s = ctx;
+    (void)w;
+    lock_take(&s->router->mu);
+    s->status.state = WORKER_DEAD;
+    s->why = *why;
+    pthread_cond_broadcast(&s->router->changed);
+    lock_drop(&s->router->mu);
 }
 
-/* A new entry for the model, listed. */
-static int add_entry(struct router *r, const char *model, struct entry **out, struct err *e)
+/* --- workers --- */
+
+static void list_slot(struct router *r, struct routed *m, struct slot *s)
 {
-    struct entry *n = calloc(1, sizeof(*n));
-    if (!n)
-        return err_set(e, LLMD_ENOMEM, "out of memory for a worker");
-    int rc = 0;
     lock_take(&r->mu);
-    int index = find_model(r, model);
-    if (index < 0)
-        rc = err_set(e, LLMD_ENOTFOUND, "there is no model '%s'", model);
-    else if (r->n_entries == MAX_WORKERS)
-        rc = err_set(e, LLMD_ELIMIT, "more than %d workers", MAX_WORKERS);
-    else {
-        *n = (struct entry){.router = r, .model = (uint32_t)index};
-        r->entries[r->n_entries++] = n;
-    }
-    lock_drop(&r->mu);
-    if (rc != 0)
-        free(n);
+    if (r->last)
+        r->last->next = s;
     else
-        *out = n;
-    return rc;
+        r->first = s;
+    r->last = s;
+    r->n_slots++;
+    m->slots[m->n_slots++] = s;
+    lock_drop(&r->mu);
 }
 
 int router_start_worker(struct router *r, const char *model, const struct worker_opts *opts,
                         struct err *e)
 {
-    struct entry *n;
-    int rc = add_entry(r, model, &n, e);
-    if (rc != 0)
-        return rc;
-    const struct worker_callbacks cb = {
-        .ctx = n, .step_published = on_step, .ready = on_ready, .dead = on_dead};
-    struct worker *w = NULL;
-    rc = worker_start(opts, &cb, &w, e);
     lock_take(&r->mu);
-    n->worker = w;
-    if (rc != 0) { /* nothing runs: the entry stays listed as dead */
-        n->dead = true;
-        n->status.state = WORKER_DEAD;
-        if (e)
-            n->error = *e;
-    }
+    struct routed *m = find_model(r, model);
+    bool full = m && m->n_slots == MAX_WORKERS_PER_MODEL;
     lock_drop(&r->mu);
-    return rc;
-}
-
-/* --- choosing --- */
-
-/* The ready workers of the model in this turn's order; moves the turn on. */
-static uint32_t take_turn(struct router *r, uint32_t model, struct entry *out[])
-{
-    uint32_t n = 0, start = r->next[model];
-    for (uint32_t i = 0; i < r->n_entries; i++) {
-        struct entry *c = r->entries[(start + i) % r->n_entries];
-        if (c->model != model || !c->ready)
-            continue;
-        if (n == 0)
-            r->next[model] = (start + i + 1) % r->n_entries;
-        out[n++] = c;
+    if (!m)
+        return err_set(e, LLMD_ENOTFOUND, "model \"%s\" is not declared", model);
+    if (full)
+        return err_set(e, LLMD_EINVAL, "model \"%s\" has more than %d workers", model,
+                       MAX_WORKERS_PER_MODEL);
+    struct slot *s = calloc(1, sizeof(*s));
+    if (!s)
+        return err_set(e, LLMD_ENOMEM, "out of memory for a worker of \"%s\"", model);
+    s->router = r;
+    s->routed = m;
+    const struct worker_callbacks cb = {.ctx = s, .step_published = on_published, .dead = on_dead};
+    int rc = worker_start(opts, &cb, &s->worker, e);
+    if (rc) {
+        free(s);
+        return rc;
     }
-    return n;
+    list_slot(r, m, s);
+    return 0;
 }
 
-/* Fills out with the workers to try, first choice first. */
-static int candidates(struct router *r, const char *name, struct entry *out[], uint32_t *out_n,
-                      struct err *e)
+/* --- submission --- */
+
+/* Nobody can take the request. r->mu is held. */
+static int refuse(const struct router *r, const struct routed *m, struct err *e)
 {
+    uint32_t n_dead = 0, percent = 0;
+    const char *why = "";
+    if (r->draining)
+        return err_set(e, LLMD_EDRAINING, "the server is shutting down");
+    for (uint32_t i = 0; i < m->n_slots; i++) {
+        const struct slot *s = m->slots[i];
+        if (s->status.state == WORKER_DEAD) {
+            n_dead++;
+            why = s->why.msg;
+        } else if (s->status.loaded_percent > percent)
+            percent = s->status.loaded_percent;
+    }
+    if (n_dead == m->n_slots && n_dead > 0)
+        return err_set(e, LLMD_ENOTREADY, "no worker of model \"%s\" is alive: %s", m->name, why);
+    return err_set(e, LLMD_ENOTREADY, "model \"%s\" is loading: %u %% of its weights are there",
+                   m->name, percent);
+}
+
+/* The ready workers of the model, the one whose turn it is first; passes the turn on. */
+static int choose(struct router *r, const char *model, struct worker *out[], uint32_t *out_n,
+                  struct err *e)
+{
+    uint32_t n = 0;
     int rc = 0;
     lock_take(&r->mu);
-    int model = find_model(r, name);
-    if (r->draining)
-        rc = err_set(e, LLMD_EDRAINING, "the server is shutting down");
-    else if (model < 0)
-        rc = err_set_param(e, LLMD_ENOTFOUND, "model", "the model `%s` does not exist", name);
-    else if ((*out_n = take_turn(r, (uint32_t)model, out)) == 0)
-        rc = err_set(e, LLMD_ENOTREADY, "no worker of the model `%s` is ready", name);
+    struct routed *m = find_model(r, model);
+    uint32_t turn = m ? m->turn : 0;
+    for (uint32_t i = 0; m && i < m->n_slots; i++) {
+        uint32_t at = (turn + i) % m->n_slots;
+        if (m->slots[at]->status.state != WORKER_READY)
+            continue;
+        if (n == 0)
+            m->turn = (at + 1) % m->n_slots;
+        out[n++] = m->slots[at]->worker;
+    }
+    if (!m)
+        rc = err_set(e, LLMD_ENOTFOUND, "The model `%s` does not exist.", model);
+    else if (n == 0)
+        rc = refuse(r, m, e);
     lock_drop(&r->mu);
+    *out_n = n;
     return rc;
 }
 
-static void note_busy(struct router *r, struct entry *n)
+/* Whether another worker of the model could still take what this one refused. */
+static bool worth_another(int code)
 {
-    lock_take(&r->mu);
-    if (n->busy_since_us == 0 && !n->dead)
-        n->busy_since_us = clock_now_us();
-    lock_drop(&r->mu);
+    return err_retryable(code) || code == LLMD_ETOOBIG;
 }
 
 int router_submit(struct router *r, struct request *req, struct err *e)
 {
-    struct entry *list[MAX_WORKERS];
+    struct worker *workers[MAX_WORKERS_PER_MODEL];
     uint32_t n = 0;
-    int rc = candidates(r, req->model, list, &n, e);
-    if (rc != 0)
+    struct err why = {0};
+    int rc = choose(r, req->model, workers, &n, e);
+    if (rc)
         return rc;
-    struct err full = {0}, other = {0};
     for (uint32_t i = 0; i < n; i++) {
-        struct err why = {0};
-        rc = worker_submit(list[i]->worker, req, &why);
-        if (rc == 0) {
-            note_busy(r, list[i]);
+        struct err one = {0};
+        rc = worker_submit(workers[i], req, &one);
+        if (rc == 0)
             return 0;
-        }
-        *(rc == -LLMD_EFULL ? &full : &other) = why;
+        /* "Full here" outweighs "too large there": the client may try again. */
+        if (why.code == 0 || (!err_retryable(why.code) && err_retryable(one.code)))
+            why = one;
+        if (!worth_another(-rc))
+            break;
     }
-    /* A full worker may take it later: that is the better news to pass on. */
-    const struct err *verdict = full.code ? &full : &other;
-    if (e && !e->code)
-        *e = *verdict;
-    return -verdict->code;
+    if (e && e->code == 0)
+        *e = why;
+    return -why.code;
 }
 
-/* --- what others ask --- */
+/* --- views --- */
 
-static bool model_ready(const struct router *r, uint32_t model)
+/* r->mu is held. */
+static bool model_is_ready(const struct routed *m)
 {
-    for (uint32_t i = 0; i < r->n_entries; i++)
-        if (r->entries[i]->model == model && r->entries[i]->ready)
+    for (uint32_t i = 0; i < m->n_slots; i++)
+        if (m->slots[i]->status.state == WORKER_READY)
             return true;
     return false;
 }
 
-bool router_model_ready(struct router *r, const char *name)
+bool router_model_ready(struct router *r, const char *model)
 {
     lock_take(&r->mu);
-    int model = find_model(r, name);
-    bool ready = model >= 0 && model_ready(r, (uint32_t)model);
+    const struct routed *m = find_model(r, model);
+    bool ready = m && model_is_ready(m);
     lock_drop(&r->mu);
     return ready;
 }
@@ -259,80 +264,67 @@ bool router_model_ready(struct router *r, const char *name)
 bool router_all_ready(struct router *r)
 {
     lock_take(&r->mu);
-    bool ready = r->n_models > 0;
-    for (uint32_t i = 0; ready && i < r->n_models; i++)
-        ready = model_ready(r, i);
+    bool ready = true;
+    for (const struct routed *m = r->models; m; m = m->next)
+        ready &= model_is_ready(m);
     lock_drop(&r->mu);
     return ready;
 }
 
 bool router_progressing(struct router *r, uint64_t stall_us)
 {
-    uint64_t now = clock_now_us();
-    uint32_t n_busy = 0, n_stuck = 0;
+    uint64_t now_us = clock_now_us();
+    bool busy = false, moving = false;
     lock_take(&r->mu);
-    for (uint32_t i = 0; i < r->n_entries; i++) {
-        const struct entry *n = r->entries[i];
-        if (n->busy_since_us == 0)
+    for (const struct slot *s = r->first; s; s = s->next) {
+        struct worker_status now;
+        worker_status(s->worker, &now);
+        if (now.state == WORKER_DEAD || now.n_running + now.n_waiting == 0)
             continue;
-        n_busy++;
-        uint64_t last = u64_max(n->busy_since_us, n->status.heartbeat_us);
-        if (now > last && now - last > stall_us)
-            n_stuck++;
+        busy = true;
+        moving |= now.heartbeat_us >= now_us || now_us - now.heartbeat_us < stall_us;
     }
     lock_drop(&r->mu);
-    return n_busy == 0 || n_stuck < n_busy;
+    return !busy || moving;
 }
 
 uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32_t max)
 {
+    uint32_t n = 0;
     lock_take(&r->mu);
-    uint32_t n = r->n_entries;
-    for (uint32_t i = 0; i < n && i < max; i++) {
-        const struct entry *c = r->entries[i];
-        snprintf(out[i].model, sizeof(out[i].model), "%s", r->models[c->model]);
-        snprintf(out[i].error, sizeof(out[i].error), "%.*s", (int)sizeof(out[i].error) - 1,
-                 c->error.msg);
-        out[i].index = i;
-        out[i].status = c->status;
+    for (const struct slot *s = r->first; s && n < max; s = s->next, n++) {
+        struct router_worker_view *v = &out[n];
+        *v = (struct router_worker_view){.index = worker_options(s->worker)->index};
+        snprintf(v->model, sizeof(v->model), "%.*s", (int)sizeof(v->model) - 1, s->routed->name);
+        snprintf(v->error, sizeof(v->error), "%.*s", (int)sizeof(v->error) - 1, s->why.msg);
+        worker_status(s->worker, &v->status);
+        v->status.state = s->status.state; /* what submissions go by */
     }
+    n = r->n_slots;
     lock_drop(&r->mu);
     return n;
 }
 
 /* --- the end --- */
 
-/* Copies the workers that were started. */
-static uint32_t all_workers(struct router *r, struct worker *out[])
-{
-    uint32_t n = 0;
-    lock_take(&r->mu);
-    r->draining = true;
-    for (uint32_t i = 0; i < r->n_entries; i++)
-        if (r->entries[i]->worker)
-            out[n++] = r->entries[i]->worker;
-    lock_drop(&r->mu);
-    return n;
-}
-
+/* r->mu is held. */
 static bool all_dead(const struct router *r)
 {
-    for (uint32_t i = 0; i < r->n_entries; i++)
-        if (!r->entries[i]->dead)
+    for (const struct slot *s = r->first; s; s = s->next)
+        if (s->status.state != WORKER_DEAD)
             return false;
     return true;
 }
 
 void router_shutdown(struct router *r, uint64_t until_us)
 {
-    struct worker *workers[MAX_WORKERS];
-    uint32_t n = all_workers(r, workers);
-    for (uint32_t i = 0; i < n; i++)
-        worker_drain(workers[i]);
     lock_take(&r->mu);
-    while (!all_dead(r) && lock_wait(&r->mu, &r->changed, until_us))
-        ;
+    r->draining = true;
+    for (struct slot *s = r->first; s; s = s->next)
+        worker_drain(s->worker); /* takes the inbox's lock: of a higher rank */
+    while (!all_dead(r) && clock_now_us() < until_us)
+        lock_wait(&r->mu, &r->changed, until_us);
+    for (struct slot *s = r->first; s; s = s->next)
+        worker_stop(s->worker);
     lock_drop(&r->mu);
-    for (uint32_t i = 0; i < n; i++)
-        worker_stop(workers[i]);
 }

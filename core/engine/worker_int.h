@@ -1,0 +1,64 @@
+/* worker_int.h - the worker's state, shared by worker.c (threads and inbox), worker_load.c (from
+ * nothing to ready) and worker_step.c (one step). */
+#pragma once
+#include "core/engine/batch_build.h"
+#include "core/engine/engine_metrics.h"
+#include "core/engine/sampler.h"
+#include "core/engine/sched.h"
+#include "core/engine/worker.h"
+#include "core/util/lock.h"
+
+struct engine_weights;
+struct forward;
+
+struct worker {
+    const struct worker_opts *opts;
+    struct worker_callbacks cb;
+    pthread_t thread;
+
+    /* Set by worker_load; read by submitters once the state is READY. */
+    struct seq_limits limits;
+
+    struct lock mu; /* rank INBOX; guards all down to `status` */
+    pthread_cond_t wake;
+    bool asleep, drain, stop;
+    struct seq_group *inbox_first, *inbox_last; /* submitted, not yet seen by the scheduler */
+    uint32_t n_inbox_groups, n_inbox_seqs;
+    uint64_t n_inbox_tokens;
+    struct seq_group *poked;  /* streams that have room again, requests that were cancelled */
+    uint32_t n_groups;        /* in inbox and scheduler */
+    uint32_t n_queued_groups; /* in the scheduler's queue, at the last publication */
+    uint64_t next_group_id;
+    struct worker_status status; /* n_waiting and n_prefill_tokens without the inbox */
+
+    /* Confined to the thread from here on. */
+    struct backend *be;
+    struct engine_weights *weights;
+    struct forward *forward;
+    struct sched sched;
+    struct batch_build build;
+    struct sampler_scratch scratch;
+    struct engine_metrics metrics; /* zeroed until ready */
+    struct sched_counts counted;   /* what metrics were told */
+    struct waker_set touched;
+    struct seq_group *over; /* to be freed when no plan names them */
+    uint64_t n_steps, n_generated;
+};
+
+/* Publishes the state; outside every lock. */
+void worker_publish(struct worker *w, enum worker_state state);
+void worker_publish_progress(struct worker *w, unsigned percent);
+
+/* Backend, weights, pools, one generated token. On failure worker_unload() frees what is there. */
+MUST_CHECK int worker_load(struct worker *w, struct err *e);
+void worker_unload(struct worker *w); /* without groups */
+
+/* The stream of g has had its last item: g goes with the next worker_reap(). */
+void worker_group_over(struct worker *w, struct seq_group *g);
+/* Ends what g still generates, with an error item for each choice. */
+void worker_group_fail(struct worker *w, struct seq_group *g, const struct err *why);
+/* Takes what is over from the scheduler and frees it. Not while a plan is under way. */
+void worker_reap(struct worker *w);
+/* Plans, computes, samples and pushes one step; false in *out_worked when there was nothing to do.
+ * An error is the device's: the worker is to die. */
+MUST_CHECK int worker_step(struct worker *w, bool *out_worked, struct err *e);

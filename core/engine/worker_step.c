@@ -1,0 +1,202 @@
+/* worker_step.c - one step: plan, compute, sample, push. */
+#include "core/engine/forward.h"
+#include "core/engine/worker_int.h"
+#include "core/util/clock.h"
+
+/* --- the end of a group --- */
+
+void worker_group_over(struct worker *w, struct seq_group *g)
+{
+    if (g->over)
+        return;
+    g->over = true;
+    g->over_next = w->over;
+    w->over = g;
+}
+
+void worker_group_fail(struct worker *w, struct seq_group *g, const struct err *why)
+{
+    if (g->over)
+        return;
+    stream_fail(g->req, g->epoch, why, &w->touched);
+    worker_group_over(w, g);
+}
+
+/* A poke may have come in before the stream's last item; none can any more. */
+static void forget_poke(struct worker *w, struct seq_group *g)
+{
+    if (!g->poked)
+        return;
+    if (g->poke_prev)
+        g->poke_prev->poke_next = g->poke_next;
+    else
+        w->poked = g->poke_next;
+    if (g->poke_next)
+        g->poke_next->poke_prev = g->poke_prev;
+    g->poked = false;
+}
+
+void worker_reap(struct worker *w)
+{
+    if (!w->over)
+        return;
+    for (struct seq_group *g = w->over; g; g = g->over_next)
+        sched_remove(&w->sched, g);
+    sched_sweep(&w->sched);
+
+    lock_take(&w->mu);
+    for (struct seq_group *g = w->over; g; g = g->over_next) {
+        forget_poke(w, g);
+        w->n_groups--;
+    }
+    lock_drop(&w->mu);
+
+    while (w->over) {
+        struct seq_group *g = w->over;
+        w->over = g->over_next;
+        engine_metrics_over(&w->metrics, g);
+        seq_group_free(g);
+    }
+}
+
+/* --- one step --- */
+
+/* The step is about to compute the first row of these requests. */
+static void note_scheduled(struct worker *w, const struct plan *p)
+{
+    uint64_t now_us = 0;
+    for (uint32_t i = 0; i < p->n; i++) {
+        struct seq_group *g = p->entries[i].seq->group;
+        if (g->scheduled_us != 0)
+            continue;
+        if (now_us == 0)
+            now_us = clock_now_us();
+        g->scheduled_us = now_us;
+        struct request *r = g->req;
+        lock_take(&r->stream.mu);
+        r->trace.scheduled_us = now_us;
+        lock_drop(&r->stream.mu);
+        engine_metrics_scheduled(&w->metrics, g);
+    }
+}
+
+/* Fills build.out_ids, one for each entry that wants a token, in their order. */
+static int sample(struct worker *w, const struct plan *p, struct err *e)
+{
+    uint32_t *ids = w->build.out_ids;
+    if (p->n_out == 0)
+        return 0;
+    if (!w->limits.host_sampling)
+        return forward_sample(w->forward, w->build.sample_rows, p->n_out, ids, e);
+
+    uint32_t row = 0;
+    for (uint32_t i = 0; i < p->n; i++) {
+        const struct seq *q = p->entries[i].seq;
+        if (!p->entries[i].wants_token)
+            continue;
+        ids[row] = sampler_pick(q->sampler, forward_logits(w->forward, row), &w->scratch,
+                                seq_n_generated(q));
+        row++;
+    }
+    return 0;
+}
+
+/* Gaps between tokens; those of one step are mostly the same, and counted together. */
+struct gaps {
+    uint64_t us;
+    uint64_t n;
+};
+
+static void gaps_flush(struct worker *w, struct gaps *gaps)
+{
+    if (gaps->n > 0)
+        metric_observe_n(w->metrics.itl, (double)gaps->us * 1e-6, gaps->n);
+    gaps->n = 0;
+}
+
+static void note_token(struct worker *w, struct seq *q, uint64_t now_us, struct gaps *gaps)
+{
+    struct seq_group *g = q->group;
+    if (q->last_token_us != 0) {
+        uint64_t gap_us = now_us - q->last_token_us;
+        if (gap_us != gaps->us)
+            gaps_flush(w, gaps);
+        gaps->us = gap_us;
+        gaps->n++;
+    }
+    q->last_token_us = g->last_token_us = now_us;
+    if (g->first_token_us == 0) {
+        g->first_token_us = now_us;
+        engine_metrics_first_token(&w->metrics, g);
+    }
+    w->n_generated++;
+}
+
+/* The first choice's prompt is computed: what of it came from the cache is known now. */
+static void note_cached(struct seq *q)
+{
+    struct request *r = q->group->req;
+    if (q->choice != 0 || seq_n_generated(q) > 0)
+        return;
+    lock_take(&r->stream.mu);
+    r->trace.n_cached_tokens = q->n_adopted;
+    lock_drop(&r->stream.mu);
+}
+
+static void emit(struct worker *w, struct seq *q, uint32_t token, uint64_t now_us,
+                 struct gaps *gaps)
+{
+    static const struct err cancelled = {.code = LLMD_ECANCELLED, .msg = "cancelled"};
+    struct seq_group *g = q->group;
+    struct stream_item item;
+    if (g->over)
+        return;
+    note_cached(q);
+    seq_append(q, token, &item);
+    int rc = stream_push(g->req, g->epoch, &item, &w->touched);
+    BUG_ON(rc == -LLMD_EFULL); /* the plan reserved the room */
+    if (rc) {
+        worker_group_fail(w, g, &cancelled);
+        return;
+    }
+    note_token(w, q, now_us, gaps);
+    if (item.finish == FINISH_NONE)
+        return;
+    sched_end_seq(&w->sched, q);
+    if (g->n_live == 0)
+        worker_group_over(w, g);
+}
+
+static void push_tokens(struct worker *w, const struct plan *p)
+{
+    uint64_t now_us = clock_now_us(), n_before = w->n_generated;
+    uint32_t row = 0;
+    struct gaps gaps = {0};
+    for (uint32_t i = 0; i < p->n; i++)
+        if (p->entries[i].wants_token)
+            emit(w, p->entries[i].seq, w->build.out_ids[row++], now_us, &gaps);
+    waker_set_flush(&w->touched); /* the step's only system calls beside the device's */
+    gaps_flush(w, &gaps);
+    metric_add(w->metrics.generation_tokens, w->n_generated - n_before);
+    metric_observe(w->metrics.iteration_tokens, p->n_rows);
+}
+
+int worker_step(struct worker *w, bool *out_worked, struct err *e)
+{
+    const struct plan *p = sched_plan(&w->sched);
+    *out_worked = p->n > 0;
+    if (p->n == 0)
+        return 0;
+    note_scheduled(w, p);
+    int rc = forward_step(w->forward, batch_build_plan(&w->build, p), e);
+    if (!rc)
+        rc = sample(w, p, e);
+    if (rc)
+        return rc;
+    sched_commit(&w->sched);
+    push_tokens(w, p);
+    sched_sweep(&w->sched);
+    worker_reap(w);
+    w->n_steps++;
+    return 0;
+}
