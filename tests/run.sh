@@ -22,7 +22,7 @@ threaded=(stream stream_stress metrics log worker router edge_http edge_stream e
 count() { # name, exit code: adds what a step's log says to the totals
     local log=$logs/$1.log ok bad py
     ok=$(grep -c '^\[       OK \]' "$log")
-    bad=$(grep -cE '^\[  FAILED  \] [A-Za-z_]' "$log")
+    bad=$(grep -E '^\[  FAILED  \] [A-Za-z_]' "$log" | sort -u | wc -l)
     py=$(grep -oE '[0-9]+ passed' "$log" | tail -1 | cut -d' ' -f1)
     [ "$ok" -eq 0 ] && ok=${py:-0}
     [ "$ok" -eq 0 ] && [ "$2" -eq 0 ] && ok=1

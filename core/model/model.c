@@ -62,5 +62,6 @@ int model_open(const char *path, struct model **out, struct err *e)
 
 void model_release_pages(const struct model *m)
 {
-    gguf_release_pages(m->files->gguf);
+    if (m->files) /* a model made in memory has none */
+        gguf_release_pages(m->files->gguf);
 }
