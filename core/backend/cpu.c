@@ -19,9 +19,9 @@ static size_t block_bytes(struct backend *be, const struct attn_shape *shape)
 
 static int check_shape(const struct attn_shape *s, struct err *e)
 {
-    if (s->head_dim == 0 || s->head_dim % 32 != 0 || s->head_dim > 1024)
-        return err_set(e, LLMD_EUNSUPPORTED,
-                       "head_dim %u: the CPU takes multiples of 32 up to 1024", s->head_dim);
+    if (s->head_dim == 0 || s->head_dim % 32 != 0 || s->head_dim > ATTN_MAX_HEAD_DIM)
+        return err_set(e, LLMD_EUNSUPPORTED, "head_dim %u: the CPU takes multiples of 32 up to %d",
+                       s->head_dim, ATTN_MAX_HEAD_DIM);
     if (s->n_kv_heads == 0 || s->n_heads == 0 || s->n_heads % s->n_kv_heads != 0 ||
         s->n_heads > 4096)
         return err_set(e, LLMD_EUNSUPPORTED, "%u heads over %u KV heads: must be a multiple",

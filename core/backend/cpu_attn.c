@@ -5,8 +5,9 @@
  *   is rounded to float once. Tables: rope_low[256][half], rope_high[ceil(context / 256)][half],
  *   each entry a (cos, sin) pair. begin() makes the rows of the step from them.
  * Tasks  begin() also lists the attention tasks, the same for every layer: of a sequence and KV
- *   head, up to ATTN_MAX_QUERIES / group rows, the longest contexts first. A step with too few of
- *   them for the team is split by query head. */
+ *   head, up to ATTN_MAX_QUERIES / group rows, the longest contexts first. When there are too few
+ *   for the team (a single decode), each is split: its scores by blocks of the context, then the
+ *   mixing of its values by columns, so that every key and value is read by one thread only. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,9 @@
 
 enum {
     ROPE_SPAN = 256,
-    ALONE_ROWS = 4, /* fewer rows are done faster than the team is told */
+    ALONE_ROWS = 4,   /* fewer rows are done faster than the team is told */
+    SPLIT_TASKS = 2,  /* per thread: fewer tasks than that are split */
+    MIX_COLUMNS = 32, /* the least that a part of a split task mixes */
 };
 
 void cpu_attn_layout(struct cpu_backend *c, const struct attn_shape *s, struct attn_layout *out)
@@ -60,10 +63,12 @@ static int rope_reserve(struct cpu_backend *c)
 int cpu_attn_reserve(struct cpu_backend *c, uint32_t n_kv_blocks, struct err *e)
 {
     const struct attn_shape *s = &c->shape;
-    size_t scratch = attn_scratch_floats(&c->layout, s->max_context);
-    c->scratch_floats = (scratch + 1023) / 1024 * 1024;
+    const uint32_t threads = cpu_team_size(c->team);
+    c->scratch_floats = (attn_scratch_floats(&c->layout, s->max_context) + 1023) / 1024 * 1024;
+    c->score_floats = (attn_score_floats(&c->layout, s->max_context) + 1023) / 1024 * 1024;
     if (!size_mul(c->layout.kv_block_bytes, n_kv_blocks, &c->kv.bytes) ||
-        !size_mul(c->scratch_floats * sizeof(float), cpu_team_size(c->team), &c->scratch.bytes))
+        !size_mul(c->scratch_floats * sizeof(float), threads, &c->scratch.bytes) ||
+        !size_mul(c->score_floats * sizeof(float), SPLIT_TASKS * (size_t)threads, &c->scores.bytes))
         return err_set(e, LLMD_ENOMEM, "%u KV blocks are more than memory can address",
                        n_kv_blocks);
     c->kv.p = pages_new(c->kv.bytes);
@@ -71,8 +76,9 @@ int cpu_attn_reserve(struct cpu_backend *c, uint32_t n_kv_blocks, struct err *e)
         return err_set(e, LLMD_ENOMEM, "cannot reserve %zu MiB for the KV cache",
                        c->kv.bytes >> 20);
     c->scratch.p = pages_new(c->scratch.bytes);
+    c->scores.p = pages_new(c->scores.bytes);
     c->tasks = calloc((size_t)c->limits.max_rows * s->n_heads, sizeof(*c->tasks));
-    if (!c->scratch.p || !c->tasks || rope_reserve(c) < 0)
+    if (!c->scratch.p || !c->scores.p || !c->tasks || rope_reserve(c) < 0)
         return err_set(e, LLMD_ENOMEM, "cannot allocate the work space of %u rows and %u tokens",
                        c->limits.max_rows, s->max_context);
     return 0;
@@ -82,6 +88,7 @@ void cpu_attn_release(struct cpu_backend *c)
 {
     pages_free(c->kv.p, c->kv.bytes);
     pages_free(c->scratch.p, c->scratch.bytes);
+    pages_free(c->scores.p, c->scores.bytes);
     free(c->tasks);
     free(c->rope_low);
     free(c->rope_high);
@@ -106,7 +113,7 @@ static void rope_row(const struct cpu_backend *c, uint32_t position, float *out)
 }
 
 /* Tasks of one sequence, from its last rows to its first. */
-static void list_tasks(struct cpu_backend *c, uint32_t seq, uint32_t heads_each)
+static void list_tasks(struct cpu_backend *c, uint32_t seq)
 {
     const struct batch_seq *s = &c->batch->seqs[seq];
     const uint32_t group = c->layout.group;
@@ -114,12 +121,12 @@ static void list_tasks(struct cpu_backend *c, uint32_t seq, uint32_t heads_each)
     for (uint32_t end = s->n_rows; end > 0;) {
         const uint32_t n = end % rows_each ? end % rows_each : rows_each;
         end -= n;
-        for (uint32_t h = 0; h < c->layout.n_heads; h += heads_each)
+        for (uint32_t h = 0; h < c->layout.n_heads; h += group)
             c->tasks[c->n_tasks++] = (struct attn_task){.seq = seq,
                                                         .row = s->first_row + end,
                                                         .n_rows = n,
                                                         .first_head = h,
-                                                        .n_heads = heads_each};
+                                                        .n_heads = group};
     }
 }
 
@@ -135,16 +142,15 @@ static void rope_chunk(void *ctx, uint32_t chunk, uint32_t thread)
 void cpu_attn_begin(struct cpu_backend *c)
 {
     const struct batch *b = c->batch;
-    const uint32_t threads = cpu_team_size(c->team);
-    const bool few = threads > 1 && (uint64_t)b->n_rows * c->layout.n_kv_heads < 4 * threads;
     c->n_tasks = 0;
     for (uint32_t i = 0; i < b->n_seqs; i++)
-        list_tasks(c, i, few ? 1 : c->layout.group);
+        list_tasks(c, i);
     cpu_team_run(c->team, round_up_u32(b->n_rows, ALONE_ROWS) / ALONE_ROWS, rope_chunk, c);
 }
 
 struct kv_run {
     struct cpu_backend *c;
+    uint32_t rows_each;
     uint8_t *layer;
     float *qkv;
     size_t stride;
@@ -158,7 +164,7 @@ static void kv_chunk(void *ctx, uint32_t chunk, uint32_t thread)
     const struct batch *b = c->batch;
     const uint32_t hd = l->head_dim;
     (void)thread;
-    for (uint32_t i = chunk * ALONE_ROWS; i < b->n_rows && i < (chunk + 1) * ALONE_ROWS; i++) {
+    for (uint32_t i = chunk * r->rows_each; i < b->n_rows && i < (chunk + 1) * r->rows_each; i++) {
         float *q = r->qkv + i * r->stride;
         float *k = q + (size_t)l->n_heads * hd, *v = k + (size_t)l->n_kv_heads * hd;
         c->kernels.rope(q, c->cos_sin + (size_t)i * 2 * hd, l->n_heads + l->n_kv_heads, hd,
@@ -173,7 +179,9 @@ int cpu_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv)
     struct cpu_backend *c = cpu_backend(be);
     struct kv_run r = {.c = c, .qkv = qkv->data, .stride = qkv->cols};
     r.layer = (uint8_t *)c->kv.p + layer * c->layout.kv_layer_bytes;
-    cpu_team_run(c->team, round_up_u32(c->batch->n_rows, ALONE_ROWS) / ALONE_ROWS, kv_chunk, &r);
+    /* Tokens of one block share cache lines: a prefill's go to one thread together. */
+    r.rows_each = c->batch->n_rows >= 4 * KV_BLOCK_TOKENS ? KV_BLOCK_TOKENS : ALONE_ROWS;
+    cpu_team_run(c->team, round_up_u32(c->batch->n_rows, r.rows_each) / r.rows_each, kv_chunk, &r);
     return 0;
 }
 
@@ -184,21 +192,20 @@ struct attn_run {
     size_t qkv_stride;
     float *out;
     size_t out_stride;
+    uint32_t parts; /* of each task, when they are split */
 };
 
-static void attn_chunk(void *ctx, uint32_t chunk, uint32_t thread)
+static struct attn_job task_job(const struct attn_run *r, const struct attn_task *t,
+                                uint32_t thread)
 {
-    const struct attn_run *r = ctx;
     const struct cpu_backend *c = r->c;
-    const struct attn_task *t = &c->tasks[chunk];
     const struct batch_seq *s = &c->batch->seqs[t->seq];
     const size_t column = (size_t)t->first_head * c->layout.head_dim;
-    const struct attn_job job = {
+    return (struct attn_job){
         .layout = &c->layout,
         .kv = r->layer,
         .block_table = s->block_table,
         .kv_head = t->first_head / c->layout.group,
-        .first_head = t->first_head,
         .n_heads = t->n_heads,
         .first_pos = s->first_pos + (t->row - s->first_row),
         .n_rows = t->n_rows,
@@ -208,18 +215,61 @@ static void attn_chunk(void *ctx, uint32_t chunk, uint32_t thread)
         .out_stride = r->out_stride,
         .scratch = (float *)c->scratch.p + thread * c->scratch_floats,
     };
-    c->kernels.attention(&job);
+}
+
+static void attn_chunk(void *ctx, uint32_t chunk, uint32_t thread)
+{
+    const struct attn_run *r = ctx;
+    const struct attn_job job = task_job(r, &r->c->tasks[chunk], thread);
+    r->c->kernels.attention(&job);
+}
+
+/* Part chunk % parts of split task chunk / parts. */
+static struct attn_job split_job(const struct attn_run *r, uint32_t chunk, uint32_t thread)
+{
+    const uint32_t task = chunk / r->parts;
+    struct attn_job job = task_job(r, &r->c->tasks[task], thread);
+    job.scores = (float *)r->c->scores.p + task * r->c->score_floats;
+    return job;
+}
+
+static void scores_chunk(void *ctx, uint32_t chunk, uint32_t thread)
+{
+    const struct attn_run *r = ctx;
+    const struct attn_job job = split_job(r, chunk, thread);
+    const uint32_t context = job.first_pos + job.n_rows, part = chunk % r->parts;
+    const uint32_t blocks = round_up_u32(context, KV_BLOCK_TOKENS) / KV_BLOCK_TOKENS;
+    const uint32_t first = blocks * part / r->parts, end = blocks * (part + 1) / r->parts;
+    if (first < end)
+        r->c->kernels.attn_scores(&job, first, end);
+}
+
+static void mix_chunk(void *ctx, uint32_t chunk, uint32_t thread)
+{
+    const struct attn_run *r = ctx;
+    const struct attn_job job = split_job(r, chunk, thread);
+    const uint32_t units = r->c->layout.head_dim / MIX_COLUMNS, part = chunk % r->parts;
+    const uint32_t first = units * part / r->parts, end = units * (part + 1) / r->parts;
+    if (first < end)
+        r->c->kernels.attn_mix(&job, first * MIX_COLUMNS, end * MIX_COLUMNS);
 }
 
 int cpu_attention(struct backend *be, uint32_t layer, const struct tensor *qkv, struct tensor *out)
 {
     struct cpu_backend *c = cpu_backend(be);
+    const uint32_t threads = cpu_team_size(c->team);
     struct attn_run r = {.c = c,
                          .qkv = qkv->data,
                          .qkv_stride = qkv->cols,
                          .out = out->data,
                          .out_stride = out->cols};
     r.layer = (const uint8_t *)c->kv.p + layer * c->layout.kv_layer_bytes;
-    cpu_team_run(c->team, c->n_tasks, attn_chunk, &r);
+    if (threads == 1 || c->n_tasks >= SPLIT_TASKS * threads) {
+        cpu_team_run(c->team, c->n_tasks, attn_chunk, &r);
+        return 0;
+    }
+    r.parts = threads;
+    cpu_team_run(c->team, c->n_tasks * r.parts, scores_chunk, &r);
+    cpu_team_run(c->team, c->n_tasks * r.parts, mix_chunk, &r);
     return 0;
 }

@@ -47,6 +47,8 @@ struct cpu_backend {
     struct mapping kv;      /* [n_blocks][n_layers] */
     struct mapping scratch; /* [threads][scratch_floats] */
     size_t scratch_floats;
+    struct mapping scores; /* [SPLIT_TASKS * threads][score_floats] */
+    size_t score_floats;
     double *rope_low, *rope_high; /* see cpu_rope.c */
     float *cos_sin;               /* [max_rows][2 * head_dim], of the step */
     struct attn_task *tasks;      /* [max_rows * n_heads] */

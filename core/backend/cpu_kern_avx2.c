@@ -12,4 +12,6 @@ const struct cpu_kernels cpu_kernels_avx2 = {
     .rope = kern_rope,
     .kv_write = kern_kv_write,
     .attention = kern_attention,
+    .attn_scores = kern_attn_scores,
+    .attn_mix = kern_attn_mix,
 };

@@ -86,16 +86,21 @@ struct attn_job {
     const uint8_t *kv; /* the layer within block 0 */
     const uint32_t *block_table;
     uint32_t kv_head;
-    uint32_t first_head, n_heads; /* query heads */
+    uint32_t n_heads; /* query heads */
     uint32_t first_pos, n_rows;
     const float *q; /* row 0, head 0: rotated queries */
     size_t q_stride;
     float *out; /* row 0, head 0 */
     size_t out_stride;
-    float *scratch; /* attn_scratch_floats() */
+    float *scratch; /* of the calling thread: attn_scratch_floats() */
+    float *scores;  /* [n_queries][blocks * 16], shared by the parts of a job; or NULL */
 };
 
-enum { ATTN_MAX_QUERIES = 24 }; /* n_rows * n_heads of a job, unless n_rows is 1 */
+enum {
+    ATTN_MAX_QUERIES = 24,   /* n_rows * n_heads of a job, unless n_rows is 1 */
+    ATTN_MAX_HEAD_DIM = 256, /* a query's stride is constant, and no multiple of a cache way */
+    ATTN_QUERY_STRIDE = ATTN_MAX_HEAD_DIM + 16,
+};
 
 struct cpu_kernels {
     const char *name;
@@ -115,6 +120,11 @@ struct cpu_kernels {
     void (*kv_write)(const struct attn_layout *l, const float *k, const float *v, uint8_t *block,
                      uint32_t slot);
     void (*attention)(const struct attn_job *job);
+    /* The same in two steps, for a job that several threads share: scores of KV blocks
+     * first..end-1 into job->scores; when all are there, columns first..end-1 (multiples of 32)
+     * of the output. */
+    void (*attn_scores)(const struct attn_job *job, uint32_t first_block, uint32_t end_block);
+    void (*attn_mix)(const struct attn_job *job, uint32_t first_col, uint32_t end_col);
 };
 
 extern const struct cpu_kernels cpu_kernels_portable;
@@ -179,10 +189,15 @@ static inline uint32_t round_up_u32(uint32_t n, uint32_t to)
     return (n + to - 1) / to * to;
 }
 
-/* Scratch of an attention job: two KV blocks in F32, sums of values, queries, scores. */
+static inline size_t attn_score_floats(const struct attn_layout *l, uint32_t context)
+{
+    return u64_max(ATTN_MAX_QUERIES, l->group) * round_up_u32(context, KV_BLOCK_TOKENS);
+}
+
+/* Two KV blocks in F32; per query its sum, its mix of values, itself and its scores. */
 static inline size_t attn_scratch_floats(const struct attn_layout *l, uint32_t context)
 {
-    size_t queries = u64_max(ATTN_MAX_QUERIES, l->group);
-    return queries * (2 * (size_t)l->head_dim + round_up_u32(context, KV_BLOCK_TOKENS)) +
-           (size_t)2 * l->head_dim * KV_BLOCK_TOKENS;
+    const size_t queries = u64_max(ATTN_MAX_QUERIES, l->group);
+    return (size_t)2 * l->head_dim * KV_BLOCK_TOKENS +
+           (queries + 16) * (1 + l->head_dim + ATTN_QUERY_STRIDE) + attn_score_floats(l, context);
 }
