@@ -1,4 +1,4 @@
-/* edge_server.h - an edge on a free port, a scripted router under it, and a raw HTTP client.
+/* edge_server.h - an edge on a free port and a scripted router under it.
  *
  * The router's thread makes steps: on each, every choice of every request gets its next token, a
  * byte of `script` over and over, until max_tokens. Steps come every step_us, or one by one by
@@ -11,16 +11,8 @@
 
 #include <cmocka.h>
 
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <poll.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
 #include "core/observe/log.h"
@@ -28,6 +20,7 @@
 #include "core/request/request.h"
 #include "core/router/router.h"
 #include "core/util/clock.h"
+#include "tests/unit/edge_client.h"
 #include "tests/unit/edge_fixture.h"
 
 enum { SERVER_MAX_RUNS = 1024, SERVER_MAX_CHOICES = 8 };
@@ -269,138 +262,6 @@ static inline void server_stop(struct server *s)
     pthread_mutex_destroy(&s->router.mu);
 }
 
-/* ---- a client ---- */
-
-struct client {
-    int fd;
-    struct buf in;
-};
-
-/* rcvbuf: of the socket; 0: the system's choice. */
-static inline bool client_connect(struct client *c, const struct server *s, int rcvbuf)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_port = htons(s->port)};
-    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    *c = (struct client){.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-    if (rcvbuf)
-        setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &rcvbuf, sizeof(rcvbuf));
-    if (connect(c->fd, (struct sockaddr *)&a, sizeof(a)) == 0)
-        return true;
-    close(c->fd);
-    return false;
-}
-
-static inline void client_close(struct client *c)
-{
-    close(c->fd);
-    buf_fini(&c->in);
-}
-
-static inline void client_send(struct client *c, const char *data, size_t n)
-{
-    while (n > 0) {
-        ssize_t k = send(c->fd, data, n, MSG_NOSIGNAL);
-        if (k <= 0)
-            return; /* the server may close early; what it said is still to be read */
-        data += k;
-        n -= (size_t)k;
-    }
-}
-
-static inline void client_send_str(struct client *c, const char *s)
-{
-    client_send(c, s, strlen(s));
-}
-
-/* Reads once; false at the end of the connection or after ms of silence. */
-static inline bool client_read(struct client *c, int ms)
-{
-    char data[65536];
-    struct pollfd p = {.fd = c->fd, .events = POLLIN};
-    if (poll(&p, 1, ms) <= 0)
-        return false;
-    ssize_t n = recv(c->fd, data, sizeof(data), 0);
-    if (n <= 0)
-        return false;
-    buf_add(&c->in, data, (size_t)n);
-    return true;
-}
-
-/* Reads until `text` came n times; fails the test when it does not. */
-static inline uint32_t client_count(const struct client *c, const char *text)
-{
-    uint32_t n = 0;
-    for (const char *at = buf_str(&c->in); (at = strstr(at, text)) != NULL; at += strlen(text))
-        n++;
-    return n;
-}
-
-static inline void client_until(struct client *c, const char *text, uint32_t n)
-{
-    while (client_count(c, text) < n)
-        if (!client_read(c, 10000))
-            fail_msg("waited for %u times '%s', got:\n%s", n, text, buf_str(&c->in));
-}
-
-/* Reads to the end; false when the server does not close within ms of silence. */
-static inline bool client_until_closed(struct client *c, int ms)
-{
-    char byte;
-    while (client_read(c, ms))
-        ;
-    return recv(c->fd, &byte, 1, MSG_DONTWAIT) == 0 || errno == ECONNRESET;
-}
-
-static inline void client_post(struct client *c, const char *path, const char *headers,
-                               const char *body)
-{
-    struct buf b = {0};
-    buf_addf(&b,
-             "POST %s HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-             "Content-Length: %zu\r\n%s\r\n%s",
-             path, strlen(body), headers, body);
-    client_send(c, b.data, b.len);
-    buf_fini(&b);
-}
-
-/* One request on a connection of its own, to the server's close; the caller frees the answer. */
-static inline char *ask(const struct server *s, const char *request)
-{
-    struct client c;
-    assert_true(client_connect(&c, s, 0));
-    client_send_str(&c, request);
-    while (client_read(&c, 5000))
-        ;
-    close(c.fd);
-    char *answer = buf_steal(&c.in, NULL);
-    return answer;
-}
-
-static inline char *post(const struct server *s, const char *path, const char *headers,
-                         const char *body)
-{
-    struct client c;
-    char all[512];
-    assert_true(client_connect(&c, s, 0));
-    snprintf(all, sizeof(all), "Connection: close\r\n%s", headers);
-    client_post(&c, path, all, body);
-    while (client_read(&c, 10000))
-        ;
-    close(c.fd);
-    return buf_steal(&c.in, NULL);
-}
-
-static inline int status_of(const char *answer)
-{
-    return strncmp(answer, "HTTP/1.1 ", 9) == 0 ? (int)strtol(answer + 9, NULL, 10) : -1;
-}
-
-static inline const char *body_of(const char *answer)
-{
-    const char *at = strstr(answer, "\r\n\r\n");
-    return at ? at + 4 : "";
-}
-
 /* Waits up to two seconds until the counter has the value. */
 static inline void wait_for(atomic_uint *counter, uint32_t value)
 {
@@ -409,6 +270,3 @@ static inline void wait_for(atomic_uint *counter, uint32_t value)
         clock_sleep_us(500);
     assert_int_equal(atomic_load(counter), value);
 }
-
-#define CHAT "/v1/chat/completions"
-#define TEXT "/v1/completions"

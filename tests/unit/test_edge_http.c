@@ -31,7 +31,7 @@ static void test_keep_alive_and_pipelining(void **state)
 {
     (void)state;
     struct client c;
-    assert_true(client_connect(&c, &server, 0));
+    assert_true(client_connect(&c, server.port, 0));
     client_send_str(&c, GET("/version"));
     client_until(&c, "\"version\"", 1);
     client_send_str(&c, GET("/health") GET("/version") GET("/health"));
@@ -51,21 +51,21 @@ static void test_keep_alive_and_pipelining(void **state)
 static void test_head_options_and_http_1_0(void **state)
 {
     (void)state;
-    char *a = ask(&server, "HEAD /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    char *a = ask(server.port, "HEAD /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert_int_equal(status_of(a), 200);
     assert_string_equal(body_of(a), "");
     assert_non_null(strstr(a, "Content-Length: "));
     free(a);
-    a = ask(&server, "OPTIONS " CHAT " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    a = ask(server.port, "OPTIONS " CHAT " HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert_int_equal(status_of(a), 204);
     assert_non_null(strstr(a, "Allow: POST, OPTIONS\r\n"));
     free(a);
-    a = ask(&server, "GET /version HTTP/1.0\r\n\r\n");
+    a = ask(server.port, "GET /version HTTP/1.0\r\n\r\n");
     assert_non_null(strstr(a, " 200 OK"));
     free(a);
-    a = ask(&server, "POST " CHAT " HTTP/1.0\r\nContent-Type: application/json\r\n"
-                     "Content-Length: 85\r\n\r\n{\"messages\":[{\"role\":\"user\",\"content\":"
-                     "\"Hi\"}],\"max_tokens\":2,\"stream\":true}            ");
+    a = ask(server.port, "POST " CHAT " HTTP/1.0\r\nContent-Type: application/json\r\n"
+                         "Content-Length: 85\r\n\r\n{\"messages\":[{\"role\":\"user\",\"content\":"
+                         "\"Hi\"}],\"max_tokens\":2,\"stream\":true}            ");
     assert_null(strstr(a, "chunked"));
     assert_non_null(strstr(a, "data: [DONE]\n\n"));
     free(a);
@@ -93,7 +93,7 @@ static void test_unknown_paths_and_methods(void **state)
         char request[256], allow[64];
         snprintf(request, sizeof(request), "%s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
                  tries[i].line);
-        char *a = ask(&server, request);
+        char *a = ask(server.port, request);
         check_error(a, tries[i].status, tries[i].type, tries[i].words);
         if (tries[i].allow) {
             snprintf(allow, sizeof(allow), "Allow: %s\r\n", tries[i].allow);
@@ -117,7 +117,7 @@ static void test_bad_framing_closes(void **state)
     };
     for (size_t i = 0; i < ARRAY_LEN(heads); i++) {
         struct client c;
-        assert_true(client_connect(&c, &server, 0));
+        assert_true(client_connect(&c, server.port, 0));
         client_send_str(&c, "POST " CHAT " HTTP/1.1\r\nHost: x\r\n");
         client_send_str(&c, heads[i]);
         client_send_str(&c, GET("/version")); /* must never be answered */
@@ -136,7 +136,7 @@ static char *oversize(size_t n, const char *head)
     char *body = malloc(n);
     assert_non_null(body);
     memset(body, 'x', n);
-    assert_true(client_connect(&c, &server, 0));
+    assert_true(client_connect(&c, server.port, 0));
     snprintf(line, sizeof(line), "POST " CHAT " HTTP/1.1\r\nHost: x\r\n%s\r\n", head);
     client_send_str(&c, line);
     client_send(&c, body, n);
@@ -172,7 +172,7 @@ static char *chunked(size_t n)
     size_t at = (size_t)snprintf(piece, 16, "1000\r\n");
     memset(piece + at, 'x', 4096);
     memcpy(piece + at + 4096, "\r\n", 2);
-    assert_true(client_connect(&c, &server, 0));
+    assert_true(client_connect(&c, server.port, 0));
     client_send_str(&c, "POST " CHAT " HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
                         "Content-Type: application/json\r\nConnection: close\r\n\r\n");
     for (size_t i = 0; i < n / 4096; i++)
@@ -204,7 +204,7 @@ static void test_expect_continue(void **state)
     (void)state;
     struct client c;
     char head[256];
-    assert_true(client_connect(&c, &server, 0));
+    assert_true(client_connect(&c, server.port, 0));
     snprintf(head, sizeof(head),
              "POST " CHAT " HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
              "Content-Length: %zu\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n",
@@ -219,20 +219,20 @@ static void test_expect_continue(void **state)
 static void test_bad_bodies(void **state)
 {
     (void)state;
-    char *a = post(&server, CHAT, "", "");
+    char *a = post(server.port, CHAT, "", "");
     check_error(a, 400, "BadRequestError", "empty");
     free(a);
-    a = post(&server, CHAT, "", "{\"messages\":");
+    a = post(server.port, CHAT, "", "{\"messages\":");
     check_error(a, 400, "BadRequestError", "invalid JSON");
     free(a);
-    a = post(&server, CHAT, "Content-Encoding: gzip\r\n", HI);
+    a = post(server.port, CHAT, "Content-Encoding: gzip\r\n", HI);
     check_error(a, 400, "BadRequestError", "Content-Encoding");
     free(a);
-    a = ask(&server, "POST " CHAT " HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n"
-                     "Content-Length: 2\r\nConnection: close\r\n\r\n{}");
+    a = ask(server.port, "POST " CHAT " HTTP/1.1\r\nHost: x\r\nContent-Type: text/plain\r\n"
+                         "Content-Length: 2\r\nConnection: close\r\n\r\n{}");
     check_error(a, 400, "BadRequestError", "Content-Type");
     free(a);
-    a = ask(&server,
+    a = ask(server.port,
             "POST " CHAT " HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n"
             "Content-Type: Application/JSON; charset=utf-8\r\nConnection: close\r\n\r\n{}");
     check_error(a, 400, "BadRequestError", "messages");
@@ -242,19 +242,19 @@ static void test_bad_bodies(void **state)
 static void test_request_ids(void **state)
 {
     (void)state;
-    char *a = post(&server, CHAT, "X-Request-Id: abc-1.2\r\n", HI);
+    char *a = post(server.port, CHAT, "X-Request-Id: abc-1.2\r\n", HI);
     assert_non_null(strstr(a, "X-Request-Id: abc-1.2\r\n"));
     assert_non_null(strstr(a, "\"id\":\"chatcmpl-abc-1.2\""));
     free(a);
-    a = post(&server, TEXT, "X-Request-Id: a\"b\r\n", "{\"prompt\":\"x\"}");
+    a = post(server.port, TEXT, "X-Request-Id: a\"b\r\n", "{\"prompt\":\"x\"}");
     assert_null(strstr(a, "a\"b"));
     assert_non_null(strstr(a, "X-Request-Id: "));
     free(a);
-    a = post(&server, TEXT, "", "{\"prompt\":\"x\",\"request_id\":\"mine\"}");
+    a = post(server.port, TEXT, "", "{\"prompt\":\"x\",\"request_id\":\"mine\"}");
     assert_non_null(strstr(a, "\"id\":\"cmpl-mine\""));
     free(a);
-    a = ask(&server, "GET /nothing HTTP/1.1\r\nHost: x\r\nX-Request-Id: q7\r\n"
-                     "Connection: close\r\n\r\n");
+    a = ask(server.port, "GET /nothing HTTP/1.1\r\nHost: x\r\nX-Request-Id: q7\r\n"
+                         "Connection: close\r\n\r\n");
     assert_non_null(strstr(a, "X-Request-Id: q7\r\n"));
     free(a);
 }
@@ -275,12 +275,12 @@ static void test_router_errors(void **state)
     };
     for (size_t i = 0; i < ARRAY_LEN(tries); i++) {
         atomic_store(&server.router.refuse, tries[i].code);
-        char *a = post(&server, CHAT, "", HI);
+        char *a = post(server.port, CHAT, "", HI);
         check_error(a, tries[i].status, tries[i].type, "scripted refusal");
         assert_true((strstr(a, "Retry-After: ") != NULL) == tries[i].retry);
         free(a);
         /* a stream is refused with a status, too */
-        a = post(&server, TEXT, "", "{\"prompt\":\"x\",\"stream\":true}");
+        a = post(server.port, TEXT, "", "{\"prompt\":\"x\",\"stream\":true}");
         check_error(a, tries[i].status, tries[i].type, "scripted refusal");
         free(a);
     }
@@ -290,21 +290,21 @@ static void test_router_errors(void **state)
 static void test_models(void **state)
 {
     (void)state;
-    char *a = ask(&server, LAST("/v1/models"));
+    char *a = ask(server.port, LAST("/v1/models"));
     assert_int_equal(status_of(a), 200);
     assert_non_null(
         strstr(a, "{\"object\":\"list\",\"data\":[{\"id\":\"tiny\",\"object\":\"model\""));
     assert_non_null(strstr(a, "{\"id\":\"org/alias\""));
     assert_non_null(strstr(a, "\"max_model_len\":1000"));
     free(a);
-    a = ask(&server, LAST("/v1/models/org/alias"));
+    a = ask(server.port, LAST("/v1/models/org/alias"));
     assert_int_equal(status_of(a), 200);
     free(a);
-    a = ask(&server, LAST("/v1/models/org%2Falias"));
+    a = ask(server.port, LAST("/v1/models/org%2Falias"));
     assert_int_equal(status_of(a), 200);
     free(a);
     atomic_store(&server.router.ready, false);
-    a = ask(&server, LAST("/v1/models"));
+    a = ask(server.port, LAST("/v1/models"));
     check_error(a, 503, "ServiceUnavailableError", "loading");
     free(a);
     atomic_store(&server.router.ready, true);
@@ -313,32 +313,32 @@ static void test_models(void **state)
 static void test_health_ready_version_metrics(void **state)
 {
     (void)state;
-    char *a = ask(&server, LAST("/health"));
+    char *a = ask(server.port, LAST("/health"));
     assert_int_equal(status_of(a), 200);
     assert_string_equal(body_of(a), "");
     free(a);
     atomic_store(&server.router.progressing, false);
-    a = ask(&server, LAST("/health"));
+    a = ask(server.port, LAST("/health"));
     check_error(a, 503, "ServiceUnavailableError", "no worker makes progress");
     free(a);
     atomic_store(&server.router.progressing, true);
-    a = ask(&server, LAST("/ready"));
+    a = ask(server.port, LAST("/ready"));
     assert_int_equal(status_of(a), 200);
     free(a);
     atomic_store(&server.router.ready, false);
-    a = ask(&server, LAST("/ready"));
+    a = ask(server.port, LAST("/ready"));
     assert_int_equal(status_of(a), 503);
     assert_non_null(
         strstr(a, "{\"status\":\"loading\",\"workers\":[{\"model\":\"tiny\",\"worker\":0,"));
     assert_non_null(strstr(a, "\"loaded_percent\":37,\"error\":\"out of \\\"luck\\\"\"}"));
     free(a);
     atomic_store(&server.router.ready, true);
-    a = ask(&server, LAST("/version"));
+    a = ask(server.port, LAST("/version"));
     assert_string_equal(body_of(a), "{\"version\":\"" LLMD_VERSION "\"}");
     free(a);
     static const char *const paths[] = {LAST("/metrics"), LAST("/metrics/")};
     for (size_t i = 0; i < ARRAY_LEN(paths); i++) {
-        a = ask(&server, paths[i]);
+        a = ask(server.port, paths[i]);
         assert_int_equal(status_of(a), 200);
         assert_non_null(strstr(a, "Content-Type: text/plain; version=0.0.4"));
         assert_non_null(strstr(a, "vllm:request_success_total{model_name=\"tiny\",engine=\"0\","

@@ -21,8 +21,8 @@ static void test_drain(void **state)
     server_prepare(&server);
     atomic_store(&server.router.step_us, 0);
     server_start(&server);
-    assert_true(client_connect(&stream, &server, 0) && client_connect(&plain, &server, 0) &&
-                client_connect(&idle, &server, 0));
+    assert_true(client_connect(&stream, server.port, 0) && client_connect(&plain, server.port, 0) &&
+                client_connect(&idle, server.port, 0));
     client_post(&stream, CHAT, "", "{" HI ",\"max_tokens\":5,\"stream\":true}");
     client_post(&plain, CHAT, "", "{" HI ",\"max_tokens\":5}");
     client_send_str(&idle, VERSION);
@@ -33,7 +33,7 @@ static void test_drain(void **state)
 
     edge_drain(server.edge);
     uint64_t until = clock_now_us() + 2000000;
-    while (client_connect(&late, &server, 0) && clock_now_us() < until)
+    while (client_connect(&late, server.port, 0) && clock_now_us() < until)
         client_close(&late);
     assert_true(clock_now_us() < until); /* nobody listens any more */
     client_post(&idle, CHAT, "", "{" HI "}");
@@ -67,10 +67,10 @@ static void test_stop(void **state)
     server_prepare(&server);
     atomic_store(&server.router.step_us, 0);
     server_start(&server);
-    assert_true(client_connect(&idle, &server, 0));
+    assert_true(client_connect(&idle, server.port, 0));
     for (int i = 0; i < N; i++) {
-        assert_true(client_connect(&streams[i], &server, 0));
-        assert_true(client_connect(&plains[i], &server, 0));
+        assert_true(client_connect(&streams[i], server.port, 0));
+        assert_true(client_connect(&plains[i], server.port, 0));
         client_post(&streams[i], CHAT, "", "{" HI ",\"stream\":true}");
         client_post(&plains[i], TEXT, "", "{\"prompt\":\"x\"}");
     }
@@ -101,7 +101,8 @@ static void test_stop_cuts_what_does_not_end(void **state)
     server_prepare(&server);
     atomic_store(&server.router.step_us, 20);
     server_start(&server);
-    assert_true(client_connect(&stream, &server, 0) && client_connect(&deaf, &server, 2048));
+    assert_true(client_connect(&stream, server.port, 0) &&
+                client_connect(&deaf, server.port, 2048));
     client_post(&deaf, CHAT, "", "{" HI ",\"n\":8,\"stream\":true}");
     wait_for(&server.router.n_submitted, 1);
     clock_sleep_us(200000);
@@ -135,11 +136,11 @@ static void test_max_connections(void **state)
     server.fixture.opts.keepalive_timeout_s = 30;
     server_start(&server);
     for (int i = 0; i < LIMIT; i++) {
-        assert_true(client_connect(&in[i], &server, 0));
+        assert_true(client_connect(&in[i], server.port, 0));
         client_send_str(&in[i], VERSION);
         client_until(&in[i], "\"version\"", 1);
     }
-    assert_true(client_connect(&out, &server, 0));
+    assert_true(client_connect(&out, server.port, 0));
     assert_true(client_until_closed(&out, 5000));
     assert_int_equal(client_count(&out, "HTTP/1.1 503 "), 1);
     assert_int_equal(client_count(&out, "Retry-After: 1"), 1);
@@ -148,7 +149,7 @@ static void test_max_connections(void **state)
     client_close(&in[0]); /* makes room for one more */
     uint64_t until = clock_now_us() + 2000000;
     for (bool in_again = false; !in_again && clock_now_us() < until;) {
-        assert_true(client_connect(&in[0], &server, 0));
+        assert_true(client_connect(&in[0], server.port, 0));
         client_send_str(&in[0], VERSION);
         in_again = client_read(&in[0], 1000) && client_count(&in[0], " 200 OK") == 1;
         if (!in_again)
@@ -168,8 +169,8 @@ static void test_deadlines(void **state)
     server.fixture.opts.header_timeout_s = server.fixture.opts.body_timeout_s = 1;
     server.fixture.opts.keepalive_timeout_s = 1;
     server_start(&server);
-    assert_true(client_connect(&none, &server, 0) && client_connect(&head, &server, 0) &&
-                client_connect(&body, &server, 0) && client_connect(&idle, &server, 0));
+    assert_true(client_connect(&none, server.port, 0) && client_connect(&head, server.port, 0) &&
+                client_connect(&body, server.port, 0) && client_connect(&idle, server.port, 0));
     uint64_t start = clock_now_us();
     client_send_str(&idle, VERSION);
     client_send_str(&head, "GET /version HTTP/1.1\r\nX: ");
@@ -197,7 +198,7 @@ static void test_silence_is_broken(void **state)
     server.fixture.opts.sse_keepalive_s = 1;
     atomic_store(&server.router.step_us, 0);
     server_start(&server);
-    assert_true(client_connect(&c, &server, 0));
+    assert_true(client_connect(&c, server.port, 0));
     client_post(&c, CHAT, "", "{" HI ",\"max_tokens\":1,\"stream\":true}");
     client_until(&c, ": keep-alive\n\n", 2);
     router_step(&server.router);
@@ -217,7 +218,7 @@ static void test_keys(void **state)
     server.fixture.opts.n_keys = 2;
     server_start(&server);
     /* before the body is looked at */
-    char *a = post(&server, CHAT, "Authorization: Bearer sk-3\r\n", "not JSON");
+    char *a = post(server.port, CHAT, "Authorization: Bearer sk-3\r\n", "not JSON");
     assert_int_equal(status_of(a), 401);
     assert_non_null(strstr(a, "WWW-Authenticate: Bearer\r\n"));
     assert_non_null(strstr(a, "\"type\":\"authentication_error\",\"param\":null,"
@@ -228,17 +229,17 @@ static void test_keys(void **state)
         char request[128];
         snprintf(request, sizeof(request),
                  "GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", guarded[i]);
-        a = ask(&server, request);
+        a = ask(server.port, request);
         assert_int_equal(status_of(a), 401);
         free(a);
     }
-    a = ask(&server, "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    a = ask(server.port, "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert_int_equal(status_of(a), 200);
     free(a);
-    a = ask(&server, "OPTIONS /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    a = ask(server.port, "OPTIONS /v1/models HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert_int_equal(status_of(a), 204);
     free(a);
-    a = post(&server, CHAT, "Authorization: bearer sk-2\r\n", "{" HI ",\"max_tokens\":2}");
+    a = post(server.port, CHAT, "Authorization: bearer sk-2\r\n", "{" HI ",\"max_tokens\":2}");
     assert_int_equal(status_of(a), 200);
     free(a);
     server_stop(&server);
@@ -269,7 +270,7 @@ static void test_listening(void **state)
     uint16_t second = edge_port(server.edge, 1);
     assert_int_not_equal(server.port, second);
     server.port = second;
-    char *a = ask(&server, "GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    char *a = ask(server.port, "GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     assert_int_equal(status_of(a), 200);
     free(a);
 
@@ -296,7 +297,7 @@ static void *hammer(void *arg)
         struct client c;
         x = x * 1664525u + 1013904223u;
         uint32_t pick = (x >> 16) % 8;
-        if (!client_connect(&c, &server, 0))
+        if (!client_connect(&c, server.port, 0))
             continue;
         if (pick > 0)
             client_post(&c, CHAT, pick == 1 ? "Connection: close\r\n" : "",

@@ -73,7 +73,7 @@ static json_t *stream(const char *path, const char *fields)
     char body[1024];
     snprintf(body, sizeof(body), "{%s,\"stream\":true%s%s}",
              strcmp(path, CHAT) == 0 ? HI : "\"prompt\":\"Hi\"", *fields ? "," : "", fields);
-    char *a = post(&server, path, "", body);
+    char *a = post(server.port, path, "", body);
     assert_int_equal(status_of(a), 200);
     json_t *events = events_of(a);
     free(a);
@@ -85,7 +85,7 @@ static json_t *plain(const char *path, const char *fields)
     char body[1024];
     snprintf(body, sizeof(body), "{%s%s%s}", strcmp(path, CHAT) == 0 ? HI : "\"prompt\":\"Hi\"",
              *fields ? "," : "", fields);
-    char *a = post(&server, path, "", body);
+    char *a = post(server.port, path, "", body);
     if (status_of(a) != 200)
         fail_msg("%s", a);
     json_t *v = json_of(body_of(a));
@@ -228,7 +228,7 @@ static void test_several_choices(void **state)
 static void test_several_prompts_and_echo(void **state)
 {
     (void)state;
-    char *a = post(&server, TEXT, "",
+    char *a = post(server.port, TEXT, "",
                    "{\"prompt\":[\"one \",\"two \"],\"n\":2,\"max_tokens\":3,\"echo\":true}");
     json_t *v = json_of(body_of(a));
     static const char *const texts[] = {"one abc", "one abc", "two abc", "two abc"};
@@ -272,7 +272,7 @@ static void test_each_token_leaves_at_once(void **state)
     (void)state;
     struct client c;
     router_pace(&server.router, 0);
-    assert_true(client_connect(&c, &server, 0));
+    assert_true(client_connect(&c, server.port, 0));
     client_post(&c, CHAT, "", "{" HI ",\"max_tokens\":20,\"stream\":true}");
     client_until(&c, "\r\n\r\n", 1); /* the head comes before any token */
     assert_int_equal(client_count(&c, "data: "), 0);
@@ -296,7 +296,7 @@ static void test_worker_failure(void **state)
     assert_string_equal(str_at(o, "message"), "scripted failure");
     assert_int_equal(int_at(o, "code"), 500);
     json_decref(v);
-    char *a = post(&server, CHAT, "", "{" HI "}");
+    char *a = post(server.port, CHAT, "", "{" HI "}");
     assert_int_equal(status_of(a), 500);
     assert_non_null(strstr(a, "scripted failure"));
     free(a);
@@ -316,7 +316,7 @@ static void test_hang_ups(void **state)
                 uint32_t before = atomic_load(&server.router.n_cancelled);
                 uint32_t submitted = atomic_load(&server.router.n_submitted);
                 router_pace(&server.router, idle ? 0 : 500);
-                assert_true(client_connect(&c, &server, 0));
+                assert_true(client_connect(&c, server.port, 0));
                 client_post(&c, CHAT, "",
                             streaming ? "{" HI ",\"stream\":true}" : "{" HI ",\"stream\":false}");
                 wait_for(&server.router.n_submitted, submitted + 1);
@@ -351,7 +351,7 @@ static void test_slow_reader_pauses_only_itself(void **state)
     uint32_t full = atomic_load(&server.router.n_full);
     /* Several choices, so that the stream is far larger than any buffer on its way. */
     for (size_t i = 0; i < ARRAY_LEN(slow); i++) {
-        assert_true(client_connect(&slow[i], &server, 2048));
+        assert_true(client_connect(&slow[i], server.port, 2048));
         client_post(&slow[i], CHAT, "Connection: close\r\n",
                     "{" HI ",\"max_tokens\":600,\"n\":4,\"stream\":true}");
     }
@@ -378,7 +378,7 @@ static void test_two_hundred_streams(void **state)
     enum { N = 200, TOKENS = 50 };
     static struct client clients[N];
     for (int i = 0; i < N; i++) {
-        assert_true(client_connect(&clients[i], &server, 0));
+        assert_true(client_connect(&clients[i], server.port, 0));
         client_post(&clients[i], TEXT, "Connection: close\r\n",
                     "{\"prompt\":\"x\",\"max_tokens\":50,\"stream\":true}");
     }
@@ -398,7 +398,7 @@ static void test_two_hundred_streams(void **state)
 static void test_finished_requests_are_counted(void **state)
 {
     (void)state;
-    char *a = ask(&server, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    char *a = ask(server.port, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
     static const char *const busy[] = {
         "vllm:request_success_total{model_name=\"tiny\",engine=\"0\",finished_reason=\"stop\"} ",
         "vllm:request_success_total{model_name=\"tiny\",engine=\"0\",finished_reason=\"length\"} ",
