@@ -82,16 +82,18 @@ unit: $(UNIT)
 # ---- fuzzing: one libFuzzer binary per parser, all sources instrumented ----
 FUZZ_BUILD := build/fuzz
 FUZZ       := $(FUZZ_SRC:tests/fuzz/%.c=$(FUZZ_BUILD)/%)
-FUZZ_LIB   := $(FUZZ_BUILD)/obj/libllmd.a
 fuzz-build: $(FUZZ)
-$(FUZZ_LIB):
-	$(Q)$(MAKE) --no-print-directory CC=clang BUILD=$(FUZZ_BUILD)/obj SANITIZE=address,undefined,fuzzer-no-link $@
-.PHONY: $(FUZZ_LIB)
-$(FUZZ_BUILD)/%: tests/fuzz/%.c $(FUZZ_LIB)
+# A make of its own with other flags; `fuzz-lib` is no file, so it is asked every time.
+fuzz-lib:
+	$(Q)$(MAKE) --no-print-directory CC=clang BUILD=$(FUZZ_BUILD)/obj \
+	    SANITIZE=address,undefined,fuzzer-no-link lib
+lib: $(LIB)
+.PHONY: fuzz-lib lib
+$(FUZZ_BUILD)/fuzz_%: tests/fuzz/fuzz_%.c fuzz-lib
 	@mkdir -p $(@D)
 	@echo "  FUZZ $@"
 	$(Q)clang -std=c11 -D_GNU_SOURCE -DLLMD_VERSION='"$(VERSION)"' -I. -O1 -g -fsanitize=fuzzer,address,undefined \
-	    -fno-sanitize-recover=all -o $@ $< $(FUZZ_LIB) $(LIBS)
+	    -fno-sanitize-recover=all -o $@ $< $(FUZZ_BUILD)/obj/libllmd.a $(LIBS)
 
 ## make fuzz       run every fuzz target for T seconds (default 10)
 fuzz: fuzz-build

@@ -2,20 +2,24 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/model/tmpl_val_int.h"
+#include "core/util/printable.h"
 
 enum { WORK_PER_STEP = 256 }; /* bytes or elements that count as one step */
 
+PRINTF_LIKE(4, 0)
 static int fail(struct tmpl_run *r, enum tmpl_exc exc, int code, const char *fmt, va_list ap)
 {
-    char msg[400];
+    char msg[400], line[400];
     if (r->exc != EXC_NONE)
         return -r->e->code;
     r->exc = (uint8_t)exc;
     vsnprintf(msg, sizeof(msg), fmt, ap);
+    printable_text(msg, strlen(msg), "", line, sizeof(line));
     err_clear(r->e);
-    return err_set(r->e, code, "chat template line %u: %s", r->line, msg);
+    return err_set(r->e, code, "chat template line %u: %s", r->line, line);
 }
 
 int tmpl_raise(struct tmpl_run *r, enum tmpl_exc exc, const char *fmt, ...)
