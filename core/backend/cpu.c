@@ -86,7 +86,7 @@ static int tensor_new(struct backend *be, uint32_t max_rows, uint32_t cols, stru
         return err_set(e, LLMD_EINVAL, "a buffer of %u x %u is empty", max_rows, cols);
     m.p = pages_new(m.bytes);
     if (!m.p || !mapping_grow(&c->act_x, rows * cols * sizeof(float)) ||
-        !mapping_grow(&c->act_q, rows / ACT_ROWS * (cols / GROUP) * sizeof(struct act_group)) ||
+        !mapping_grow(&c->act_q, rows / ACT_ROWS * (cols / GROUP) * act_group_bytes(ACT_ROWS)) ||
         !linear_scratch_grow(c, cols)) {
         pages_free(m.p, m.bytes);
         return err_set(e, LLMD_ENOMEM, "cannot allocate an activation buffer of %u x %u", max_rows,

@@ -15,7 +15,7 @@
 
 #include "core/backend/cpu_kern_linear_int.h"
 
-enum { AHEAD = 2, FEW_ROWS = 4 };
+enum { AHEAD = 2, FEW_ROWS = 47 };
 
 #define AMX __attribute__((target("amx-tile,amx-int8")))
 
@@ -81,13 +81,14 @@ static void amx_expand(const struct tiles *w, uint32_t tile, struct amx_group *o
     }
 }
 
-/* dots[t][row] of one group */
-AMX static ALWAYS_INLINE void amx_dots(const struct act_group *a, const struct amx_group *w,
+/* dots[t][row] of group g */
+AMX static ALWAYS_INLINE void amx_dots(uint8_t *input, uint32_t g, const struct amx_group *w,
                                        int32_t (*dots)[TILE_ROWS])
 {
+    const struct act_group a = act_group(input, ACT_ROWS, g);
     _tile_zero(0);
-    _tile_loadd(1, a->q, GROUP);
-    _tile_loadd(2, w->q, 64);
+    _tile_loadd(1, a.q, GROUP);
+    _tile_loadd(2, w[g].q, 64);
     _tile_dpbssd(0, 1, 2);
     _tile_stored(0, dots, 64);
 }
@@ -109,31 +110,31 @@ static ALWAYS_INLINE void amx_scale(const bool has_min, const struct act_group *
 
 /* One expanded tile times one packed block of 16 tokens. */
 AMX static ALWAYS_INLINE void amx_block(const bool has_min, const struct amx_group *w,
-                                        uint32_t groups, const struct act_group *a,
-                                        float (*out)[TILE_ROWS])
+                                        uint32_t groups, uint8_t *input, float (*out)[TILE_ROWS])
 {
     _Alignas(64) int32_t dots[AHEAD + 1][ACT_ROWS][TILE_ROWS];
     v16 acc[ACT_ROWS];
     UNROLL for (uint32_t t = 0; t < ACT_ROWS; t++) acc[t] = v16_zero();
     for (uint32_t g = 0; g < AHEAD && g < groups; g++)
-        amx_dots(a + g, w + g, dots[g]);
+        amx_dots(input, g, w, dots[g]);
     uint32_t slot = 0;
     for (uint32_t g = 0; g < groups; g++) {
         if (g + AHEAD < groups)
-            amx_dots(a + g + AHEAD, w + g + AHEAD, dots[slot == 0 ? AHEAD : slot - 1]);
-        amx_scale(has_min, a + g, w + g, (const int32_t(*)[TILE_ROWS])dots[slot], acc);
+            amx_dots(input, g + AHEAD, w, dots[slot == 0 ? AHEAD : slot - 1]);
+        const struct act_group a = act_group(input, ACT_ROWS, g);
+        amx_scale(has_min, &a, w + g, (const int32_t(*)[TILE_ROWS])dots[slot], acc);
         slot = slot == AHEAD ? 0 : slot + 1;
     }
     UNROLL for (uint32_t t = 0; t < ACT_ROWS; t++) v16_store(out[t], acc[t]);
 }
 
-AMX static void amx_product(const struct tiles *w, const struct amx_group *x,
-                            const struct act_group *a, float (*out)[TILE_ROWS])
+AMX static void amx_product(const struct tiles *w, const struct amx_group *x, uint8_t *input,
+                            float (*out)[TILE_ROWS])
 {
     if (w->dtype == DTYPE_Q4_1 || w->dtype == DTYPE_Q4_K)
-        amx_block(true, x, w->cols / GROUP, a, out);
+        amx_block(true, x, w->cols / GROUP, input, out);
     else
-        amx_block(false, x, w->cols / GROUP, a, out);
+        amx_block(false, x, w->cols / GROUP, input, out);
 }
 
 AMX static void amx_configure(void)
@@ -162,7 +163,7 @@ static void amx_tile(const struct linear_job *job, uint32_t tile, struct amx_gro
     if (job->up)
         amx_expand(job->up, tile, scratch + groups);
     for (uint32_t r = 0; r < job->n_rows; r += ACT_ROWS) {
-        const struct act_group *a = job->q + (size_t)(r / ACT_ROWS) * groups;
+        uint8_t *a = job->q + (size_t)(r / ACT_ROWS) * groups * act_group_bytes(ACT_ROWS);
         const uint32_t n = (uint32_t)u64_min(job->n_rows - r, ACT_ROWS);
         amx_product(job->w, scratch, a, y);
         if (job->up)

@@ -18,8 +18,11 @@
  *   bytes[j][l][b]: column 4j + b. pairs[h][l][b]: bits 2i, 2i+1 are bits 4, 5 of column
  *   16h + 4i + b.
  *
- * Packed input  16 rows (tokens) at a time. Quantized types: [G] struct act_group. Float types:
- *   [K][n] where n <= 16 is the number of rows in the block.
+ * Packed input  16 rows (tokens) at a time, or R = 1, 2, 4, 8 when there are no more. Quantized
+ *   types, x = d * q with |q| <= 127 for each row and group of 32 columns, on 64-byte boundaries:
+ *     [G] { q[R][32] int8, d[R], ds[R] float, n8[R], n128[R], h0[R], h1[R] int32 }
+ *   ds is d * sum(q), n8 and n128 are -8 and -128 * sum(q), h0 and h1 are -32 * sum(q) of each
+ *   half. Float types: [K][n] where n <= 16 is the number of rows in the block.
  *
  * KV cache  [n_blocks][n_layers][n_kv_heads] { K[head_dim][16 tokens], V[16 tokens][head_dim] },
  *   F16, or F32 when the backend computes in F32. A block is contiguous over all layers, so the
@@ -38,16 +41,36 @@ enum {
     ACT_ROWS = 16,    /* rows of a packed input block */
 };
 
-/* One group of 32 columns of 16 rows of quantized input: x = d * q, |q| <= 127. */
+/* One group of quantized input: arrays over the block's rows. */
 struct act_group {
-    int8_t q[ACT_ROWS][GROUP];
-    float d[ACT_ROWS];
-    float ds[ACT_ROWS];     /* d * sum of q */
-    int32_t n8[ACT_ROWS];   /* -8 * sum of q */
-    int32_t n128[ACT_ROWS]; /* -128 * sum of q */
-    int32_t h0[ACT_ROWS];   /* -32 * sum of q[0..15] */
-    int32_t h1[ACT_ROWS];   /* -32 * sum of q[16..31] */
+    int8_t (*q)[GROUP];
+    float *d, *ds;
+    int32_t *n8, *n128, *h0, *h1;
 };
+
+/* Rows that a block of packed input is laid out for. */
+static inline uint32_t act_rows(uint32_t n_rows)
+{
+    return n_rows > 8 ? 16 : n_rows > 4 ? 8 : n_rows > 2 ? 4 : n_rows;
+}
+
+static inline size_t act_group_bytes(uint32_t rows)
+{
+    return ((size_t)rows * (GROUP + 6 * 4) + 63) / 64 * 64;
+}
+
+static inline struct act_group act_group(uint8_t *block, uint32_t rows, uint32_t g)
+{
+    uint8_t *p = block + g * act_group_bytes(rows), *arrays = p + (size_t)rows * GROUP;
+    const size_t each = (size_t)rows * 4;
+    return (struct act_group){.q = (int8_t(*)[GROUP])p,
+                              .d = (float *)(void *)arrays,
+                              .ds = (float *)(void *)(arrays + each),
+                              .n8 = (int32_t *)(void *)(arrays + 2 * each),
+                              .n128 = (int32_t *)(void *)(arrays + 3 * each),
+                              .h0 = (int32_t *)(void *)(arrays + 4 * each),
+                              .h1 = (int32_t *)(void *)(arrays + 5 * each)};
+}
 
 /* Rows of one type in tiles. */
 struct tiles {
@@ -61,9 +84,9 @@ struct tiles {
 /* A product of the packed input with one or (gate and up) two sets of tiles. */
 struct linear_job {
     const struct tiles *w;
-    const struct tiles *up;    /* NULL, or: out = silu(w x) * (up x) */
-    const struct act_group *q; /* [blocks][G], for quantized types */
-    const float *x;            /* [blocks][K][rows of the block], for float types */
+    const struct tiles *up; /* NULL, or: out = silu(w x) * (up x) */
+    uint8_t *q;             /* packed for quantized types: [blocks][G], act_rows(n_rows) each */
+    const float *x;         /* [blocks][K][rows of the block], for float types */
     uint32_t n_rows;
     float *out; /* [n_rows][out_stride], column 0 is the first tile's row 0 */
     size_t out_stride;
@@ -104,9 +127,9 @@ enum {
 
 struct cpu_kernels {
     const char *name;
-    /* Packs up to 16 rows of x into out[G] or out[K][n_rows]. */
-    void (*pack_q8)(const float *x, size_t stride, uint32_t n_rows, uint32_t cols,
-                    struct act_group *out);
+    /* Packs up to 16 rows of x into a block of [G] groups laid out for `rows`, or [K][n_rows]. */
+    void (*pack_q8)(const float *x, size_t stride, uint32_t n_rows, uint32_t cols, uint32_t rows,
+                    uint8_t *out);
     void (*pack_f32)(const float *x, size_t stride, uint32_t n_rows, uint32_t cols, float *out);
     void (*linear)(const struct linear_job *job, uint32_t first_tile, uint32_t end_tile);
     size_t (*linear_scratch)(uint32_t cols); /* bytes per thread; NULL: none */

@@ -117,28 +117,40 @@ static ALWAYS_INLINE void linear_store(const uint32_t n, const v16 *acc, float *
     }
 }
 
-/* One tile times n tokens, from token t0 of the packed block a. */
-static ALWAYS_INLINE void q_tile(const enum dtype type, const uint32_t n, const uint8_t *tile,
-                                 size_t tile_stride, uint32_t cols, const struct act_group *a,
-                                 uint32_t t0, float *out, size_t stride, uint32_t width)
+/* One tile and one packed block of input. */
+struct q_block {
+    const uint8_t *tile;
+    size_t tile_stride; /* to the next one, which is prefetched */
+    uint32_t cols;
+    uint8_t *input;
+    uint32_t rows; /* that the block is laid out for */
+    float *out;    /* of the block's first row */
+    size_t out_stride;
+    uint32_t width;
+};
+
+/* n tokens from token t0 on. */
+static ALWAYS_INLINE void q_tokens(const enum dtype type, const uint32_t n, const struct q_block *b,
+                                   uint32_t t0)
 {
-    const struct group_layout l = group_layout(type, cols);
-    const uint32_t groups = cols / GROUP;
+    const struct group_layout l = group_layout(type, b->cols);
+    const uint32_t groups = b->cols / GROUP;
     v16 acc[LINEAR_TOKENS];
     UNROLL for (uint32_t t = 0; t < n; t++) acc[t] = v16_zero();
     for (uint32_t g = 0; g < groups; g++) {
+        const struct act_group a = act_group(b->input, b->rows, g);
         struct group16 w;
-        group_prefetch(tile + tile_stride, &l, g);
-        group_load(type, tile, &l, g, &w);
+        group_prefetch(b->tile + b->tile_stride, &l, g);
+        group_load(type, b->tile, &l, g, &w);
         UNROLL for (uint32_t t = 0; t < n; t++)
         {
-            v16 p = group_dot(type, &w, a + g, t0 + t);
-            acc[t] = v16_fma(p, v16_mul(w.d, v16_set1(a[g].d[t0 + t])), acc[t]);
+            v16 p = group_dot(type, &w, &a, t0 + t);
+            acc[t] = v16_fma(p, v16_mul(w.d, v16_set1(a.d[t0 + t])), acc[t]);
             if (type == DTYPE_Q4_1 || type == DTYPE_Q4_K)
-                acc[t] = v16_fma(w.m, v16_set1(a[g].ds[t0 + t]), acc[t]);
+                acc[t] = v16_fma(w.m, v16_set1(a.ds[t0 + t]), acc[t]);
         }
     }
-    linear_store(n, acc, out, stride, width);
+    linear_store(n, acc, b->out + t0 * b->out_stride, b->out_stride, b->width);
 }
 
 static ALWAYS_INLINE v16 float_load(const enum dtype type, const uint8_t *tile, uint32_t k)
@@ -175,28 +187,26 @@ static ALWAYS_INLINE void f_tiles(const enum dtype type, const uint32_t n_tiles,
     }
 }
 
-/* One tile times a packed block of block_rows <= 16 tokens. */
-static ALWAYS_INLINE void q_block(const enum dtype type, const uint8_t *tile, size_t tile_stride,
-                                  uint32_t cols, const struct act_group *a, uint32_t block_rows,
-                                  float *out, size_t stride, uint32_t width)
+/* The block's first n <= 16 tokens. */
+static ALWAYS_INLINE void q_block(const enum dtype type, const struct q_block *b, uint32_t n)
 {
     uint32_t t = 0;
-    for (; t + LINEAR_TOKENS <= block_rows; t += LINEAR_TOKENS)
-        q_tile(type, LINEAR_TOKENS, tile, tile_stride, cols, a, t, out + t * stride, stride, width);
-    if (LINEAR_TOKENS > 8 && t + 8 <= block_rows) {
-        q_tile(type, 8, tile, tile_stride, cols, a, t, out + t * stride, stride, width);
+    for (; t + LINEAR_TOKENS <= n; t += LINEAR_TOKENS)
+        q_tokens(type, LINEAR_TOKENS, b, t);
+    if (LINEAR_TOKENS > 8 && t + 8 <= n) {
+        q_tokens(type, 8, b, t);
         t += 8;
     }
-    if (LINEAR_TOKENS > 4 && t + 4 <= block_rows) {
-        q_tile(type, 4, tile, tile_stride, cols, a, t, out + t * stride, stride, width);
+    if (LINEAR_TOKENS > 4 && t + 4 <= n) {
+        q_tokens(type, 4, b, t);
         t += 4;
     }
-    if (t + 2 <= block_rows) {
-        q_tile(type, 2, tile, tile_stride, cols, a, t, out + t * stride, stride, width);
+    if (t + 2 <= n) {
+        q_tokens(type, 2, b, t);
         t += 2;
     }
-    if (t < block_rows)
-        q_tile(type, 1, tile, tile_stride, cols, a, t, out + t * stride, stride, width);
+    if (t < n)
+        q_tokens(type, 1, b, t);
 }
 
 static ALWAYS_INLINE void f_block(const enum dtype type, const uint8_t *tile, uint32_t cols,
@@ -226,11 +236,22 @@ static ALWAYS_INLINE void linear_block_of(const enum dtype type, const struct li
     const uint8_t *data = w->data + tile * w->stride;
     const uint32_t first = block * ACT_ROWS;
     const uint32_t rows = (uint32_t)u64_min(job->n_rows - first, ACT_ROWS);
-    if (tiles_quantized(type))
-        q_block(type, data, w->stride, w->cols, job->q + (size_t)block * (w->cols / GROUP), rows,
-                out, stride, width);
-    else
+    if (!tiles_quantized(type)) {
         f_block(type, data, w->cols, job->x + (size_t)first * w->cols, rows, out, stride, width);
+        return;
+    }
+    const uint32_t capacity = act_rows(job->n_rows);
+    const struct q_block b = {
+        .tile = data,
+        .tile_stride = w->stride,
+        .cols = w->cols,
+        .input = job->q + (size_t)block * (w->cols / GROUP) * act_group_bytes(capacity),
+        .rows = capacity,
+        .out = out,
+        .out_stride = stride,
+        .width = width,
+    };
+    q_block(type, &b, rows);
 }
 
 /* A tile of w times one packed block; out is the block's first row. */
@@ -283,7 +304,7 @@ static inline void kern_linear(const struct linear_job *job, uint32_t first_tile
 }
 
 /* Quantizes 32 values to one group of one token. */
-static ALWAYS_INLINE void pack_group(const float *x, struct act_group *g, uint32_t t)
+static ALWAYS_INLINE void pack_group(const float *x, const struct act_group *g, uint32_t t)
 {
     const v16 magic = v16_set1(V16_ROUND_MAGIC);
     v16 a = v16_load(x), b = v16_load(x + 16);
@@ -303,11 +324,13 @@ static ALWAYS_INLINE void pack_group(const float *x, struct act_group *g, uint32
 }
 
 static inline void kern_pack_q8(const float *x, size_t stride, uint32_t n_rows, uint32_t cols,
-                                struct act_group *out)
+                                uint32_t rows, uint8_t *out)
 {
-    for (uint32_t r = 0; r < n_rows; r++)
-        for (uint32_t g = 0; g < cols / GROUP; g++)
-            pack_group(x + r * stride + (size_t)g * GROUP, out + g, r);
+    for (uint32_t g = 0; g < cols / GROUP; g++) {
+        const struct act_group a = act_group(out, rows, g);
+        for (uint32_t r = 0; r < n_rows; r++)
+            pack_group(x + r * stride + (size_t)g * GROUP, &a, r);
+    }
 }
 
 static inline void kern_pack_f32(const float *x, size_t stride, uint32_t n_rows, uint32_t cols,

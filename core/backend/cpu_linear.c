@@ -23,11 +23,12 @@ static void pack_chunk(void *ctx, uint32_t chunk, uint32_t thread)
     const struct cpu_kernels *k = &r->c->kernels;
     const uint32_t first = chunk * ACT_ROWS, cols = r->w->cols;
     const uint32_t n = (uint32_t)u64_min(r->job.n_rows - first, ACT_ROWS);
+    const uint32_t capacity = act_rows(r->job.n_rows);
     const float *in = r->in + first * r->in_stride;
     (void)thread;
     if (r->quantized)
-        k->pack_q8(in, r->in_stride, n, cols,
-                   (struct act_group *)r->c->act_q.p + (size_t)chunk * (cols / GROUP));
+        k->pack_q8(in, r->in_stride, n, cols, capacity,
+                   r->job.q + (size_t)chunk * (cols / GROUP) * act_group_bytes(capacity));
     if (r->floats)
         k->pack_f32(in, r->in_stride, n, cols, (float *)r->c->act_x.p + (size_t)first * cols);
 }

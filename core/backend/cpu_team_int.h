@@ -1,15 +1,21 @@
 /* cpu_team_int.h - a fixed team of threads that run the chunks of one job at a time.
  *
- * The owner (the worker's thread) publishes a job of n chunks and takes part in it; helpers claim
- * chunks until none is left. run() returns when every chunk is done: it never waits for a helper
- * that has claimed nothing, so a helper that the kernel has not scheduled costs nothing.
+ * The owner (the worker's thread) publishes a job of n chunks and takes part in it. Each member
+ * has its share of the chunks, a range in a word of its own:
  *
- *   ticket  generation of the job (high 32 bits) | chunks not yet claimed (low 32 bits)
+ *   range   generation of the job (high 32 bits) | next (16) | end (16)
  *
- * Invariants  I1: the job's fields change only while its unclaimed count and its unfinished count
- *                 are both zero; a thread reads them only between a claim and its completion.
- *             I2: who publishes stores the ticket, then looks for sleepers; who goes to sleep
- *                 counts itself as a sleeper, then looks at the ticket: one sees the other.
+ * It takes chunks from the front of its own share; when that is empty, from the back of others'.
+ * run() returns when every chunk is done: it never waits for a helper that has claimed nothing,
+ * so a helper that the kernel has not scheduled costs no more than its share. A member touches
+ * another's cache lines only to steal, so a job costs one line to each helper and one back.
+ *
+ * Invariants  I1: a member's job changes only while all chunks published before are done; a
+ *                 thread reads it only between a claim from that member's range and the
+ *                 completion of the chunk.
+ *             I2: who publishes stores the ranges, then looks for sleepers; who goes to sleep
+ *                 counts itself as a sleeper, then looks at its range: one sees the other.
+ *             I3: published == sum of all members' done  <=>  no job is running.
  * Thread      run() and wake() by the owner only. Chunk functions run on any thread of the team.
  * Waiting     helpers spin (pause), then yield, then sleep once no job came for IDLE_SLEEP_US.
  * Memory      nothing is allocated after _new. */
