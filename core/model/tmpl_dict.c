@@ -18,8 +18,6 @@ static uint64_t mix(uint64_t x)
     return x ^ x >> 32;
 }
 
-static int hash_val(struct tmpl_run *r, const struct tmpl_val *v, uint64_t *out);
-
 static int hash_tuple(struct tmpl_run *r, const struct tmpl_list *l, uint64_t *out)
 {
     int rc = tmpl_enter(r);
@@ -28,7 +26,7 @@ static int hash_tuple(struct tmpl_run *r, const struct tmpl_list *l, uint64_t *o
     *out = l->n;
     for (size_t i = 0; i < l->n && rc == 0; i++) {
         uint64_t h = 0;
-        rc = hash_val(r, &l->items[i], &h);
+        rc = tmpl_hash_val(r, &l->items[i], &h);
         *out = mix(*out * 31 + h);
     }
     tmpl_leave(r);
@@ -36,7 +34,7 @@ static int hash_tuple(struct tmpl_run *r, const struct tmpl_list *l, uint64_t *o
 }
 
 /* Equal values have equal hashes: 1, 1.0 and true. */
-static int hash_val(struct tmpl_run *r, const struct tmpl_val *v, uint64_t *out)
+int tmpl_hash_val(struct tmpl_run *r, const struct tmpl_val *v, uint64_t *out)
 {
     switch (v->type) {
     case TV_STR:
@@ -155,7 +153,7 @@ int tmpl_dict_set(struct tmpl_run *r, struct tmpl_dict *d, const struct tmpl_val
 {
     uint64_t hash;
     uint32_t at;
-    int rc = hash_val(r, key, &hash);
+    int rc = tmpl_hash_val(r, key, &hash);
     if (rc == 0)
         rc = find(r, d, key, hash, &at);
     if (rc)
@@ -178,7 +176,7 @@ int tmpl_dict_get(struct tmpl_run *r, const struct tmpl_dict *d, const struct tm
 {
     uint64_t hash;
     uint32_t at;
-    int rc = hash_val(r, key, &hash);
+    int rc = tmpl_hash_val(r, key, &hash);
     if (rc == 0)
         rc = find(r, d, key, hash, &at);
     if (rc)

@@ -13,8 +13,8 @@ static int eval_name(struct tmpl_run *r, const struct tmpl_node *n, struct tmpl_
     if (out->type != TV_MISSING)
         return 0;
     if (n->is_param)
-        return tmpl_unsupported(r, "the variable '%.60s' is used after the end of its loop or block",
-                                n->name->s);
+        return tmpl_unsupported(
+            r, "the variable '%.60s' is used after the end of its loop or block", n->name->s);
     struct tmpl_val name;
     int rc = tmpl_str_ref(r, n->name->s, n->name->n, &name);
     return rc ? rc : tmpl_undef(r, UNDEF_NAME, NULL, &name, out);

@@ -19,11 +19,8 @@ static int next_char(struct tmpl_run *r, struct tmpl_iter *it, struct tmpl_val *
     if (*done)
         return 0;
     size_t k = tmpl_char_at(s->s + it->pos, &cp);
-    int rc = tmpl_str_ref(r, s->s + it->pos, k, out);
-    if (rc == 0)
-        out->str->markup = s->markup;
     it->pos += k;
-    return rc;
+    return tmpl_str_ref(r, s->s + it->pos - k, k, out); /* characters of a Markup are plain */
 }
 
 /* Item i of a view, in a dict's order. */
@@ -135,12 +132,15 @@ int tmpl_next(struct tmpl_run *r, struct tmpl_iter *it, struct tmpl_val *out, bo
     *done = it->finished;
     if (it->finished)
         return 0;
+    struct tmpl_val item; /* a filter may write items that do not pass */
     int rc = tmpl_charge(r, 0);
     if (rc == 0 && (rc = tmpl_enter(r)) == 0) {
-        rc = it->next(r, it, out, done);
+        rc = it->next(r, it, &item, done);
         tmpl_leave(r);
     }
     it->finished = rc || *done;
+    if (!it->finished)
+        *out = item;
     return rc;
 }
 

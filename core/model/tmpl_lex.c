@@ -7,6 +7,7 @@
 
 #include "core/model/tmpl_ast_int.h"
 #include "core/model/tmpl_text_int.h"
+#include "core/util/printable.h"
 #include "core/util/utf8.h"
 
 enum lex_state { LEX_TEXT, LEX_VARIABLE, LEX_BLOCK };
@@ -132,6 +133,9 @@ static void data_token(const struct tmpl_lexer *lx, size_t from, size_t n, struc
 static int lex_raw(struct tmpl_lexer *lx, size_t from, struct tmpl_token *out)
 {
     move_to(lx, from);
+    data_token(lx, from, 0, out);
+    if (from >= lx->n)
+        return 0;
     for (size_t p = from; p < lx->n; p++) {
         const char *brace = memchr(lx->src + p, '{', lx->n - p);
         if (!brace)
@@ -153,8 +157,11 @@ static int lex_raw(struct tmpl_lexer *lx, size_t from, struct tmpl_token *out)
     return lex_error(lx, "missing end of raw block, expected '{% endraw %}'");
 }
 
+/* A comment, like a raw block, that begins where the template ends is nothing at all. */
 static int skip_comment(struct tmpl_lexer *lx, size_t from)
 {
+    if (from >= lx->n)
+        return 0;
     for (size_t p = from; p < lx->n; p++) {
         const char *hash = memchr(lx->src + p, '#', lx->n - p);
         if (!hash)
@@ -255,7 +262,7 @@ static int lex_operator(struct tmpl_lexer *lx, struct tmpl_token *out)
         return 0;
     }
     uint32_t cp = 0;
-    if (utf8_decode(lx->src + lx->pos, lx->n - lx->pos, &cp) && cp > 0x20 && cp != 0x7f)
+    if (utf8_decode(lx->src + lx->pos, lx->n - lx->pos, &cp) && cp_printable(cp))
         return err_set(lx->e, LLMD_EPARSE, "chat template line %u: unexpected character '%.*s'",
                        lx->line, (int)utf8_decode(lx->src + lx->pos, lx->n - lx->pos, &cp),
                        lx->src + lx->pos);

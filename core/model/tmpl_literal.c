@@ -1,5 +1,6 @@
 /* tmpl_literal.c - numbers and strings as Jinja's lexer reads them. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -155,11 +156,11 @@ static size_t escaped_non_ascii(const char *s, size_t n, size_t i, char *to, siz
 {
     uint32_t cp = 0;
     size_t k = utf8_decode(s + i, n - i, &cp);
-    *n_to += (size_t)sprintf(to + *n_to,
-                             cp <= 0xff     ? "\\x%02x"
-                             : cp <= 0xffff ? "\\u%04x"
-                                            : "\\U%08x",
-                             cp);
+    *n_to += (size_t)snprintf(to + *n_to, 11,
+                              cp <= 0xff     ? "\\x%02x"
+                              : cp <= 0xffff ? "\\u%04x"
+                                             : "\\U%08x",
+                              cp);
     return k;
 }
 

@@ -48,18 +48,18 @@ void tmpl_float_repr(double v, char out[TMPL_FLOAT_CHARS])
 {
     char text[TMPL_FLOAT_CHARS], digits[24];
     if (isnan(v) || isinf(v)) {
-        strcpy(out, isnan(v) ? "nan" : v < 0 ? "-inf" : "inf");
+        snprintf(out, TMPL_FLOAT_CHARS, "%s", isnan(v) ? "nan" : v < 0 ? "-inf" : "inf");
         return;
     }
     if (signbit(v))
         *out++ = '-';
     if (v == 0) {
-        strcpy(out, "0.0");
+        memcpy(out, "0.0", sizeof("0.0"));
         return;
     }
     shortest(fabs(v), text);
     char *e = strchr(text, 'e');
-    int exp10 = atoi(e + 1), n = 0;
+    int exp10 = (int)strtol(e + 1, NULL, 10), n = 0;
     for (const char *p = text; p < e; p++)
         if (*p != '.')
             digits[n++] = *p;
@@ -74,7 +74,7 @@ void tmpl_float_repr(double v, char out[TMPL_FLOAT_CHARS])
             *out++ = '.';
         memcpy(out, digits + 1, (size_t)n - 1);
         out += n - 1;
-        out += sprintf(out, "e%c%02d", exp10 < 0 ? '-' : '+', abs(exp10) % 1000);
+        out += snprintf(out, 8, "e%c%02d", exp10 < 0 ? '-' : '+', abs(exp10) % 1000);
     }
     *out = '\0';
 }
@@ -270,7 +270,7 @@ static double round_left(double v, int64_t digits)
 {
     char text[TMPL_FLOAT_CHARS];
     snprintf(text, sizeof(text), "%.17e", fabs(v));
-    int exp10 = atoi(strchr(text, 'e') + 1);
+    int exp10 = (int)strtol(strchr(text, 'e') + 1, NULL, 10);
     int64_t keep = exp10 + 1 + digits;
     if (keep < 0)
         return copysign(0.0, v);
@@ -329,20 +329,24 @@ int tmpl_round(struct tmpl_run *r, const struct tmpl_val *v, int64_t digits, str
 
 /* --- reading --- */
 
-/* Copies a number's text without the white space around it; underscores go when they stand
- * between two digits. False when it cannot be a number of ASCII characters. */
+/* Copies a number's text without the white space around it. In a text of ASCII alone Python does
+ * not take U+001C to U+001F for white space here. False when it cannot be a number. */
 static bool clean_number(const struct tmpl_str *s, char *text, size_t room, bool *non_ascii)
 {
     size_t from = tmpl_space_prefix(s->s, s->n), n = tmpl_rstrip_space(s->s, s->n), len = 0;
     *non_ascii = false;
+    for (size_t i = 0; i < s->n; i++)
+        *non_ascii |= (unsigned char)s->s[i] >= 0x80;
+    if (!*non_ascii)
+        for (size_t i = 0; i < s->n; i++)
+            if (s->s[i] >= 0x1c && s->s[i] <= 0x1f)
+                return false;
     if (n <= from || n - from >= room)
         return false;
     for (size_t i = from; i < n; i++) {
         unsigned char c = (unsigned char)s->s[i];
-        if (c >= 0x80 || c == '\0') {
-            *non_ascii = c >= 0x80;
+        if (c >= 0x80 || c == '\0')
             return false;
-        }
         text[len++] = (char)c;
     }
     text[len] = '\0';
@@ -466,8 +470,9 @@ static bool check_float(char *text)
         } else
             break;
     }
+    bool complete = digits && !*p;
     *to = '\0';
-    return digits && !*p;
+    return complete;
 }
 
 int tmpl_parse_float(struct tmpl_run *r, const struct tmpl_str *s, double *out)

@@ -261,13 +261,16 @@ static void add_plain_float(struct buf *b, const struct spec *sp, double v)
     char text[TMPL_FLOAT_CHARS];
     if (sp->precision < 0) {
         tmpl_float_repr(v, text);
-        buf_addstr(b, text);
+        size_t n = sp->alt && !strchr(text, '.') ? strcspn(text, "e") : strlen(text);
+        buf_add(b, text, n);
+        if (text[n])
+            buf_addf(b, ".%s", text + n);
         return;
     }
     int precision = sp->precision ? (int)sp->precision : 1;
     snprintf(text, sizeof(text), "%.*e", precision > 17 ? 16 : precision - 1, v);
     const char *e = strchr(text, 'e');
-    int exp10 = e ? atoi(e + 1) : 0;
+    int exp10 = e ? (int)strtol(e + 1, NULL, 10) : 0;
     size_t from = b->len;
     /* Python goes to exponents one digit earlier here than for 'g'. */
     if (e && exp10 == precision - 1 && exp10 >= -4) {

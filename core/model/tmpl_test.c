@@ -142,11 +142,12 @@ static int test_case(struct tmpl_run *r, const struct tmpl_val *in, int how,
 static int test_exists(struct tmpl_run *r, const struct tmpl_val *in, int is_test,
                        const struct tmpl_args *a, struct tmpl_val *out)
 {
+    uint64_t hash;
     int rc = tmpl_bind_none(r, "filter or test", a);
+    if (rc == 0)
+        rc = tmpl_hash_val(r, in, &hash);
     if (rc)
         return rc;
-    if (in->type == TV_LIST || in->type == TV_DICT)
-        return tmpl_raise(r, EXC_TYPE, "unhashable type: '%s'", tmpl_type_name(in));
     *out = tmpl_bool(in->type == TV_STR &&
                      (is_test ? tmpl_find_test(in->str->s, in->str->n) != NULL
                               : tmpl_find_filter(in->str->s, in->str->n) != NULL));

@@ -173,9 +173,12 @@ static bool is_name_char(uint32_t cp, bool *start)
         return *start || (cp >= '0' && cp <= '9');
     }
     utf8proc_category_t c = category(cp);
-    *start = (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LO) || c == UTF8PROC_CATEGORY_NL;
-    return *start || c == UTF8PROC_CATEGORY_MN || c == UTF8PROC_CATEGORY_MC ||
-           c == UTF8PROC_CATEGORY_ND || c == UTF8PROC_CATEGORY_PC;
+    bool letter =
+        (c >= UTF8PROC_CATEGORY_LU && c <= UTF8PROC_CATEGORY_LO) || c == UTF8PROC_CATEGORY_NL;
+    bool more = letter || c == UTF8PROC_CATEGORY_MN || c == UTF8PROC_CATEGORY_MC ||
+                c == UTF8PROC_CATEGORY_ND || c == UTF8PROC_CATEGORY_PC;
+    *start = letter != in_ranges(cp, odd_start_ranges, ARRAY_LEN(odd_start_ranges));
+    return more != in_ranges(cp, odd_more_ranges, ARRAY_LEN(odd_more_ranges));
 }
 
 size_t tmpl_name_prefix(const char *s, size_t n)

@@ -121,7 +121,7 @@ struct tmpl_view {
 };
 
 struct tmpl_run;
-/* *done is set, and *out untouched, at the end. */
+/* *done is set at the end. */
 typedef int tmpl_next_fn(struct tmpl_run *r, struct tmpl_iter *it, struct tmpl_val *out,
                          bool *done);
 struct tmpl_iter {
@@ -327,6 +327,8 @@ MUST_CHECK int tmpl_len(struct tmpl_run *r, const struct tmpl_val *v, int64_t *o
 
 /* --- dicts (tmpl_dict.c) --- */
 uint64_t tmpl_hash(const char *s, size_t n);
+/* EXC_TYPE for what cannot be hashed. */
+MUST_CHECK int tmpl_hash_val(struct tmpl_run *r, const struct tmpl_val *v, uint64_t *out);
 MUST_CHECK int tmpl_dict_new(struct tmpl_run *r, struct tmpl_dict **out);
 /* EXC_TYPE for a key that cannot be hashed. */
 MUST_CHECK int tmpl_dict_set(struct tmpl_run *r, struct tmpl_dict *d, const struct tmpl_val *key,
@@ -401,6 +403,7 @@ MUST_CHECK int tmpl_sort_order(struct tmpl_run *r, const struct tmpl_list *keys,
 
 /* --- iterating (tmpl_iter.c) --- */
 MUST_CHECK int tmpl_iter_init(struct tmpl_run *r, const struct tmpl_val *v, struct tmpl_iter *it);
+/* *done is set, and *out untouched, at the end. */
 MUST_CHECK int tmpl_next(struct tmpl_run *r, struct tmpl_iter *it, struct tmpl_val *out,
                          bool *done);
 bool tmpl_iterable(const struct tmpl_val *v);
