@@ -49,6 +49,7 @@ int tmpl_unsupported(struct tmpl_run *r, const char *fmt, ...)
     return rc;
 }
 
+PRINTF_LIKE(2, 3)
 static int no_memory(struct tmpl_run *r, const char *fmt, ...)
 {
     va_list ap;
