@@ -222,8 +222,8 @@ static struct orders take_orders(struct worker *w)
     const struct sched *s = &w->sched;
     bool runnable = s->n_running > 0 || s->queue.n > 0;
     lock_take(&w->mu);
-    while (!runnable && !w->stop && !w->inbox_first && !w->poked &&
-           !(w->drain && w->n_groups == 0)) {
+    while (!runnable && !w->stop && w->status.state != WORKER_DEAD && !w->inbox_first &&
+           !w->poked && !(w->drain && w->n_groups == 0)) {
         w->asleep = true;
         lock_wait(&w->mu, &w->wake, UINT64_MAX);
         w->asleep = false;
@@ -336,7 +336,6 @@ static void *worker_main(void *arg)
     BUG_ON(rc == 0);
     lock_take(&w->mu);
     w->status.state = WORKER_DEAD; /* from here on submissions are refused */
-    w->stop = true;
     lock_drop(&w->mu);
     fail_all(w, &e);
     worker_publish(w, WORKER_DEAD);

@@ -86,7 +86,7 @@ static void test_bad_options_and_pools_are_named(void **state)
     assert_non_null(strstr(n.why.msg, "kv_cache_mb"));
     struct reader rd;
     reader_init(&rd, NULL, prompt_of(1, 4), 4, 4, 1);
-    assert_int_equal(reader_submit(&rd, n.w, NULL), -LLMD_EDRAINING);
+    assert_int_equal(reader_submit(&rd, n.w, NULL), -LLMD_ENOTREADY);
     reader_fini(&rd);
     noted_free(&n);
 }
