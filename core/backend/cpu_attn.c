@@ -19,6 +19,8 @@ enum {
     ALONE_ROWS = 4,   /* fewer rows are done faster than the team is told */
     SPLIT_TASKS = 2,  /* per thread: fewer tasks than that are split */
     MIX_COLUMNS = 32, /* the least that a part of a split task mixes */
+    TASKS_PER_THREAD = 4,
+    SCORES_CACHED = 1 << 18, /* floats: half of a common second-level cache */
 };
 
 void cpu_attn_layout(struct cpu_backend *c, const struct attn_shape *s, struct attn_layout *out)
@@ -112,14 +114,24 @@ static void rope_row(const struct cpu_backend *c, uint32_t position, float *out)
     }
 }
 
+/* Rows of a task: as many as share a conversion of the keys and values, but few enough that
+ * their scores stay in the cache and every thread gets a few tasks. */
+static uint32_t task_rows(const struct cpu_backend *c, uint32_t context)
+{
+    const uint32_t group = c->layout.group, tasks = TASKS_PER_THREAD * cpu_team_size(c->team);
+    uint64_t rows = ATTN_MAX_QUERIES / group;
+    rows = u64_min(rows, SCORES_CACHED / ((uint64_t)context * group));
+    rows = u64_min(rows, (uint64_t)c->batch->n_rows * c->layout.n_kv_heads / tasks);
+    return (uint32_t)u64_max(rows, 1);
+}
+
 /* Tasks of one sequence, from its last rows to its first. */
 static void list_tasks(struct cpu_backend *c, uint32_t seq)
 {
     const struct batch_seq *s = &c->batch->seqs[seq];
-    const uint32_t group = c->layout.group;
-    const uint32_t rows_each = (uint32_t)u64_max(1, ATTN_MAX_QUERIES / group);
+    const uint32_t group = c->layout.group, rows = task_rows(c, s->first_pos + s->n_rows);
     for (uint32_t end = s->n_rows; end > 0;) {
-        const uint32_t n = end % rows_each ? end % rows_each : rows_each;
+        const uint32_t n = end % rows ? end % rows : rows;
         end -= n;
         for (uint32_t h = 0; h < c->layout.n_heads; h += group)
             c->tasks[c->n_tasks++] = (struct attn_task){.seq = seq,

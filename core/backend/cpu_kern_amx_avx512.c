@@ -6,7 +6,10 @@
  *
  * A tile of weights is expanded once, to signed bytes and float scales, for all tokens. The tile
  * product of group g + AHEAD is under way while group g is scaled: a tile store must have left
- * the store queue before its rows can be read again.
+ * the store queue before its rows can be read again. For some 300 cycles after any tile
+ * instruction the second unit for fused operations is off (measured); so as few of these as can be
+ * stand between tile products, and minima and activation have passes of their own, a strip of
+ * tokens at a time.
  *
  * Takes    Q4_0, Q4_1, Q8_0, Q4_K; other types and few rows go to the AVX-512 kernels.
  * Thread   sets the tile configuration of the thread that calls and clears it again.
@@ -15,7 +18,7 @@
 
 #include "core/backend/cpu_kern_linear_int.h"
 
-enum { AHEAD = 2, FEW_ROWS = 47 };
+enum { AHEAD = 2, FEW_ROWS = 31, STRIP_BLOCKS = 8 };
 
 #define AMX __attribute__((target("amx-tile,amx-int8")))
 
@@ -26,15 +29,29 @@ struct amx_group {
     float m[TILE_ROWS];
 };
 
+/* Sums of one block: 16 tokens by 16 rows. */
+struct amx_sums {
+    float y[ACT_ROWS][TILE_ROWS];
+};
+
 struct amx_config {
     uint8_t palette, start_row, reserved[14];
     uint16_t row_bytes[16];
     uint8_t rows[16];
 };
 
+/* One tile of the weight, or of its second part, and the sums of a strip. */
+struct amx_operand {
+    bool has_min;
+    uint32_t groups;
+    struct amx_group *w;   /* [groups] */
+    struct amx_sums *sums; /* [STRIP_BLOCKS] */
+};
+
 size_t amx_scratch_bytes(uint32_t cols)
 {
-    return (size_t)cols / GROUP * 2 * sizeof(struct amx_group);
+    return 2 * ((size_t)cols / GROUP * sizeof(struct amx_group) +
+                STRIP_BLOCKS * sizeof(struct amx_sums));
 }
 
 static bool amx_takes(const struct tiles *w)
@@ -53,13 +70,13 @@ static ALWAYS_INLINE void amx_expand_as(const enum dtype type, const struct tile
                                                                      : 0);
     for (uint32_t g = 0; g < w->cols / GROUP; g++, out++) {
         struct group16 v;
-        v.m = v16_zero();
         group_prefetch(data + w->stride, &l, g);
         group_load(type, data, &l, g, &v);
         UNROLL for (uint32_t j = 0; j < 8; j++)
             _mm512_store_si512(out->q[j], _mm512_sub_epi8(v.q[j], zero_point));
         v16_store(out->d, v.d);
-        v16_store(out->m, v.m);
+        if (group_has_min(type))
+            v16_store(out->m, group_min(type, data, &l, g));
     }
 }
 
@@ -81,60 +98,60 @@ static void amx_expand(const struct tiles *w, uint32_t tile, struct amx_group *o
     }
 }
 
+/* Sums of a block before any product: the minima's share. */
+static void amx_minima(const struct amx_operand *o, uint8_t *input, struct amx_sums *sums)
+{
+    v16 acc[ACT_ROWS];
+    UNROLL for (uint32_t t = 0; t < ACT_ROWS; t++) acc[t] = v16_zero();
+    for (uint32_t g = 0; g < o->groups && o->has_min; g++) {
+        const float *ds = act_group(input, ACT_ROWS, g).ds;
+        const v16 m = v16_load(o->w[g].m);
+        UNROLL for (uint32_t t = 0; t < ACT_ROWS; t++) acc[t] = v16_fma(m, v16_set1(ds[t]), acc[t]);
+    }
+    UNROLL for (uint32_t t = 0; t < ACT_ROWS; t++) v16_store(sums->y[t], acc[t]);
+}
+
 /* dots[t][row] of group g */
 AMX static ALWAYS_INLINE void amx_dots(uint8_t *input, uint32_t g, const struct amx_group *w,
                                        int32_t (*dots)[TILE_ROWS])
 {
-    const struct act_group a = act_group(input, ACT_ROWS, g);
     _tile_zero(0);
-    _tile_loadd(1, a.q, GROUP);
+    _tile_loadd(1, act_group(input, ACT_ROWS, g).q, GROUP);
     _tile_loadd(2, w[g].q, 64);
     _tile_dpbssd(0, 1, 2);
     _tile_stored(0, dots, 64);
 }
 
-/* acc[t] += the group's dots, scaled; then its minimum. */
-static ALWAYS_INLINE void amx_scale(const bool has_min, const struct act_group *a,
-                                    const struct amx_group *w, const int32_t (*dots)[TILE_ROWS],
-                                    v16 *acc)
+/* acc[t] += the group's dots, scaled. */
+static ALWAYS_INLINE void amx_scale(const float *act_d, const struct amx_group *w,
+                                    const int32_t (*dots)[TILE_ROWS], v16 *acc)
 {
-    const v16 d = v16_load(w->d), m = v16_load(w->m);
+    const v16 d = v16_load(w->d);
     UNROLL for (uint32_t t = 0; t < ACT_ROWS; t++)
     {
         v16 p = v16_from_i(_mm512_load_si512(dots[t]));
-        acc[t] = v16_fma(p, v16_mul(d, v16_set1(a->d[t])), acc[t]);
-        if (has_min)
-            acc[t] = v16_fma(m, v16_set1(a->ds[t]), acc[t]);
+        acc[t] = v16_fma(p, v16_mul(d, v16_set1(act_d[t])), acc[t]);
     }
 }
 
-/* One expanded tile times one packed block of 16 tokens. */
-AMX static ALWAYS_INLINE void amx_block(const bool has_min, const struct amx_group *w,
-                                        uint32_t groups, uint8_t *input, float (*out)[TILE_ROWS])
+/* The products of one tile with one packed block of 16 tokens. */
+AMX static void amx_products(const struct amx_operand *o, uint8_t *input, struct amx_sums *sums)
 {
     _Alignas(64) int32_t dots[AHEAD + 1][ACT_ROWS][TILE_ROWS];
+    const struct amx_group *w = o->w;
     v16 acc[ACT_ROWS];
-    UNROLL for (uint32_t t = 0; t < ACT_ROWS; t++) acc[t] = v16_zero();
-    for (uint32_t g = 0; g < AHEAD && g < groups; g++)
+    UNROLL for (uint32_t t = 0; t < ACT_ROWS; t++) acc[t] = v16_load(sums->y[t]);
+    for (uint32_t g = 0; g < AHEAD && g < o->groups; g++)
         amx_dots(input, g, w, dots[g]);
     uint32_t slot = 0;
-    for (uint32_t g = 0; g < groups; g++) {
-        if (g + AHEAD < groups)
+    for (uint32_t g = 0; g < o->groups; g++) {
+        if (g + AHEAD < o->groups)
             amx_dots(input, g + AHEAD, w, dots[slot == 0 ? AHEAD : slot - 1]);
-        const struct act_group a = act_group(input, ACT_ROWS, g);
-        amx_scale(has_min, &a, w + g, (const int32_t(*)[TILE_ROWS])dots[slot], acc);
+        amx_scale(act_group(input, ACT_ROWS, g).d, w + g, (const int32_t(*)[TILE_ROWS])dots[slot],
+                  acc);
         slot = slot == AHEAD ? 0 : slot + 1;
     }
-    UNROLL for (uint32_t t = 0; t < ACT_ROWS; t++) v16_store(out[t], acc[t]);
-}
-
-AMX static void amx_product(const struct tiles *w, const struct amx_group *x, uint8_t *input,
-                            float (*out)[TILE_ROWS])
-{
-    if (w->dtype == DTYPE_Q4_1 || w->dtype == DTYPE_Q4_K)
-        amx_block(true, x, w->cols / GROUP, input, out);
-    else
-        amx_block(false, x, w->cols / GROUP, input, out);
+    UNROLL for (uint32_t t = 0; t < ACT_ROWS; t++) v16_store(sums->y[t], acc[t]);
 }
 
 AMX static void amx_configure(void)
@@ -154,27 +171,34 @@ AMX static void amx_release(void)
     _tile_release();
 }
 
-static void amx_tile(const struct linear_job *job, uint32_t tile, struct amx_group *scratch)
+/* n tokens of a strip to the output; with a second operand, silu(first) * second. */
+static void amx_finish(const struct amx_sums *y, const struct amx_sums *up, uint32_t n, float *out,
+                       size_t stride, uint32_t width)
 {
-    float y[ACT_ROWS][TILE_ROWS], up[ACT_ROWS][TILE_ROWS];
-    const uint32_t groups = job->w->cols / GROUP, col = tile * TILE_ROWS;
-    const uint32_t width = (uint32_t)u64_min(job->w->rows - col, TILE_ROWS);
-    amx_expand(job->w, tile, scratch);
-    if (job->up)
-        amx_expand(job->up, tile, scratch + groups);
-    for (uint32_t r = 0; r < job->n_rows; r += ACT_ROWS) {
-        uint8_t *a = job->q + (size_t)(r / ACT_ROWS) * groups * act_group_bytes(ACT_ROWS);
-        const uint32_t n = (uint32_t)u64_min(job->n_rows - r, ACT_ROWS);
-        amx_product(job->w, scratch, a, y);
-        if (job->up)
-            amx_product(job->up, scratch + groups, a, up);
-        for (uint32_t t = 0; t < n; t++) {
-            v16 v = v16_load(y[t]);
-            if (job->up)
-                v = v16_mul(v16_silu(v), v16_load(up[t]));
-            v16_store_n(job->out + (r + t) * job->out_stride + col, v, width);
-        }
+    for (uint32_t t = 0; t < n; t++) {
+        v16 v = v16_load(y[t / ACT_ROWS].y[t % ACT_ROWS]);
+        if (up)
+            v = v16_mul(v16_silu(v), v16_load(up[t / ACT_ROWS].y[t % ACT_ROWS]));
+        v16_store_n(out + t * stride, v, width);
     }
+}
+
+/* Rows first .. first + n - 1 of the job, at most a strip. */
+static void amx_strip(const struct linear_job *job, const struct amx_operand *ops, uint32_t n_ops,
+                      uint32_t tile, uint32_t first, uint32_t n)
+{
+    const uint32_t col = tile * TILE_ROWS, n_blocks = round_up_u32(n, ACT_ROWS) / ACT_ROWS;
+    const uint32_t width = (uint32_t)u64_min(job->w->rows - col, TILE_ROWS);
+    const size_t block_bytes = ops->groups * act_group_bytes(ACT_ROWS);
+    uint8_t *input = job->q + first / ACT_ROWS * block_bytes;
+    for (uint32_t i = 0; i < n_ops; i++)
+        for (uint32_t b = 0; b < n_blocks; b++)
+            amx_minima(&ops[i], input + b * block_bytes, &ops[i].sums[b]);
+    for (uint32_t i = 0; i < n_ops; i++)
+        for (uint32_t b = 0; b < n_blocks; b++)
+            amx_products(&ops[i], input + b * block_bytes, &ops[i].sums[b]);
+    amx_finish(ops[0].sums, n_ops > 1 ? ops[1].sums : NULL, n,
+               job->out + first * job->out_stride + col, job->out_stride, width);
 }
 
 void amx_linear(const struct linear_job *job, uint32_t first_tile, uint32_t end_tile)
@@ -183,8 +207,23 @@ void amx_linear(const struct linear_job *job, uint32_t first_tile, uint32_t end_
         cpu_kernels_avx512.linear(job, first_tile, end_tile);
         return;
     }
+    const struct tiles *w[2] = {job->w, job->up};
+    const uint32_t groups = job->w->cols / GROUP, n_ops = job->up ? 2 : 1;
+    struct amx_group *expanded = job->scratch;
+    struct amx_sums *sums = (struct amx_sums *)(expanded + (size_t)2 * groups);
+    struct amx_operand ops[2];
+    for (uint32_t i = 0; i < n_ops; i++)
+        ops[i] = (struct amx_operand){.has_min = group_has_min(w[i]->dtype),
+                                      .groups = groups,
+                                      .w = expanded + (size_t)i * groups,
+                                      .sums = sums + (size_t)i * STRIP_BLOCKS};
     amx_configure();
-    for (uint32_t tile = first_tile; tile < end_tile; tile++)
-        amx_tile(job, tile, job->scratch);
+    for (uint32_t tile = first_tile; tile < end_tile; tile++) {
+        for (uint32_t i = 0; i < n_ops; i++)
+            amx_expand(w[i], tile, ops[i].w);
+        for (uint32_t r = 0; r < job->n_rows; r += STRIP_BLOCKS * ACT_ROWS)
+            amx_strip(job, ops, n_ops, tile, r,
+                      (uint32_t)u64_min(job->n_rows - r, STRIP_BLOCKS * ACT_ROWS));
+    }
     amx_release();
 }

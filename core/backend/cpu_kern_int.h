@@ -120,7 +120,7 @@ struct attn_job {
 };
 
 enum {
-    ATTN_MAX_QUERIES = 24,   /* n_rows * n_heads of a job, unless n_rows is 1 */
+    ATTN_MAX_QUERIES = 96,   /* n_rows * n_heads of a job, unless n_rows is 1 */
     ATTN_MAX_HEAD_DIM = 256, /* a query's stride is constant, and no multiple of a cache way */
     ATTN_QUERY_STRIDE = ATTN_MAX_HEAD_DIM + 16,
 };

@@ -4,10 +4,11 @@
  * constants and is inlined for each, so that accumulators and the unpacked group stay in
  * registers: one group of 16 rows is unpacked once and used for up to 16 tokens.
  *
- * Order  acc = 0; for each group g, ascending:
+ * Order  acc = 0; types with a minimum, for each group g, ascending:
+ *          acc = fma(m_w, d_a * sum(q), acc)
+ *        then for each group g, ascending:
  *          p = sum of w * q                                   (exact, int32)
  *          acc = fma(float(p), d_w * d_a, acc)
- *          acc = fma(m_w, d_a * sum(q), acc)                  (types with a minimum)
  *        Q6_K: p = scale0 * p0 + scale1 * p1, exact in float as |p| < 2^24.
  *        Float types: acc = fma(w, x, acc) for each k, ascending. */
 #pragma once
@@ -19,7 +20,7 @@ enum { LINEAR_TOKENS = V16_REGISTERS >= 32 ? 16 : 4 };
 
 struct group16 {
     v64 q[8];
-    v16 d, m;   /* scale and minimum of each row */
+    v16 d;      /* scale of each row */
     v16 s0, s1; /* Q6_K: scales of the group's halves */
 };
 
@@ -66,7 +67,6 @@ static ALWAYS_INLINE void group_load(const enum dtype type, const uint8_t *tile,
     }
     if (type == DTYPE_Q4_K) {
         w->d = v16_mul(v16_load_f16(d), v16_load_u8(s));
-        w->m = v16_sub(v16_zero(), v16_mul(v16_load_f16(d + 16), v16_load_u8(s + 16)));
     } else if (type == DTYPE_Q6_K) {
         group_load_pairs(q + 256, w);
         w->d = v16_load_f16(d);
@@ -74,9 +74,23 @@ static ALWAYS_INLINE void group_load(const enum dtype type, const uint8_t *tile,
         w->s1 = v16_load_s8((const int8_t *)s + 16);
     } else {
         w->d = v16_load_f16((const uint16_t *)s);
-        if (type == DTYPE_Q4_1)
-            w->m = v16_load_f16((const uint16_t *)s + 16);
     }
+}
+
+static ALWAYS_INLINE bool group_has_min(const enum dtype type)
+{
+    return type == DTYPE_Q4_1 || type == DTYPE_Q4_K;
+}
+
+/* The minimum of each row in group g. */
+static ALWAYS_INLINE v16 group_min(const enum dtype type, const uint8_t *tile,
+                                   const struct group_layout *l, uint32_t g)
+{
+    const uint8_t *s = tile + l->s_offset + g * l->s_bytes;
+    if (type == DTYPE_Q4_1)
+        return v16_load_f16((const uint16_t *)s + 16);
+    const uint16_t *d = (const uint16_t *)(tile + l->d_offset + g / SUPER_GROUPS * l->d_bytes);
+    return v16_sub(v16_zero(), v16_mul(v16_load_f16(d + 16), v16_load_u8(s + 16)));
 }
 
 /* The exact integer product of token t with each row, as floats. */
@@ -137,6 +151,11 @@ static ALWAYS_INLINE void q_tokens(const enum dtype type, const uint32_t n, cons
     const uint32_t groups = b->cols / GROUP;
     v16 acc[LINEAR_TOKENS];
     UNROLL for (uint32_t t = 0; t < n; t++) acc[t] = v16_zero();
+    for (uint32_t g = 0; g < groups && group_has_min(type); g++) {
+        const float *ds = act_group(b->input, b->rows, g).ds + t0;
+        const v16 m = group_min(type, b->tile, &l, g);
+        UNROLL for (uint32_t t = 0; t < n; t++) acc[t] = v16_fma(m, v16_set1(ds[t]), acc[t]);
+    }
     for (uint32_t g = 0; g < groups; g++) {
         const struct act_group a = act_group(b->input, b->rows, g);
         struct group16 w;
@@ -146,8 +165,6 @@ static ALWAYS_INLINE void q_tokens(const enum dtype type, const uint32_t n, cons
         {
             v16 p = group_dot(type, &w, &a, t0 + t);
             acc[t] = v16_fma(p, v16_mul(w.d, v16_set1(a.d[t0 + t])), acc[t]);
-            if (type == DTYPE_Q4_1 || type == DTYPE_Q4_K)
-                acc[t] = v16_fma(w.m, v16_set1(a.ds[t0 + t]), acc[t]);
         }
     }
     linear_store(n, acc, b->out + t0 * b->out_stride, b->out_stride, b->width);
