@@ -8,6 +8,7 @@
 #include "core/edge/plan.h"
 #include "core/model/model.h"
 #include "core/util/json.h"
+#include "core/util/search.h"
 
 static const char *const roles[] = {"system", "developer", "user", "assistant", "tool"};
 
@@ -264,17 +265,15 @@ static int cut_after_last(const json_t *messages, struct buf *text, struct err *
     if (!s || n_bare == 0)
         return err_set_param(e, LLMD_EINVAL, "continue_final_message",
                              "field 'continue_final_message' needs a last message with text");
-    const char *at = NULL, *from = buf_str(text);
-    size_t left = text->len;
-    for (const char *hit; (hit = memmem(from, left, bare, n_bare)) != NULL;) {
-        at = hit;
-        left -= (size_t)(hit + 1 - from);
-        from = hit + 1;
-    }
-    if (!at)
+    size_t offset;
+    int rc = search_last(buf_str(text), text->len, bare, n_bare, &offset);
+    if (rc == -LLMD_ENOMEM)
+        return err_set(e, LLMD_ENOMEM, "out of memory for the last message");
+    if (rc != 0)
         return err_set_param(e, LLMD_EINVAL, "continue_final_message",
                              "field 'continue_final_message' cannot be used: the model's chat "
                              "template changes the last message");
+    const char *at = text->data + offset;
     size_t n_tail = n - (size_t)(bare - s); /* with the blanks at its end */
     end = at + n_bare;
     if ((size_t)(text->data + text->len - at) >= n_tail && memcmp(at, bare, n_tail) == 0)

@@ -9,6 +9,9 @@
 #include "core/edge/plan.h"
 #include "core/model/model.h"
 
+/* Entries of stop_token_ids and logit_bias: each is looked at for every token. */
+enum { MAX_LISTED_TOKENS = 1024 };
+
 static const float GREEDY_BELOW = 1e-5f, MIN_TEMPERATURE = 0.01f, MAX_BIAS = 100.0f;
 enum { DEFAULT_COMPLETION_TOKENS = 16, MAX_SALT = 128 };
 
@@ -183,6 +186,9 @@ static int read_stop_ids(const json_t *body, struct plan *p, struct err *e)
         return 0;
     if (!json_is_array(v))
         return field_wrong(name, "a list of token ids", v, e);
+    if (json_array_size(v) > MAX_LISTED_TOKENS)
+        return err_set_param(e, LLMD_EINVAL, name, "field '%s' takes at most %d token ids", name,
+                             MAX_LISTED_TOKENS);
     uint32_t n_vocab = tokenizer_n_tokens(p->rules.tokenizer);
     uint32_t *ids = arena_array(&p->arena, json_array_size(v) + 1, sizeof(*ids));
     if (!ids)
@@ -227,6 +233,9 @@ static int read_logit_bias(const json_t *body, struct plan *p, struct err *e)
     size_t n = json_object_size(o);
     if (rc != 0 || n == 0)
         return rc;
+    if (n > MAX_LISTED_TOKENS)
+        return err_set_param(e, LLMD_EINVAL, "logit_bias",
+                             "field 'logit_bias' takes at most %d token ids", MAX_LISTED_TOKENS);
     struct logit_bias *items = arena_array(&p->arena, n, sizeof(*items));
     if (!items)
         return err_set(e, LLMD_ENOMEM, "out of memory for logit_bias");

@@ -107,6 +107,14 @@ static int choose_pool(struct worker *w, const struct attn_shape *shape, uint32_
                        "the KV cache holds no block of %llu bytes (%d tokens); raise kv_cache_mb "
                        "or free memory",
                        (unsigned long long)block_bytes, KV_BLOCK_TOKENS);
+    /* A pool given in blocks is taken as it is: requests beyond it are refused one by one. */
+    uint64_t longest = blocks_for(o->max_model_len);
+    if (o->kv_cache_blocks == 0 && n < longest)
+        return err_set(e, LLMD_EINVAL,
+                       "the KV cache of %llu tokens cannot hold max_model_len = %u tokens, which "
+                       "take %llu MiB; lower max_model_len, raise kv_cache_mb or free memory",
+                       (unsigned long long)n * KV_BLOCK_TOKENS, o->max_model_len,
+                       (unsigned long long)((longest * block_bytes + (1u << 20) - 1) >> 20));
     *out_blocks = (uint32_t)n;
     return 0;
 }

@@ -326,5 +326,7 @@ void router_shutdown(struct router *r, uint64_t until_us)
         lock_wait(&r->mu, &r->changed, until_us);
     for (struct slot *s = r->first; s; s = s->next)
         worker_stop(s->worker);
+    while (!all_dead(r)) /* a stopped worker ends after the step that it is in */
+        lock_wait(&r->mu, &r->changed, UINT64_MAX);
     lock_drop(&r->mu);
 }

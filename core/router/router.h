@@ -42,5 +42,6 @@ struct router_worker_view {
 /* Fills up to max views; returns how many workers there are. */
 uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32_t max);
 
-/* Drains all workers; waits until they ended or until_us (clock_now_us). Then stops the rest. */
+/* Drains all workers; waits until they ended or until_us (clock_now_us), then stops the rest and
+ * waits for those too: when it returns, no worker pushes to any stream any more. */
 void router_shutdown(struct router *r, uint64_t until_us);

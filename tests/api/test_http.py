@@ -179,6 +179,22 @@ def test_second_signal_cuts_short(make_server):
     assert b"data: {" in answer[0]
 
 
+def test_stop_in_a_long_step(make_server):
+    """The worker is in a step of a second when the second signal comes: the client is told, the
+    worker is waited for."""
+    s = make_server(model='devices = { "sim" }\n sim_step_us = 1000000', name="sim")
+    answer = []
+    t = threading.Thread(target=lambda: answer.append(
+        raw(s, post(body(stream=True, max_tokens=400), "Connection: close\r\n"), 20)))
+    t.start()
+    s.wait_metric("vllm:num_requests_running", 1)
+    s.process.send_signal(signal.SIGTERM)
+    time.sleep(0.2)
+    s.stop(seconds=5)
+    t.join()
+    assert b'"error"' in answer[0] and b"shutting down" in answer[0], answer[0][-400:]
+
+
 def test_metrics_exposition(sim):
     sim.request("POST", CHAT, body())
     status, headers, data = sim.request("GET", "/metrics")

@@ -79,6 +79,8 @@ CASES = {
                              "stop_token_ids"),
     "stop_token_ids type": (CHAT, chat(stop_token_ids="a"), 400, "stop_token_ids",
                             "stop_token_ids"),
+    "stop_token_ids many": (CHAT, chat(stop_token_ids=[5] * 2000), 400, "stop_token_ids",
+                            "at most"),
     "logit_bias list": (CHAT, chat(logit_bias=[1]), 400, "logit_bias", "logit_bias"),
     "logit_bias key": (CHAT, chat(logit_bias={"a": 1}), 400, "logit_bias", "logit_bias"),
     "logit_bias range": (CHAT, chat(logit_bias={"9999999": 1}), 400, "logit_bias", "logit_bias"),
