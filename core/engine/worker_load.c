@@ -186,7 +186,7 @@ static int warm_up_request(const struct worker_opts *o, struct request **out, st
     struct request *r;
     int rc = request_new(&r);
     if (rc)
-        return err_set(e, -rc, "out of memory for the warm-up");
+        return err_set(e, LLMD_ENOMEM, "out of memory for the warm-up");
     r->prompt = prompt;
     r->n_prompt = ARRAY_LEN(prompt);
     r->sampling = (struct sampling_params){
