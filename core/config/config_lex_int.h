@@ -2,7 +2,7 @@
  *
  *   word     letters, digits and _ - . : / @ %
  *   string   "..." with \" and \\, or '...' with \' and \\; on one line; ${ only in '...'
- *   comment  from # or // to the end of the line, or between slash-star and star-slash
+ *   comment  from a hash or two slashes to the end of the line, or between slash-star and star-slash
  *
  * Every fault of the lexical level ends the scan: what follows could not be understood rightly. */
 #pragma once

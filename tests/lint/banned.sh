@@ -8,7 +8,7 @@ report() { # pattern, reason, files...
     reason=$2
     shift 2
     if out=$(git ls-files -co --exclude-standard "$@" | xargs grep -nE "$pattern" /dev/null); then
-        echo "$out" | sed "s/\$/   <- $reason/"
+        echo "$out" | sed "s|\$|   <- $reason|"
         bad=1
     fi
 }
