@@ -1,8 +1,10 @@
 /* cpu_kern_linear_int.h - the matrix products: packed input times packed weights.
  *
- * Written once over cpu_vec_int.h. A kernel body takes the type and the number of tokens as
- * constants and is inlined for each, so that accumulators and the unpacked group stay in
- * registers: one group of 16 rows is unpacked once and used for up to 16 tokens.
+ * Written once over cpu_vec_int.h. A kernel body takes the type and the numbers of tokens and
+ * tiles as constants and is inlined for each, so that accumulators and the unpacked group stay in
+ * registers. Quantized types: one group of 16 rows is unpacked once and used for up to 16 tokens.
+ * Float types: two tiles share the loads of 8 tokens; four tiles give a single token's sums,
+ * each a chain of dependent additions, company.
  *
  * Order  acc = 0; types with a minimum, for each group g, ascending:
  *          acc = fma(m_w, d_a * sum(q), acc)
@@ -15,8 +17,29 @@
 #include "core/backend/cpu_kern_int.h"
 #include "core/backend/cpu_vec_int.h"
 
-/* The most tokens whose accumulators fit the registers beside an unpacked group. */
-enum { LINEAR_TOKENS = V16_REGISTERS >= 32 ? 16 : 4 };
+enum {
+    Q_TOKENS = V16_REGISTERS >= 32 ? 16 : 4, /* accumulators beside an unpacked group */
+    F_TOKENS = V16_REGISTERS >= 32 ? 8 : 2,  /* times two accumulators */
+    MAX_TILES = 4,
+};
+
+/* A tile and where its product with a block goes. */
+struct tile_ref {
+    const uint8_t *data;
+    const uint8_t *next; /* what will be wanted after it */
+    float *out;          /* of the block's first row */
+    uint32_t width;      /* columns to write */
+};
+
+/* A packed block of input. */
+struct block_ref {
+    uint32_t cols;
+    uint32_t n_rows; /* in use, at most 16 */
+    uint8_t *q;      /* quantized, laid out for q_rows */
+    uint32_t q_rows;
+    const float *x; /* [cols][n_rows] */
+    size_t out_stride;
+};
 
 struct group16 {
     v64 q[8];
@@ -29,8 +52,7 @@ static ALWAYS_INLINE void group_prefetch(const uint8_t *next, const struct group
                                          uint32_t g)
 {
     const uint8_t *q = next + g * l->q_bytes;
-    for (size_t i = 0; i < l->q_bytes; i += 64)
-        v16_prefetch(q + i);
+    UNROLL for (size_t i = 0; i < l->q_bytes; i += 64) v16_prefetch(q + i);
     if (l->s_bytes != l->q_bytes)
         v16_prefetch(next + l->s_offset + g * l->s_bytes);
 }
@@ -93,81 +115,110 @@ static ALWAYS_INLINE v16 group_min(const enum dtype type, const uint8_t *tile,
     return v16_sub(v16_zero(), v16_mul(v16_load_f16(d + 16), v16_load_u8(s + 16)));
 }
 
+/* The group's input from one token on. */
+struct act_tokens {
+    const int8_t *q; /* [..][GROUP] */
+    const float *d;
+    const int32_t *bias, *bias1; /* what the sums start with, by the weight's type */
+};
+
+static ALWAYS_INLINE struct act_tokens act_tokens(const enum dtype type, const struct block_ref *b,
+                                                  uint32_t g, uint32_t t)
+{
+    const struct act_group a = act_group(b->q, b->q_rows, g);
+    const int32_t *bias = type == DTYPE_Q4_0 ? a.n8 : type == DTYPE_Q8_0 ? a.n128 : a.h0;
+    return (struct act_tokens){.q = one_pointer(a.q[t]),
+                               .d = one_pointer(a.d + t),
+                               .bias = one_pointer(bias + t),
+                               .bias1 = one_pointer(a.h1 + t)};
+}
+
 /* The exact integer product of token t with each row, as floats. */
 static ALWAYS_INLINE v16 group_dot(const enum dtype type, const struct group16 *w,
-                                   const struct act_group *a, uint32_t t)
+                                   const struct act_tokens *a, uint32_t t)
 {
+    const int8_t *q = a->q + (size_t)t * GROUP;
     if (type == DTYPE_Q6_K) {
-        v16i p0 = v16i_set1(a->h0[t]), p1 = v16i_set1(a->h1[t]);
+        v16i p0 = v16i_set1(a->bias[t]), p1 = v16i_set1(a->bias1[t]);
         UNROLL for (uint32_t j = 0; j < 4; j++)
         {
-            p0 = v16i_dot4(p0, w->q[j], a->q[t] + 4 * j);
-            p1 = v16i_dot4(p1, w->q[j + 4], a->q[t] + 16 + 4 * j);
+            p0 = v16i_dot4(p0, w->q[j], q + 4 * j);
+            p1 = v16i_dot4(p1, w->q[j + 4], q + 16 + 4 * j);
         }
         return v16_fma(v16_from_i(p0), w->s0, v16_mul(v16_from_i(p1), w->s1));
     }
-    v16i p = v16i_set1(0);
-    if (type == DTYPE_Q4_0)
-        p = v16i_set1(a->n8[t]);
-    if (type == DTYPE_Q8_0 && V16_Q8_BIASED)
-        p = v16i_set1(a->n128[t]);
+    const bool biased = type == DTYPE_Q4_0 || (type == DTYPE_Q8_0 && V16_Q8_BIASED);
+    v16i p = v16i_set1(biased ? a->bias[t] : 0);
     UNROLL for (uint32_t j = 0; j < 8; j++)
     {
         if (type == DTYPE_Q8_0)
-            p = v16i_dot4_q8(p, w->q[j], a->q[t] + 4 * j);
+            p = v16i_dot4_q8(p, w->q[j], q + 4 * j);
         else
-            p = v16i_dot4(p, w->q[j], a->q[t] + 4 * j);
+            p = v16i_dot4(p, w->q[j], q + 4 * j);
     }
     return v16_from_i(p);
 }
 
-static ALWAYS_INLINE void linear_store(const uint32_t n, const v16 *acc, float *out, size_t stride,
-                                       uint32_t width)
+static ALWAYS_INLINE void linear_store(const uint32_t n, const v16 *acc,
+                                       const struct tile_ref *tile, uint32_t t0, size_t stride)
 {
-    if (width == TILE_ROWS) {
+    float *out = tile->out + t0 * stride;
+    if (tile->width == TILE_ROWS) {
         UNROLL for (uint32_t t = 0; t < n; t++) v16_store(out + t * stride, acc[t]);
     } else {
-        UNROLL for (uint32_t t = 0; t < n; t++) v16_store_n(out + t * stride, acc[t], width);
+        UNROLL for (uint32_t t = 0; t < n; t++) v16_store_n(out + t * stride, acc[t], tile->width);
     }
 }
 
-/* One tile and one packed block of input. */
-struct q_block {
-    const uint8_t *tile;
-    size_t tile_stride; /* to the next one, which is prefetched */
-    uint32_t cols;
-    uint8_t *input;
-    uint32_t rows; /* that the block is laid out for */
-    float *out;    /* of the block's first row */
-    size_t out_stride;
-    uint32_t width;
-};
-
 /* n tokens from token t0 on. */
-static ALWAYS_INLINE void q_tokens(const enum dtype type, const uint32_t n, const struct q_block *b,
+static ALWAYS_INLINE void q_tokens(const enum dtype type, const uint32_t n,
+                                   const struct tile_ref *tile, const struct block_ref *b,
                                    uint32_t t0)
 {
     const struct group_layout l = group_layout(type, b->cols);
     const uint32_t groups = b->cols / GROUP;
-    v16 acc[LINEAR_TOKENS];
+    v16 acc[Q_TOKENS];
     UNROLL for (uint32_t t = 0; t < n; t++) acc[t] = v16_zero();
     for (uint32_t g = 0; g < groups && group_has_min(type); g++) {
-        const float *ds = act_group(b->input, b->rows, g).ds + t0;
-        const v16 m = group_min(type, b->tile, &l, g);
+        const float *ds = one_pointer(act_group(b->q, b->q_rows, g).ds + t0);
+        const v16 m = group_min(type, tile->data, &l, g);
         UNROLL for (uint32_t t = 0; t < n; t++) acc[t] = v16_fma(m, v16_set1(ds[t]), acc[t]);
     }
     for (uint32_t g = 0; g < groups; g++) {
-        const struct act_group a = act_group(b->input, b->rows, g);
+        const struct act_tokens a = act_tokens(type, b, g, t0);
         struct group16 w;
-        group_prefetch(b->tile + b->tile_stride, &l, g);
-        group_load(type, b->tile, &l, g, &w);
+        group_prefetch(tile->next, &l, g);
+        group_load(type, tile->data, &l, g, &w);
         UNROLL for (uint32_t t = 0; t < n; t++)
         {
-            v16 p = group_dot(type, &w, &a, t0 + t);
-            acc[t] = v16_fma(p, v16_mul(w.d, v16_set1(a.d[t0 + t])), acc[t]);
+            v16 p = group_dot(type, &w, &a, t);
+            acc[t] = v16_fma(p, v16_mul(w.d, v16_set1(a.d[t])), acc[t]);
         }
     }
-    linear_store(n, acc, b->out + t0 * b->out_stride, b->out_stride, b->width);
+    linear_store(n, acc, tile, t0, b->out_stride);
+}
+
+static ALWAYS_INLINE void q_block(const enum dtype type, const struct tile_ref *tile,
+                                  const struct block_ref *b)
+{
+    const uint32_t n = b->n_rows;
+    uint32_t t = 0;
+    for (; t + Q_TOKENS <= n; t += Q_TOKENS)
+        q_tokens(type, Q_TOKENS, tile, b, t);
+    if (Q_TOKENS > 8 && t + 8 <= n) {
+        q_tokens(type, 8, tile, b, t);
+        t += 8;
+    }
+    if (Q_TOKENS > 4 && t + 4 <= n) {
+        q_tokens(type, 4, tile, b, t);
+        t += 4;
+    }
+    if (t + 2 <= n) {
+        q_tokens(type, 2, tile, b, t);
+        t += 2;
+    }
+    if (t < n)
+        q_tokens(type, 1, tile, b, t);
 }
 
 static ALWAYS_INLINE v16 float_load(const enum dtype type, const uint8_t *tile, uint32_t k)
@@ -178,107 +229,73 @@ static ALWAYS_INLINE v16 float_load(const enum dtype type, const uint8_t *tile, 
     return type == DTYPE_F16 ? v16_load_f16(h) : v16_load_bf16(h);
 }
 
-/* n_tiles tiles times n tokens from token t0 of the block x: [cols][block_rows]. */
-static ALWAYS_INLINE void f_tiles(const enum dtype type, const uint32_t n_tiles, const uint32_t n,
-                                  const uint8_t *tile, size_t tile_stride, uint32_t cols,
-                                  const float *x, uint32_t block_rows, float *out, size_t stride,
-                                  uint32_t width)
+/* n tokens from token t0 on, times nt tiles. */
+static ALWAYS_INLINE void f_tokens(const enum dtype type, const uint32_t nt, const uint32_t n,
+                                   const struct tile_ref *tiles, const struct block_ref *b,
+                                   uint32_t t0)
 {
-    v16 acc[LINEAR_TOKENS];
-    UNROLL for (uint32_t i = 0; i < n * n_tiles; i++) acc[i] = v16_zero();
-    for (uint32_t k = 0; k < cols; k++) {
-        UNROLL for (uint32_t i = 0; i < n_tiles; i++)
+    const size_t k_bytes = (type == DTYPE_F32 ? 4 : 2) * TILE_ROWS;
+    v16 acc[MAX_TILES * F_TOKENS];
+    UNROLL for (uint32_t i = 0; i < n * nt; i++) acc[i] = v16_zero();
+    for (uint32_t k = 0; k < b->cols; k++) {
+        const float *x = one_pointer(b->x + (size_t)k * b->n_rows + t0);
+        v16 w[MAX_TILES];
+        UNROLL for (uint32_t i = 0; i < nt; i++)
         {
-            v16 w = float_load(type, tile + i * tile_stride, k);
-            UNROLL for (uint32_t t = 0; t < n; t++)
-            {
-                v16 b = v16_set1(x[(size_t)k * block_rows + t]);
-                acc[i * n + t] = v16_fma(w, b, acc[i * n + t]);
-            }
+            v16_prefetch(tiles[i].next + k * k_bytes);
+            w[i] = float_load(type, tiles[i].data, k);
+        }
+        UNROLL for (uint32_t t = 0; t < n; t++)
+        {
+            const v16 s = v16_set1(x[t]);
+            UNROLL for (uint32_t i = 0; i < nt; i++) acc[i * n + t] =
+                v16_fma(w[i], s, acc[i * n + t]);
         }
     }
-    UNROLL for (uint32_t i = 0; i < n_tiles; i++)
-    {
-        uint32_t w = i + 1 == n_tiles ? width : TILE_ROWS;
-        linear_store(n, acc + i * n, out + (size_t)i * TILE_ROWS, stride, w);
-    }
+    UNROLL for (uint32_t i = 0; i < nt; i++)
+        linear_store(n, acc + i * n, &tiles[i], t0, b->out_stride);
 }
 
-/* The block's first n <= 16 tokens. */
-static ALWAYS_INLINE void q_block(const enum dtype type, const struct q_block *b, uint32_t n)
+static ALWAYS_INLINE void f_block(const enum dtype type, const uint32_t nt,
+                                  const struct tile_ref *tiles, const struct block_ref *b)
 {
+    const uint32_t n = b->n_rows;
     uint32_t t = 0;
-    for (; t + LINEAR_TOKENS <= n; t += LINEAR_TOKENS)
-        q_tokens(type, LINEAR_TOKENS, b, t);
-    if (LINEAR_TOKENS > 8 && t + 8 <= n) {
-        q_tokens(type, 8, b, t);
-        t += 8;
-    }
-    if (LINEAR_TOKENS > 4 && t + 4 <= n) {
-        q_tokens(type, 4, b, t);
+    for (; t + F_TOKENS <= n; t += F_TOKENS)
+        f_tokens(type, nt, F_TOKENS, tiles, b, t);
+    if (F_TOKENS > 4 && t + 4 <= n) {
+        f_tokens(type, nt, 4, tiles, b, t);
         t += 4;
     }
-    if (t + 2 <= n) {
-        q_tokens(type, 2, b, t);
-        t += 2;
-    }
-    if (t < n)
-        q_tokens(type, 1, b, t);
+    for (; t < n; t++)
+        f_tokens(type, nt, 1, tiles, b, t);
 }
 
-static ALWAYS_INLINE void f_block(const enum dtype type, const uint8_t *tile, uint32_t cols,
-                                  const float *x, uint32_t block_rows, float *out, size_t stride,
-                                  uint32_t width)
+static ALWAYS_INLINE void linear_block_of(const enum dtype type, const struct tile_ref *tiles,
+                                          uint32_t n_tiles, const struct block_ref *b)
 {
-    uint32_t t = 0;
-    for (; t + LINEAR_TOKENS <= block_rows; t += LINEAR_TOKENS)
-        f_tiles(type, 1, LINEAR_TOKENS, tile, 0, cols, x + t, block_rows, out + t * stride, stride,
-                width);
-    if (LINEAR_TOKENS > 4 && t + 8 <= block_rows) {
-        f_tiles(type, 1, 8, tile, 0, cols, x + t, block_rows, out + t * stride, stride, width);
-        t += 8;
+    if (tiles_quantized(type)) {
+        for (uint32_t i = 0; i < n_tiles; i++)
+            q_block(type, &tiles[i], b);
+    } else if (n_tiles == MAX_TILES && b->n_rows == 1) {
+        f_tokens(type, MAX_TILES, 1, tiles, b, 0);
+    } else {
+        uint32_t i = 0;
+        for (; i + 2 <= n_tiles; i += 2)
+            f_block(type, 2, tiles + i, b);
+        if (i < n_tiles)
+            f_block(type, 1, tiles + i, b);
     }
-    if (LINEAR_TOKENS > 4 && t + 4 <= block_rows) {
-        f_tiles(type, 1, 4, tile, 0, cols, x + t, block_rows, out + t * stride, stride, width);
-        t += 4;
-    }
-    for (; t < block_rows; t++)
-        f_tiles(type, 1, 1, tile, 0, cols, x + t, block_rows, out + t * stride, stride, width);
 }
 
-static ALWAYS_INLINE void linear_block_of(const enum dtype type, const struct linear_job *job,
-                                          const struct tiles *w, uint32_t tile, uint32_t block,
-                                          float *out, size_t stride, uint32_t width)
+/* Up to MAX_TILES tiles of one type times one block. */
+static inline void linear_block(enum dtype type, const struct tile_ref *tiles, uint32_t n_tiles,
+                                const struct block_ref *b)
 {
-    const uint8_t *data = w->data + tile * w->stride;
-    const uint32_t first = block * ACT_ROWS;
-    const uint32_t rows = (uint32_t)u64_min(job->n_rows - first, ACT_ROWS);
-    if (!tiles_quantized(type)) {
-        f_block(type, data, w->cols, job->x + (size_t)first * w->cols, rows, out, stride, width);
-        return;
-    }
-    const uint32_t capacity = act_rows(job->n_rows);
-    const struct q_block b = {
-        .tile = data,
-        .tile_stride = w->stride,
-        .cols = w->cols,
-        .input = job->q + (size_t)block * (w->cols / GROUP) * act_group_bytes(capacity),
-        .rows = capacity,
-        .out = out,
-        .out_stride = stride,
-        .width = width,
-    };
-    q_block(type, &b, rows);
-}
-
-/* A tile of w times one packed block; out is the block's first row. */
-static inline void linear_block(const struct linear_job *job, const struct tiles *w, uint32_t tile,
-                                uint32_t block, float *out, size_t stride, uint32_t width)
-{
-    switch (w->dtype) {
+    switch (type) {
 #define X(id, name, elems, bytes)                                                                  \
     case DTYPE_##id:                                                                               \
-        linear_block_of(DTYPE_##id, job, w, tile, block, out, stride, width);                      \
+        linear_block_of(DTYPE_##id, tiles, n_tiles, b);                                            \
         break;
         LLMD_DTYPES(X)
 #undef X
@@ -287,35 +304,71 @@ static inline void linear_block(const struct linear_job *job, const struct tiles
     }
 }
 
-/* out[rows][width] = silu(gate) * up */
-static ALWAYS_INLINE void gate_up_block(const struct linear_job *job, uint32_t tile, uint32_t block,
-                                        float *out, uint32_t width)
+static inline struct tile_ref tile_ref(const struct tiles *w, uint32_t tile, uint32_t ahead,
+                                       float *out)
 {
-    float gate[ACT_ROWS][TILE_ROWS], up[ACT_ROWS][TILE_ROWS];
-    const uint32_t rows = (uint32_t)u64_min(job->n_rows - block * ACT_ROWS, ACT_ROWS);
-    linear_block(job, job->w, tile, block, gate[0], TILE_ROWS, TILE_ROWS);
-    linear_block(job, job->up, tile, block, up[0], TILE_ROWS, TILE_ROWS);
-    for (uint32_t r = 0; r < rows; r++) {
-        v16 v = v16_mul(v16_silu(v16_load(gate[r])), v16_load(up[r]));
+    const uint8_t *data = w->data + tile * w->stride;
+    const uint32_t left = w->rows - tile * TILE_ROWS;
+    return (struct tile_ref){.data = data,
+                             .next = data + ahead * w->stride,
+                             .out = out,
+                             .width = left < TILE_ROWS ? left : TILE_ROWS};
+}
+
+static inline struct block_ref block_ref(const struct linear_job *job, uint32_t block)
+{
+    const uint32_t first = block * ACT_ROWS, cols = job->w->cols;
+    struct block_ref b = {.cols = cols, .q_rows = act_rows(job->n_rows)};
+    b.n_rows = (uint32_t)u64_min(job->n_rows - first, ACT_ROWS);
+    b.q = job->q + (size_t)block * (cols / GROUP) * act_group_bytes(b.q_rows);
+    b.x = job->x + (size_t)first * cols;
+    b.out_stride = job->out_stride;
+    return b;
+}
+
+/* A gate tile and its up tile times one block; out[rows][width] = silu(gate) * up. */
+static inline void gate_up_block(const struct linear_job *job, uint32_t tile, struct block_ref b,
+                                 float *out)
+{
+    float y[2][ACT_ROWS][TILE_ROWS];
+    struct tile_ref pair[2] = {tile_ref(job->w, tile, 1, y[0][0]),
+                               tile_ref(job->up, tile, 1, y[1][0])};
+    const uint32_t width = pair[0].width;
+    const size_t stride = b.out_stride;
+    pair[0].width = pair[1].width = b.out_stride = TILE_ROWS;
+    if (job->w->dtype == job->up->dtype) {
+        linear_block(job->w->dtype, pair, 2, &b);
+    } else {
+        linear_block(job->w->dtype, &pair[0], 1, &b);
+        linear_block(job->up->dtype, &pair[1], 1, &b);
+    }
+    for (uint32_t r = 0; r < b.n_rows; r++) {
+        v16 v = v16_mul(v16_silu(v16_load(y[0][r])), v16_load(y[1][r]));
         if (width == TILE_ROWS)
-            v16_store(out + r * job->out_stride, v);
+            v16_store(out + r * stride, v);
         else
-            v16_store_n(out + r * job->out_stride, v, width);
+            v16_store_n(out + r * stride, v, width);
     }
 }
 
 static inline void kern_linear(const struct linear_job *job, uint32_t first_tile, uint32_t end_tile)
 {
-    const uint32_t blocks = round_up_u32(job->n_rows, ACT_ROWS) / ACT_ROWS;
-    for (uint32_t tile = first_tile; tile < end_tile; tile++) {
-        const uint32_t col = tile * TILE_ROWS;
-        const uint32_t width = (uint32_t)u64_min(job->w->rows - col, TILE_ROWS);
-        for (uint32_t b = 0; b < blocks; b++) {
-            float *out = job->out + (size_t)b * ACT_ROWS * job->out_stride + col;
-            if (job->up)
-                gate_up_block(job, tile, b, out, width);
-            else
-                linear_block(job, job->w, tile, b, out, job->out_stride, width);
+    const uint32_t n_blocks = round_up_u32(job->n_rows, ACT_ROWS) / ACT_ROWS;
+    const uint32_t step = job->up || tiles_quantized(job->w->dtype) ? 1 : MAX_TILES;
+    for (uint32_t tile = first_tile; tile < end_tile; tile += step) {
+        const uint32_t n = (uint32_t)u64_min(end_tile - tile, step);
+        for (uint32_t block = 0; block < n_blocks; block++) {
+            const struct block_ref b = block_ref(job, block);
+            float *out =
+                job->out + (size_t)block * ACT_ROWS * job->out_stride + (size_t)tile * TILE_ROWS;
+            struct tile_ref tiles[MAX_TILES];
+            if (job->up) {
+                gate_up_block(job, tile, b, out);
+                continue;
+            }
+            for (uint32_t i = 0; i < n; i++)
+                tiles[i] = tile_ref(job->w, tile + i, n, out + (size_t)i * TILE_ROWS);
+            linear_block(job->w->dtype, tiles, n, &b);
         }
     }
 }
@@ -343,11 +396,11 @@ static ALWAYS_INLINE void pack_group(const float *x, const struct act_group *g, 
 static inline void kern_pack_q8(const float *x, size_t stride, uint32_t n_rows, uint32_t cols,
                                 uint32_t rows, uint8_t *out)
 {
-    for (uint32_t g = 0; g < cols / GROUP; g++) {
-        const struct act_group a = act_group(out, rows, g);
-        for (uint32_t r = 0; r < n_rows; r++)
+    for (uint32_t r = 0; r < n_rows; r++)
+        for (uint32_t g = 0; g < cols / GROUP; g++) {
+            const struct act_group a = act_group(out, rows, g);
             pack_group(x + r * stride + (size_t)g * GROUP, &a, r);
-    }
+        }
 }
 
 static inline void kern_pack_f32(const float *x, size_t stride, uint32_t n_rows, uint32_t cols,

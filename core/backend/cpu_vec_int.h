@@ -35,6 +35,14 @@
 #define UNROLL _Pragma("GCC unroll 32")
 #endif
 
+/* p itself, of which the compiler knows nothing: unrolled accesses at constant distances from it
+ * then stay that, where gcc 12 would keep (and spill) a pointer for each. */
+static ALWAYS_INLINE const void *one_pointer(const void *p)
+{
+    __asm__("" : "+r"(p));
+    return p;
+}
+
 /* Adding this to |x| < 2^22 rounds x to an integer (to nearest even) in the low bits. */
 #define V16_ROUND_MAGIC 12582912.0f
 
