@@ -149,13 +149,9 @@ static ALWAYS_INLINE v16 group_dot(const enum dtype type, const struct group16 *
     }
     const bool biased = type == DTYPE_Q4_0 || (type == DTYPE_Q8_0 && V16_Q8_BIASED);
     v16i p = v16i_set1(biased ? a->bias[t] : 0);
-    UNROLL for (uint32_t j = 0; j < 8; j++)
-    {
-        if (type == DTYPE_Q8_0)
-            p = v16i_dot4_q8(p, w->q[j], q + 4 * j);
-        else
-            p = v16i_dot4(p, w->q[j], q + 4 * j);
-    }
+    if (type != DTYPE_Q8_0)
+        return v16_from_i(v16i_dot32_nibbles(p, w->q, q));
+    UNROLL for (uint32_t j = 0; j < 8; j++) p = v16i_dot4_q8(p, w->q[j], q + 4 * j);
     return v16_from_i(p);
 }
 

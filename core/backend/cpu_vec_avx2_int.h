@@ -266,6 +266,36 @@ static inline v16i v16i_dot4(v16i acc, v64 w, const int8_t *a)
     return (v16i){half_dot4(acc.lo, w.lo, b), half_dot4(acc.hi, w.hi, b)};
 }
 
+/* The pairs' products of quad j. */
+static ALWAYS_INLINE v16i half_pairs(v64 w, const int8_t *a)
+{
+    int32_t quad;
+    memcpy(&quad, a, sizeof(quad));
+    const __m256i b = _mm256_set1_epi32(quad);
+    return (v16i){_mm256_maddubs_epi16(w.lo, b), _mm256_maddubs_epi16(w.hi, b)};
+}
+
+static ALWAYS_INLINE v16i half_add16(v16i a, v16i b)
+{
+    return (v16i){_mm256_add_epi16(a.lo, b.lo), _mm256_add_epi16(a.hi, b.hi)};
+}
+
+/* The same for eight quads whose w are at most 15: the sums of eight pairs, at most
+ * 8 * 2 * 15 * 127, fit 16 bits. */
+static ALWAYS_INLINE v16i v16i_dot32_nibbles(v16i acc, const v64 w[8], const int8_t *a)
+{
+    const __m256i ones = _mm256_set1_epi16(1);
+    v16i p = half_add16(half_pairs(w[0], a), half_pairs(w[1], a + 4));
+    p = half_add16(p, half_pairs(w[2], a + 8));
+    p = half_add16(p, half_pairs(w[3], a + 12));
+    p = half_add16(p, half_pairs(w[4], a + 16));
+    p = half_add16(p, half_pairs(w[5], a + 20));
+    p = half_add16(p, half_pairs(w[6], a + 24));
+    p = half_add16(p, half_pairs(w[7], a + 28));
+    return (v16i){_mm256_add_epi32(acc.lo, _mm256_madd_epi16(p.lo, ones)),
+                  _mm256_add_epi32(acc.hi, _mm256_madd_epi16(p.hi, ones))};
+}
+
 /* Bytes that stand for w - 128, ready for v16i_dot4_q8. */
 static inline v64 v64_load_q8(const uint8_t *p)
 {

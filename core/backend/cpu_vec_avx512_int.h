@@ -213,6 +213,20 @@ static inline v16i v16i_dot4(v16i acc, v64 w, const int8_t *a)
     return acc;
 }
 
+/* The same for eight quads whose w are at most 15. */
+static ALWAYS_INLINE v16i v16i_dot32_nibbles(v16i acc, const v64 w[8], const int8_t *a)
+{
+    acc = v16i_dot4(acc, w[0], a);
+    acc = v16i_dot4(acc, w[1], a + 4);
+    acc = v16i_dot4(acc, w[2], a + 8);
+    acc = v16i_dot4(acc, w[3], a + 12);
+    acc = v16i_dot4(acc, w[4], a + 16);
+    acc = v16i_dot4(acc, w[5], a + 20);
+    acc = v16i_dot4(acc, w[6], a + 24);
+    acc = v16i_dot4(acc, w[7], a + 28);
+    return acc;
+}
+
 /* Bytes that stand for w - 128, ready for v16i_dot4_q8. */
 static inline v64 v64_load_q8(const uint8_t *p)
 {

@@ -275,6 +275,14 @@ static inline v16i v16i_dot4(v16i acc, v64 w, const int8_t *a)
     return acc;
 }
 
+/* The same for eight quads whose w are at most 15. */
+static inline v16i v16i_dot32_nibbles(v16i acc, const v64 w[8], const int8_t *a)
+{
+    for (uint32_t j = 0; j < 8; j++)
+        acc = v16i_dot4(acc, w[j], a + 4 * j);
+    return acc;
+}
+
 /* Bytes that stand for w - 128, ready for v16i_dot4_q8. */
 static inline v64 v64_load_q8(const uint8_t *p)
 {
