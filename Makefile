@@ -56,8 +56,11 @@ $(LIB): $(OBJ)
 $(BUILD)/%.o: %.c VERSION Makefile
 	@mkdir -p $(@D)
 	@echo "  CC   $<"
-	$(Q)$(CC) $(CFLAGS_ALL) $(ISA) -c -o $@ $<
+	$(Q)$(CC) $(CFLAGS_ALL) $(ISA) $(KERNEL) -c -o $@ $<
 
+# The kernels are inlined into few huge functions: guarding each of their locals takes ASan minutes.
+$(BUILD)/core/backend/cpu_kern_%.o: KERNEL := $(if $(findstring address,$(SANITIZE)),$(if \
+    $(findstring clang,$(CC)),-mllvm -asan-stack=0,--param asan-stack=0))
 # Files for one instruction set; which of them runs is chosen when the program starts.
 $(BUILD)/%_avx2.o: ISA := -mavx2 -mfma -mf16c
 $(BUILD)/%_amx.o: ISA := -mamx-tile -mamx-int8 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c
