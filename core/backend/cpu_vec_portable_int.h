@@ -297,7 +297,7 @@ static inline v16i v16i_dot4_q8(v16i acc, v64 w, const int8_t *a)
     return acc;
 }
 
-static ALWAYS_INLINE void v16_prefetch(const void *p)
+static inline void v16_prefetch(const void *p)
 {
     (void)p;
 }

@@ -45,11 +45,14 @@ static inline double half_value(const uint8_t *p)
     return bits >> 15 ? -v : v;
 }
 
-/* Writes an F16 of magnitude 2^-8 to 2^-4 with random sign. */
+/* Smallest exponent of random scales, biased by 15: how large the weights are. */
+static uint32_t case_scale_exponent = 7;
+
+/* Writes an F16 with random sign whose magnitude spans four powers of two. */
 static inline void random_half(uint8_t *p)
 {
     const uint32_t r = random_u32();
-    const uint32_t bits = (r & 0x8000) | (7 + r % 4) << 10 | (r >> 20 & 1023);
+    const uint32_t bits = (r & 0x8000) | (case_scale_exponent + r % 4) << 10 | (r >> 20 & 1023);
     p[0] = (uint8_t)bits;
     p[1] = (uint8_t)(bits >> 8);
 }
