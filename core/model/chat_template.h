@@ -25,7 +25,7 @@ struct chat_template;
 
 struct chat_template_limits {
     uint64_t max_steps;      /* evaluated nodes; 0: default 2,000,000 */
-    uint32_t max_depth;      /* nested evaluations; 0: default 1000, which needs 1 MiB of stack */
+    uint32_t max_depth;      /* nested evaluations; 0: default 1000 (0.5 MiB of stack) */
     size_t max_output_bytes; /* 0: default 16 MiB */
     size_t max_memory_bytes; /* for values in between, beside the context; 0: default 64 MiB */
     int64_t now_unix_s;      /* what strftime_now takes for the time; 0: ask the clock */

@@ -22,6 +22,7 @@ enum {
     TMPL_MAX_TREE_BYTES = 64 << 20,
     TMPL_MAX_EXPR_DEPTH = 200, /* Python refuses deeper brackets as well */
     TMPL_MAX_BLOCK_DEPTH = 96, /* Python refuses deeper indentation as well */
+    TMPL_MAX_PARAMS = 255,     /* of a macro; keyword arguments of a call */
     TMPL_MAX_KIDS = 5,
 };
 
@@ -262,6 +263,12 @@ struct tmpl_parser {
     uint32_t n_buckets, n_names;
 };
 
+/* The code of the error that is set, which analyzers see to be below 0. */
+static inline int tmpl_parse_failed(const struct tmpl_parser *p)
+{
+    return tmpl_neg(-p->e->code);
+}
+
 /* Expressions (tmpl_expr.c). NULL after an error. */
 struct tmpl_node *tmpl_parse_expr(struct tmpl_parser *p, bool with_cond);
 enum { TUPLE_NO_COND = 1, TUPLE_EXPLICIT = 2, TUPLE_SIMPLE = 4, TUPLE_NAMESPACE = 8 };
@@ -286,7 +293,8 @@ bool tmpl_cur_is(const struct tmpl_parser *p, const char *name);
 MUST_CHECK int tmpl_skip_if(struct tmpl_parser *p, enum tmpl_tok_type type, bool *out);
 MUST_CHECK int tmpl_skip_name(struct tmpl_parser *p, const char *name, bool *out);
 MUST_CHECK int tmpl_expect(struct tmpl_parser *p, enum tmpl_tok_type type, const char *what);
-int tmpl_syntax(struct tmpl_parser *p, uint32_t line, const char *fmt, ...) PRINTF_LIKE(3, 4);
+#define tmpl_syntax(p, line, ...) tmpl_neg(tmpl_syntax_at((p), (line), __VA_ARGS__))
+int tmpl_syntax_at(struct tmpl_parser *p, uint32_t line, const char *fmt, ...) PRINTF_LIKE(3, 4);
 struct tmpl_node *tmpl_node_new(struct tmpl_parser *p, enum tmpl_kind kind, uint32_t line);
 /* Sets the depth from the children; NULL (ELIMIT) when too deep. */
 struct tmpl_node *tmpl_node_done(struct tmpl_parser *p, struct tmpl_node *n);

@@ -31,7 +31,7 @@ static int meth_view(struct tmpl_run *r, const struct tmpl_val *self, int kind,
     int rc = tmpl_bind_none(r, "dict method", a);
     struct tmpl_view *view = rc ? NULL : tmpl_alloc(r, sizeof(*view));
     if (!view)
-        return -r->e->code;
+        return tmpl_failed(r);
     *view = (struct tmpl_view){.kind = (uint8_t)kind, .dict = self->dict};
     *out = (struct tmpl_val){.type = TV_VIEW, .view = view};
     return 0;
@@ -245,7 +245,7 @@ int tmpl_bind_method(struct tmpl_run *r, const struct tmpl_val *self, const stru
 {
     struct tmpl_bound *b = tmpl_alloc(r, sizeof(*b));
     if (!b)
-        return -r->e->code;
+        return tmpl_failed(r);
     *b = (struct tmpl_bound){.self = *self, .method = m};
     *out = (struct tmpl_val){.type = TV_METHOD, .bound = b};
     return 0;

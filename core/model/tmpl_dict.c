@@ -75,7 +75,7 @@ int tmpl_dict_new(struct tmpl_run *r, struct tmpl_dict **out)
 {
     struct tmpl_dict *d = tmpl_alloc(r, sizeof(*d));
     if (!d)
-        return -r->e->code;
+        return tmpl_failed(r);
     *out = d;
     return 0;
 }
@@ -133,7 +133,7 @@ static int grow(struct tmpl_run *r, struct tmpl_dict *d)
     uint32_t cap = d->cap ? d->cap * 2 : 4;
     struct tmpl_pair *pairs = tmpl_array(r, cap, sizeof(*pairs));
     if (!pairs)
-        return -r->e->code;
+        return tmpl_failed(r);
     if (d->n)
         memcpy(pairs, d->pairs, d->n * sizeof(*pairs));
     d->pairs = pairs;
@@ -141,7 +141,7 @@ static int grow(struct tmpl_run *r, struct tmpl_dict *d)
     if (cap <= DICT_SMALL)
         return 0;
     if (!(d->index = tmpl_array(r, cap * 2, sizeof(*d->index))))
-        return -r->e->code;
+        return tmpl_failed(r);
     d->index_cap = cap * 2;
     for (uint32_t i = 0; i < d->n; i++)
         index_add(d, i);

@@ -128,7 +128,7 @@ static int spread_pos(struct tmpl_run *r, const struct tmpl_val *v, struct tmpl_
     size_t n = a->n_pos + list.list->n;
     struct tmpl_val *pos = tmpl_array(r, n, sizeof(*pos));
     if (!pos)
-        return -r->e->code;
+        return tmpl_failed(r);
     if (a->n_pos)
         memcpy(pos, a->pos, a->n_pos * sizeof(*pos));
     if (list.list->n)
@@ -160,7 +160,7 @@ static int spread_kw(struct tmpl_run *r, const struct tmpl_val *v, struct tmpl_a
     const struct tmpl_dict *d = v->dict;
     struct tmpl_kwarg *kw = tmpl_array(r, a->n_kw + d->n + 1, sizeof(*kw));
     if (!kw)
-        return -r->e->code;
+        return tmpl_failed(r);
     if (a->n_kw)
         memcpy(kw, a->kw, a->n_kw * sizeof(*kw));
     a->kw = kw;
@@ -185,9 +185,9 @@ static int eval_args(struct tmpl_run *r, const struct tmpl_node *n, const struct
     for (const struct tmpl_node *k = n->kid[2]; k; k = k->next)
         n_kw++;
     if (n->n_items && !(a->pos = tmpl_array(r, n->n_items, sizeof(*a->pos))))
-        return -r->e->code;
+        return tmpl_failed(r);
     if (n_kw && !(a->kw = tmpl_array(r, n_kw, sizeof(*a->kw))))
-        return -r->e->code;
+        return tmpl_failed(r);
     for (const struct tmpl_node *k = n->kid[1]; k && rc == 0; k = k->next)
         rc = tmpl_eval(r, k, &a->pos[a->n_pos++]);
     for (const struct tmpl_node *k = n->kid[2]; k && rc == 0; k = k->next) {
@@ -239,6 +239,7 @@ int tmpl_eval_filter(struct tmpl_run *r, const struct tmpl_node *n, const struct
     int rc = 0;
     if (!f || !f->fn)
         return no_such(r, f, n->kind == N_FILTER, n->str);
+    BUG_ON(!n->kid[0] && !text); /* only blocks have filters without a value */
     if (!n->kid[0])
         in = *text;
     else if (text && n->kid[0]->kind == N_FILTER)

@@ -38,7 +38,7 @@ static int resolve(struct tmpl_run *r, const struct tmpl_name *name, struct tmpl
 
 int tmpl_enter_frame(struct tmpl_run *r, const struct tmpl_frame *f)
 {
-    int rc = 0;
+    int rc = tmpl_charge(r, f->n_loads * sizeof(struct tmpl_val));
     for (uint32_t i = 0; i < f->n_loads && rc == 0; i++) {
         const struct tmpl_load *l = &f->loads[i];
         struct tmpl_val *slot = &r->act->slots[l->slot];
@@ -292,7 +292,7 @@ int tmpl_run_template(struct tmpl_run *r)
 {
     r->act = tmpl_act_new(r, r->t->func, NULL);
     if (!r->act)
-        return -r->e->code;
+        return tmpl_failed(r);
     int rc = tmpl_enter_frame(r, &r->t->frame);
     return rc ? rc : tmpl_exec(r, r->t->body);
 }

@@ -129,7 +129,9 @@ static int comparison(struct tmpl_parser *p)
         return -2;
     if (next->type != TOK_NAME || next->n != 2 || memcmp(next->s, "in", 2) != 0)
         return -1;
-    return tmpl_advance(p) || tmpl_advance(p) ? -2 : OP_NOTIN;
+    if (tmpl_advance(p)) /* not */
+        return -2;
+    return tmpl_advance(p) ? -2 : OP_NOTIN;
 }
 
 static struct tmpl_node *parse_math1(struct tmpl_parser *p);

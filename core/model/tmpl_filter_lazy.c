@@ -21,7 +21,7 @@ static int lazy_new(struct tmpl_run *r, const struct tmpl_val *in, int how,
 {
     struct lazy *z = tmpl_alloc(r, sizeof(*z));
     if (!z)
-        return -r->e->code;
+        return tmpl_failed(r);
     *z = (struct lazy){.in = *in, .args = *a, .how = how};
     if (out_state)
         *out_state = z;

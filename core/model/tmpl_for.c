@@ -47,7 +47,7 @@ static int filter_loop(struct tmpl_run *r, const struct tmpl_node *n, struct tmp
     const struct tmpl_for_scope *info = n->scope;
     struct filtered *f = tmpl_alloc(r, sizeof(*f));
     if (!f || !(f->act = tmpl_act_new(r, info->test_func, outer)))
-        return -r->e->code;
+        return tmpl_failed(r);
     f->n = n;
     f->iterable = *iterable;
     return tmpl_iter_val(r, next_filtered, f, iterable);
@@ -79,7 +79,7 @@ static int run_loop(struct tmpl_run *r, const struct tmpl_node *n, struct tmpl_v
     int rc = info->test_func ? filter_loop(r, n, outer, iterable) : 0;
     struct tmpl_loop *l = rc ? NULL : tmpl_alloc(r, sizeof(*l));
     if (!l)
-        return -r->e->code;
+        return tmpl_failed(r);
     *l = (struct tmpl_loop){.iterable = *iterable,
                             .index0 = -1,
                             .length = -1,
@@ -115,7 +115,7 @@ static int call_loop(struct tmpl_run *r, const struct tmpl_node *n, struct tmpl_
     struct tmpl_capture c;
     struct tmpl_act *act = tmpl_act_new(r, info->loop_func, outer);
     if (!act)
-        return -r->e->code;
+        return tmpl_failed(r);
     r->act = act;
     tmpl_capture_begin(r, &c);
     int rc = run_loop(r, n, &v, outer, depth0);

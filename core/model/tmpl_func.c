@@ -31,7 +31,7 @@ static int fn_range(struct tmpl_run *r, const struct tmpl_args *a, struct tmpl_v
         return tmpl_raise(r, EXC_OVERFLOW, "range() of more than %d items", MAX_RANGE);
     struct tmpl_range *range = tmpl_alloc(r, sizeof(*range));
     if (!range)
-        return -r->e->code;
+        return tmpl_failed(r);
     *range = (struct tmpl_range){.start = n[0], .stop = n[1], .step = n[2], .n = (size_t)count};
     *out = (struct tmpl_val){.type = TV_RANGE, .range = range};
     return 0;
@@ -62,7 +62,7 @@ static int fn_cycler(struct tmpl_run *r, const struct tmpl_args *a, struct tmpl_
         return tmpl_raise(r, EXC_OTHER, "at least one item has to be provided");
     struct tmpl_cycler *c = tmpl_alloc(r, sizeof(*c));
     if (!c || !(c->items = tmpl_array(r, a->n_pos, sizeof(*c->items))))
-        return -r->e->code;
+        return tmpl_failed(r);
     memcpy(c->items, a->pos, a->n_pos * sizeof(*c->items));
     c->n = a->n_pos;
     *out = (struct tmpl_val){.type = TV_CYCLER, .cycler = c};
@@ -78,7 +78,7 @@ static int fn_joiner(struct tmpl_run *r, const struct tmpl_args *a, struct tmpl_
         rc = tmpl_str_ref(r, ", ", 2, &sep);
     struct tmpl_joiner *j = rc ? NULL : tmpl_alloc(r, sizeof(*j));
     if (!j)
-        return -r->e->code;
+        return tmpl_failed(r);
     j->sep = sep;
     *out = (struct tmpl_val){.type = TV_JOINER, .joiner = j};
     return 0;

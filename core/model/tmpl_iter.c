@@ -148,7 +148,7 @@ int tmpl_iter_val(struct tmpl_run *r, tmpl_next_fn *next, void *state, struct tm
 {
     struct tmpl_iter *it = tmpl_alloc(r, sizeof(*it));
     if (!it)
-        return -r->e->code;
+        return tmpl_failed(r);
     *it = (struct tmpl_iter){.next = next, .state = state};
     *out = (struct tmpl_val){.type = TV_ITER, .iter = it};
     return 0;

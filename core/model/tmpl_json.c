@@ -138,7 +138,7 @@ static int sorted_pairs(struct tmpl_run *r, const struct tmpl_dict *d, const str
         return rc;
     struct tmpl_pair *pairs = tmpl_array(r, d->n, sizeof(*pairs));
     if (!pairs)
-        return -r->e->code;
+        return tmpl_failed(r);
     for (uint32_t i = 0; i < d->n; i++)
         pairs[i] = d->pairs[order[i]];
     *out = pairs;

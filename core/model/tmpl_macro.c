@@ -7,7 +7,7 @@ static int macro_new(struct tmpl_run *r, const struct tmpl_macro_scope *def, str
 {
     struct tmpl_macro *m = tmpl_alloc(r, sizeof(*m));
     if (!m)
-        return -r->e->code;
+        return tmpl_failed(r);
     *m = (struct tmpl_macro){.def = def, .act = r->act};
     *out = (struct tmpl_val){.type = TV_MACRO, .macro = m};
     return 0;
@@ -76,7 +76,7 @@ static int macro_bind(struct tmpl_run *r, const struct tmpl_macro_scope *def,
     bool found_caller = def->explicit_caller && a.n_pos >= def->n_params;
     if (a.n_kw) {
         if (!(a.kw = tmpl_array(r, a.n_kw, sizeof(*a.kw))))
-            return -r->e->code;
+            return tmpl_failed(r);
         memcpy(a.kw, args->kw, a.n_kw * sizeof(*a.kw));
     }
     for (uint32_t i = 0; i < def->n_params; i++) {
@@ -122,7 +122,7 @@ int tmpl_call_macro(struct tmpl_run *r, const struct tmpl_macro *m, const struct
     struct tmpl_act *saved = r->act, *act = tmpl_act_new(r, def->func, m->act);
     struct tmpl_capture c;
     if (!act)
-        return -r->e->code;
+        return tmpl_failed(r);
     int rc = macro_bind(r, def, a, act->slots);
     if (rc)
         return rc;

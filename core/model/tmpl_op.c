@@ -57,7 +57,7 @@ static int repeat_str(struct tmpl_run *r, const struct tmpl_str *s, size_t count
         return tmpl_limit(r, "a string repeated %zu times is too long", count);
     char *to = tmpl_alloc(r, total);
     if (!to)
-        return -r->e->code;
+        return tmpl_failed(r);
     for (size_t done = 0, n; done < total; done += n) {
         n = done == 0 ? s->n : done <= total - done ? done : total - done;
         memcpy(to + done, done == 0 ? s->s : to, n);

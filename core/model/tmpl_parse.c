@@ -9,7 +9,7 @@
 
 enum { NAME_BUCKETS = 1024 };
 
-int tmpl_syntax(struct tmpl_parser *p, uint32_t line, const char *fmt, ...)
+int tmpl_syntax_at(struct tmpl_parser *p, uint32_t line, const char *fmt, ...)
 {
     char msg[256];
     va_list ap;
@@ -99,7 +99,7 @@ struct tmpl_node *tmpl_node_done(struct tmpl_parser *p, struct tmpl_node *n)
 struct tmpl_name *tmpl_intern(struct tmpl_parser *p, const char *s, size_t n)
 {
     uint64_t hash = tmpl_hash(s, n);
-    if (!p->names && !(p->names = arena_array(p->arena, NAME_BUCKETS, sizeof(*p->names))))
+    if (!p->names && !(p->names = arena_array(p->arena, NAME_BUCKETS, sizeof(void *))))
         return no_memory(p);
     struct tmpl_name **bucket = &p->names[hash % NAME_BUCKETS];
     for (struct tmpl_name *name = *bucket; name; name = name->next)
@@ -154,7 +154,7 @@ static int parse_for(struct tmpl_parser *p, struct tmpl_node *n)
 {
     static const char *const ends[] = {"endfor", "else", NULL};
     if (!(n->kid[0] = tmpl_parse_target(p, false, "in")))
-        return -p->e->code;
+        return tmpl_parse_failed(p);
     if (!tmpl_cur_is(p, "in")) {
         char text[64];
         return tmpl_syntax(p, p->cur.line, "expected 'in', got %s", tmpl_token_text(&p->cur, text));
@@ -164,7 +164,7 @@ static int parse_for(struct tmpl_parser *p, struct tmpl_node *n)
         tmpl_skip_name(p, "if", &has_test) ||
         (has_test && !(n->kid[4] = tmpl_parse_expr(p, true))) ||
         tmpl_skip_name(p, "recursive", &n->recursive))
-        return -p->e->code;
+        return tmpl_parse_failed(p);
     uint32_t loops = p->loop_depth;
     p->loop_depth = loops + 1;
     int rc = parse_statements(p, ends, &n->kid[2]);
@@ -184,7 +184,7 @@ static int parse_if(struct tmpl_parser *p, struct tmpl_node *n)
     struct tmpl_node *first = n, **elifs = &n->kid[2];
     for (;;) {
         if (!(n->kid[0] = tmpl_parse_tuple(p, TUPLE_NO_COND, NULL)))
-            return -p->e->code;
+            return tmpl_parse_failed(p);
         int rc = parse_statements(p, ends, &n->kid[1]);
         if (rc)
             return rc;
@@ -195,7 +195,7 @@ static int parse_if(struct tmpl_parser *p, struct tmpl_node *n)
             return parse_until(p, "endif", &first->kid[3]);
         n = tmpl_node_new(p, N_IF, p->cur.line);
         if (!n)
-            return -p->e->code;
+            return tmpl_parse_failed(p);
         *elifs = n;
         elifs = &n->next;
     }
@@ -205,12 +205,12 @@ static int parse_set(struct tmpl_parser *p, struct tmpl_node *n)
 {
     bool is_assign;
     if (!(n->kid[0] = tmpl_parse_target(p, true, NULL)) || tmpl_skip_if(p, TOK_ASSIGN, &is_assign))
-        return -p->e->code;
+        return tmpl_parse_failed(p);
     if (is_assign)
-        return (n->kid[1] = tmpl_parse_tuple(p, 0, NULL)) ? 0 : -p->e->code;
+        return (n->kid[1] = tmpl_parse_tuple(p, 0, NULL)) ? 0 : tmpl_parse_failed(p);
     n->kind = N_SETBLOCK;
     if (p->cur.type == TOK_PIPE && !(n->kid[1] = tmpl_parse_filter(p, NULL, false)))
-        return -p->e->code;
+        return tmpl_parse_failed(p);
     return parse_until(p, "endset", &n->kid[2]);
 }
 
@@ -228,10 +228,10 @@ static int parse_with(struct tmpl_parser *p, struct tmpl_node *n)
     while (p->cur.type != TOK_BLOCK_END) {
         if ((n->kid[0] && tmpl_expect(p, TOK_COMMA, "','")) ||
             !(*targets = tmpl_parse_target(p, false, NULL)))
-            return -p->e->code;
+            return tmpl_parse_failed(p);
         set_param(*targets);
         if (tmpl_expect(p, TOK_ASSIGN, "'='") || !(*values = tmpl_parse_expr(p, true)))
-            return -p->e->code;
+            return tmpl_parse_failed(p);
         targets = &(*targets)->next;
         values = &(*values)->next;
     }
@@ -254,23 +254,27 @@ static int parse_signature(struct tmpl_parser *p, struct tmpl_node **params,
     struct tmpl_node *first = NULL, **tail = &first;
     bool has_default = false, is_default;
     if (tmpl_expect(p, TOK_LPAREN, "'('"))
-        return -p->e->code;
+        return tmpl_parse_failed(p);
     while (p->cur.type != TOK_RPAREN) {
         if (first && tmpl_expect(p, TOK_COMMA, "','"))
-            return -p->e->code;
+            return tmpl_parse_failed(p);
         struct tmpl_node *param = tmpl_parse_name(p, CTX_PARAM);
         if (!param)
-            return -p->e->code;
+            return tmpl_parse_failed(p);
         if (!assignable_name(param->name))
             return tmpl_syntax(p, param->line, "can't assign to '%s'", param->name->s);
-        for (const struct tmpl_node *k = first; k; k = k->next)
+        uint32_t n_params = 0;
+        for (const struct tmpl_node *k = first; k; k = k->next, n_params++)
             if (k->name == param->name)
                 return tmpl_syntax(p, param->line, "parameter '%s' is repeated", param->name->s);
+        if (n_params == TMPL_MAX_PARAMS)
+            return err_set(p->e, LLMD_ELIMIT, "chat template line %u: over %d parameters",
+                           param->line, TMPL_MAX_PARAMS);
         if (tmpl_skip_if(p, TOK_ASSIGN, &is_default))
-            return -p->e->code;
+            return tmpl_parse_failed(p);
         if (is_default) {
             if (!(*defaults = tmpl_parse_expr(p, true)))
-                return -p->e->code;
+                return tmpl_parse_failed(p);
             defaults = &(*defaults)->next;
             has_default = true;
         } else if (has_default)
@@ -296,21 +300,21 @@ static int parse_macro(struct tmpl_parser *p, struct tmpl_node *n)
 {
     struct tmpl_node *name = tmpl_parse_name(p, CTX_STORE);
     if (!name)
-        return -p->e->code;
+        return tmpl_parse_failed(p);
     if (!assignable_name(name->name))
         return tmpl_syntax(p, name->line, "can't assign to '%s'", name->name->s);
     n->name = name->name;
     if (parse_signature(p, &n->kid[0], &n->kid[1]))
-        return -p->e->code;
+        return tmpl_parse_failed(p);
     return parse_function_body(p, "endmacro", &n->kid[2]);
 }
 
 static int parse_call_block(struct tmpl_parser *p, struct tmpl_node *n)
 {
     if (p->cur.type == TOK_LPAREN && parse_signature(p, &n->kid[1], &n->kid[2]))
-        return -p->e->code;
+        return tmpl_parse_failed(p);
     if (!(n->kid[0] = tmpl_parse_expr(p, true)))
-        return -p->e->code;
+        return tmpl_parse_failed(p);
     if (n->kid[0]->kind != N_CALL)
         return tmpl_syntax(p, n->line, "expected a call");
     return parse_function_body(p, "endcall", &n->kid[3]);
@@ -319,7 +323,7 @@ static int parse_call_block(struct tmpl_parser *p, struct tmpl_node *n)
 static int parse_filter_block(struct tmpl_parser *p, struct tmpl_node *n)
 {
     if (!(n->kid[1] = tmpl_parse_filter(p, NULL, true)))
-        return -p->e->code;
+        return tmpl_parse_failed(p);
     return parse_until(p, "endfilter", &n->kid[0]);
 }
 
@@ -327,7 +331,7 @@ static int parse_print(struct tmpl_parser *p, struct tmpl_node *n)
 {
     for (struct tmpl_node **tail = &n->kid[0]; p->cur.type != TOK_BLOCK_END;) {
         if ((n->kid[0] && tmpl_expect(p, TOK_COMMA, "','")) || !(*tail = tmpl_parse_expr(p, true)))
-            return -p->e->code;
+            return tmpl_parse_failed(p);
         tail = &(*tail)->next;
     }
     return 0;
@@ -432,15 +436,15 @@ static int parse_body(struct tmpl_parser *p, const char *const *ends, struct tmp
     for (struct tmpl_node **tail = out; p->cur.type != TOK_EOF; tail = &(*tail)->next) {
         if (p->cur.type != TOK_BLOCK_BEGIN) {
             if (!(*tail = parse_output(p)))
-                return -p->e->code;
+                return tmpl_parse_failed(p);
             continue;
         }
         if (tmpl_advance(p))
-            return -p->e->code;
+            return tmpl_parse_failed(p);
         if (at_end_tag(p, ends))
             return 0;
         if (!(*tail = parse_statement(p)) || tmpl_expect(p, TOK_BLOCK_END, "'%}'"))
-            return -p->e->code;
+            return tmpl_parse_failed(p);
     }
     if (!ends)
         return 0;

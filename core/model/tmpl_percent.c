@@ -33,14 +33,14 @@ static bool is_mapping(const struct tmpl_val *v)
     return v->type == TV_DICT || v->type == TV_LIST || v->type == TV_RANGE || v->type == TV_UNDEF;
 }
 
-static int next_arg(struct percent *p, struct tmpl_val *out)
+/* The next argument; NULL: the error is set. */
+static const struct tmpl_val *next_arg(struct percent *p)
 {
-    size_t n = p->is_tuple ? p->cur.list->n : 1;
-    if (p->used >= n)
-        return tmpl_raise(p->r, EXC_TYPE, "not enough arguments for format string");
-    *out = p->is_tuple ? p->cur.list->items[p->used] : p->cur;
-    p->used++;
-    return 0;
+    size_t n = p->is_tuple ? p->cur.list->n : 1, i = p->used++;
+    if (i < n)
+        return p->is_tuple ? &p->cur.list->items[i] : &p->cur;
+    (void)tmpl_raise(p->r, EXC_TYPE, "not enough arguments for format string");
+    return NULL;
 }
 
 static int incomplete(struct percent *p)
@@ -71,15 +71,14 @@ static int read_key(struct percent *p)
 /* Digits or * at the position; *out stays when there are none. */
 static int read_number(struct percent *p, int64_t *out)
 {
-    struct tmpl_val v;
     if (p->i < p->n && p->s[p->i] == '*') {
         p->i++;
-        int rc = next_arg(p, &v);
-        if (rc)
-            return rc;
-        if (!tmpl_is_int(&v))
+        const struct tmpl_val *v = next_arg(p);
+        if (!v)
+            return tmpl_failed(p->r);
+        if (!tmpl_is_int(v))
             return tmpl_raise(p->r, EXC_TYPE, "* wants int");
-        *out = tmpl_as_int(&v);
+        *out = tmpl_as_int(v);
     } else if (p->i < p->n && p->s[p->i] >= '0' && p->s[p->i] <= '9') {
         for (*out = 0; p->i < p->n && p->s[p->i] >= '0' && p->s[p->i] <= '9'; p->i++) {
             *out = *out * 10 + (p->s[p->i] - '0');
@@ -260,38 +259,38 @@ static int emit_char(struct percent *p, const struct spec *sp, const struct tmpl
 static int one_spec(struct percent *p)
 {
     struct spec sp;
-    struct tmpl_val v;
     if (p->i < p->n && p->s[p->i] == '%') {
         p->i++;
         buf_addch(p->b, '%');
         return 0;
     }
     int rc = read_spec(p, &sp);
-    if (rc == 0)
-        rc = next_arg(p, &v);
     if (rc)
         return rc;
+    const struct tmpl_val *v = next_arg(p);
+    if (!v)
+        return tmpl_failed(p->r);
     switch (sp.type) {
     case 's':
     case 'r':
     case 'a':
-        return emit_text(p, &sp, &v);
+        return emit_text(p, &sp, v);
     case 'd':
     case 'i':
     case 'u':
     case 'x':
     case 'X':
     case 'o':
-        return emit_int(p, &sp, &v);
+        return emit_int(p, &sp, v);
     case 'e':
     case 'E':
     case 'f':
     case 'F':
     case 'g':
     case 'G':
-        return emit_float(p, &sp, &v);
+        return emit_float(p, &sp, v);
     case 'c':
-        return emit_char(p, &sp, &v);
+        return emit_char(p, &sp, v);
     default:
         return tmpl_raise(p->r, EXC_VALUE, "unsupported format character at index %zu", p->i - 1);
     }

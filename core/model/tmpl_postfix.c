@@ -15,14 +15,14 @@ static int add_argument(struct tmpl_parser *p, struct tmpl_node *call, struct tm
         if (call->kid[4] || (!is_kwargs && call->kid[3]))
             return tmpl_syntax(p, line, "invalid syntax for function call expression");
         if (tmpl_advance(p))
-            return -p->e->code;
+            return tmpl_parse_failed(p);
         struct tmpl_node *n = tmpl_parse_expr(p, true);
         call->kid[is_kwargs ? 4 : 3] = n;
-        return n ? 0 : -p->e->code;
+        return n ? 0 : tmpl_parse_failed(p);
     }
     const struct tmpl_token *next = p->cur.type == TOK_NAME ? tmpl_look(p) : &p->cur;
     if (!next)
-        return -p->e->code;
+        return tmpl_parse_failed(p);
     struct tmpl_node *n;
     if (p->cur.type == TOK_NAME && next->type == TOK_ASSIGN) {
         if (call->kid[4])
@@ -30,11 +30,15 @@ static int add_argument(struct tmpl_parser *p, struct tmpl_node *call, struct tm
         n = tmpl_node_new(p, N_KEYWORD, line);
         if (!n || !(n->str = tmpl_const_str(p, p->cur.s, p->cur.n)) || tmpl_advance(p) ||
             tmpl_advance(p) || !(n->kid[0] = tmpl_parse_expr(p, true)) || !tmpl_node_done(p, n))
-            return -p->e->code;
-        for (const struct tmpl_node *k = call->kid[2]; k; k = k->next)
+            return tmpl_parse_failed(p);
+        uint32_t n_keywords = 0;
+        for (const struct tmpl_node *k = call->kid[2]; k; k = k->next, n_keywords++)
             if (k->str->n == n->str->n && memcmp(k->str->s, n->str->s, n->str->n) == 0)
                 return tmpl_syntax(p, line, "keyword argument '%.*s' is repeated",
                                    tmpl_shown(n->str), n->str->s);
+        if (n_keywords == TMPL_MAX_PARAMS)
+            return err_set(p->e, LLMD_ELIMIT, "chat template line %u: over %d keyword arguments",
+                           line, TMPL_MAX_PARAMS);
         **keywords = n;
         *keywords = &n->next;
         return 0;
@@ -43,7 +47,7 @@ static int add_argument(struct tmpl_parser *p, struct tmpl_node *call, struct tm
         return tmpl_syntax(p, line, "invalid syntax for function call expression");
     n = tmpl_parse_expr(p, true);
     if (!n)
-        return -p->e->code;
+        return tmpl_parse_failed(p);
     **args = n;
     *args = &n->next;
     call->n_items++;

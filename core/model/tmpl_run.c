@@ -14,7 +14,7 @@ static int fail(struct tmpl_run *r, enum tmpl_exc exc, int code, const char *fmt
 {
     char msg[400], line[400];
     if (r->exc != EXC_NONE)
-        return -r->e->code;
+        return tmpl_failed(r);
     r->exc = (uint8_t)exc;
     vsnprintf(msg, sizeof(msg), fmt, ap);
     printable_text(msg, strlen(msg), "", line, sizeof(line));
@@ -22,7 +22,7 @@ static int fail(struct tmpl_run *r, enum tmpl_exc exc, int code, const char *fmt
     return err_set(r->e, code, "chat template line %u: %s", r->line, line);
 }
 
-int tmpl_raise(struct tmpl_run *r, enum tmpl_exc exc, const char *fmt, ...)
+int tmpl_raise_at(struct tmpl_run *r, enum tmpl_exc exc, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -31,7 +31,7 @@ int tmpl_raise(struct tmpl_run *r, enum tmpl_exc exc, const char *fmt, ...)
     return rc;
 }
 
-int tmpl_limit(struct tmpl_run *r, const char *fmt, ...)
+int tmpl_limit_at(struct tmpl_run *r, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -40,7 +40,7 @@ int tmpl_limit(struct tmpl_run *r, const char *fmt, ...)
     return rc;
 }
 
-int tmpl_unsupported(struct tmpl_run *r, const char *fmt, ...)
+int tmpl_unsupported_at(struct tmpl_run *r, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
@@ -68,7 +68,7 @@ bool tmpl_catch(struct tmpl_run *r, unsigned classes)
     return true;
 }
 
-int tmpl_raise_undef(struct tmpl_run *r, const struct tmpl_val *v)
+int tmpl_raise_undef_at(struct tmpl_run *r, const struct tmpl_val *v)
 {
     const struct tmpl_undef *u = v->undef;
     if (u->why == UNDEF_HINT)
@@ -139,12 +139,6 @@ struct buf tmpl_scratch(const struct tmpl_run *r)
 {
     size_t left = r->arena.max_bytes - r->arena.used_bytes;
     return (struct buf){.max_len = left ? left : 1};
-}
-
-int tmpl_scratch_failed(struct tmpl_run *r)
-{
-    return tmpl_limit(r, "the rendering needs more than %zu MiB of memory",
-                      r->arena.max_bytes >> 20);
 }
 
 int tmpl_write(struct tmpl_run *r, const char *s, size_t n)

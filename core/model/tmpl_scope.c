@@ -142,7 +142,7 @@ static int walk_for_test(struct pass *ps, struct tmpl_node *n, struct tmpl_for_s
     struct scope *sc = NULL;
     info->test_func = func_new(ps, ps->scope->func);
     if (!info->test_func || !(sc = scope_new(ps, ps->scope, info->test_func)))
-        return -ps->p->e->code;
+        return tmpl_parse_failed(ps->p);
     int rc = tmpl_analyze_params(ps, sc, n->kid[0]);
     if (rc == 0)
         rc = tmpl_analyze_list(ps, sc, n->kid[4]);
@@ -151,7 +151,7 @@ static int walk_for_test(struct pass *ps, struct tmpl_node *n, struct tmpl_for_s
     if (rc == 0)
         rc = walk_in(ps, sc, n->kid[4]);
     if (rc == 0 && !(info->test_target = clone_target(ps, n->kid[0], info->test_func, sc->level)))
-        rc = -ps->p->e->code;
+        rc = tmpl_parse_failed(ps->p);
     return rc;
 }
 
@@ -171,10 +171,10 @@ static int walk_for(struct pass *ps, struct tmpl_node *n)
 
     struct tmpl_func *func = ps->scope->func;
     if (n->recursive && !(func = info->loop_func = func_new(ps, func)))
-        return -ps->p->e->code;
+        return tmpl_parse_failed(ps->p);
     struct scope *body = scope_new(ps, ps->scope, func), *other = NULL;
     if (!body || !(other = scope_new(ps, ps->scope, func)))
-        return -ps->p->e->code;
+        return tmpl_parse_failed(ps->p);
     int rc = info->has_loop ? tmpl_sym_param(ps, body, ps->loop) : 0;
     if (rc == 0)
         rc = tmpl_analyze_params(ps, body, n->kid[0]);
@@ -218,20 +218,20 @@ static int macro_params(struct pass *ps, struct scope *sc, struct tmpl_macro_sco
         m->n_params++;
     for (const struct tmpl_node *k = defaults; k; k = k->next)
         n_defaults++;
-    m->params = arena_array(ps->p->arena, m->n_params + 1, sizeof(*m->params));
+    m->params = arena_array(ps->p->arena, m->n_params + 1, sizeof(void *));
     m->param_slots = arena_array(ps->p->arena, m->n_params + 1, sizeof(*m->param_slots));
-    m->defaults = arena_array(ps->p->arena, m->n_params + 1, sizeof(*m->defaults));
+    m->defaults = arena_array(ps->p->arena, m->n_params + 1, sizeof(void *));
     if (!m->params || !m->param_slots || !m->defaults)
         return tmpl_scope_no_memory(ps);
     tmpl_find_undeclared(m->body, wanted, &names, &found);
     for (struct tmpl_node *k = params; k; k = k->next, i++) {
-        if (i >= m->n_params - n_defaults) {
+        if (i >= m->n_params - n_defaults && defaults) {
             m->defaults[i] = defaults;
             defaults = defaults->next;
         }
         int rc = slot_of(ps, sc->func, sc->level, k->name, &m->param_slots[i]);
         if (rc || !(m->params[i] = tmpl_const_str(ps->p, k->name->s, k->name->n)))
-            return -ps->p->e->code;
+            return tmpl_parse_failed(ps->p);
         if (k->name == ps->caller) {
             m->explicit_caller = true;
             if ((found & 1) && !m->defaults[i])
@@ -264,7 +264,7 @@ static int walk_macro(struct pass *ps, struct tmpl_node *n, int at)
     struct scope *sc = NULL;
     m->func = func_new(ps, ps->scope->func);
     if (!m->func || !(sc = scope_new(ps, ps->scope, m->func)))
-        return -ps->p->e->code;
+        return tmpl_parse_failed(ps->p);
     int rc = 0;
     for (int i = at; i <= at + 2 && rc == 0; i++)
         rc = tmpl_analyze_list(ps, sc, n->kid[i]);
@@ -282,7 +282,7 @@ static int walk_macro(struct pass *ps, struct tmpl_node *n, int at)
     if (rc == 0 && n->kind == N_MACRO) {
         rc = place_in(ps, ps->scope, ps->scope->func, n->name, n->line, &m->hops, &m->slot);
         if (rc == 0 && !(m->name = tmpl_const_str(ps->p, n->name->s, n->name->n)))
-            rc = -ps->p->e->code;
+            rc = tmpl_parse_failed(ps->p);
     }
     if (rc == 0 && n->kind == N_CALLBLOCK)
         rc = walk_list(ps, n->kid[0]);
@@ -383,7 +383,7 @@ int tmpl_scope(struct tmpl_parser *p, struct chat_template *t)
         !(ps.kwargs = tmpl_intern(p, "kwargs", 6)) || !(ps.self = tmpl_intern(p, "self", 4)) ||
         !(ps.varargs = tmpl_intern(p, "varargs", 7)) || !(t->func = func_new(&ps, NULL)) ||
         !(ps.scope = scope_new(&ps, NULL, t->func))) {
-        rc = -p->e->code;
+        rc = tmpl_parse_failed(p);
         goto out;
     }
     const struct tmpl_name *const wanted[3] = {ps.self, NULL, NULL};

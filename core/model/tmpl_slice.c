@@ -58,7 +58,7 @@ static int slice_list(struct tmpl_run *r, const struct tmpl_val *v, const struct
     if (b->step == 1) { /* lists do not change: the items can be shared */
         struct tmpl_list *l = tmpl_alloc(r, sizeof(*l));
         if (!l)
-            return -r->e->code;
+            return tmpl_failed(r);
         *l = (struct tmpl_list){.items = v->list->items + b->start, .n = b->n};
         *out = (struct tmpl_val){.type = v->type, .list = l};
         return 0;
@@ -103,7 +103,7 @@ static int slice_str(struct tmpl_run *r, struct tmpl_str *s, const struct bounds
         size_t *at = ascii ? NULL : char_offsets(r, s, s->n_chars);
         struct buf text = tmpl_scratch(r);
         if (!ascii && !at)
-            return -r->e->code;
+            return tmpl_failed(r);
         for (size_t i = 0; i < n; i++) {
             size_t k = (size_t)(b->start + (int64_t)i * b->step);
             buf_add(&text, s->s + (at ? at[k] : k), at ? at[k + 1] - at[k] : 1);
@@ -121,7 +121,7 @@ static int slice_range(struct tmpl_run *r, const struct tmpl_range *range, const
     struct tmpl_range *sub = tmpl_alloc(r, sizeof(*sub));
     int64_t first, last;
     if (!sub)
-        return -r->e->code;
+        return tmpl_failed(r);
     if (__builtin_mul_overflow(b->step, range->step, &sub->step) ||
         __builtin_mul_overflow(b->start, range->step, &first) ||
         __builtin_add_overflow(first, range->start, &sub->start) ||

@@ -28,7 +28,7 @@ int tmpl_sort_order(struct tmpl_run *r, const struct tmpl_list *keys, bool rever
     size_t n = keys->n;
     size_t *order = tmpl_array(r, n, sizeof(*order)), *other = tmpl_array(r, n, sizeof(*other));
     if (!order || !other)
-        return -r->e->code;
+        return tmpl_failed(r);
     for (size_t i = 0; i < n; i++)
         order[i] = i;
     for (size_t width = 1; width < n; width *= 2) {

@@ -139,12 +139,12 @@ int tmpl_meth_remove(struct tmpl_run *r, const struct tmpl_val *self, int at_end
     return rc;
 }
 
-/* Whether the character at s (k bytes) is one of those in chars. */
-static bool in_chars(const char *s, size_t k, uint32_t cp, const struct tmpl_str *chars)
+/* Whether the character at s (k bytes) is one of those in chars, or white space. */
+static int in_chars(struct tmpl_run *r, const char *s, size_t k, uint32_t cp,
+                    const struct tmpl_str *chars, bool *out)
 {
-    if (!chars)
-        return tmpl_is_space(cp);
-    return tmpl_find(chars->s, chars->n, s, k, 0) != TMPL_NOT_FOUND;
+    *out = chars ? tmpl_find(chars->s, chars->n, s, k, 0) != TMPL_NOT_FOUND : tmpl_is_space(cp);
+    return chars ? tmpl_charge(r, chars->n) : 0;
 }
 
 int tmpl_strip(struct tmpl_run *r, struct tmpl_str *s, const struct tmpl_val *chars, int sides,
@@ -155,23 +155,26 @@ int tmpl_strip(struct tmpl_run *r, struct tmpl_str *s, const struct tmpl_val *ch
         set = chars->str;
     else if (chars->type != TV_MISSING && chars->type != TV_NONE)
         return tmpl_raise(r, EXC_TYPE, "strip arg must be None or str");
-    size_t from = 0, to = s->n, k, work;
+    size_t from = 0, to = s->n, k;
     uint32_t cp;
-    while ((sides & 1) && from < to) {
+    bool strip = true;
+    int rc = 0;
+    while ((sides & 1) && from < to && rc == 0) {
         k = tmpl_char_at(s->s + from, &cp);
-        if (!in_chars(s->s + from, k, cp, set))
+        rc = in_chars(r, s->s + from, k, cp, set, &strip);
+        if (!strip)
             break;
         from += k;
     }
-    while ((sides & 2) && to > from) {
+    while ((sides & 2) && to > from && rc == 0) {
         k = tmpl_char_before(s->s, to, &cp);
-        if (!in_chars(s->s + k, to - k, cp, set))
+        rc = in_chars(r, s->s + k, to - k, cp, set, &strip);
+        if (!strip)
             break;
         to = k;
     }
-    if (!size_mul(s->n - (to - from) + 1, set ? set->n + 1 : 1, &work))
-        work = SIZE_MAX;
-    int rc = tmpl_charge(r, work);
+    if (rc == 0)
+        rc = tmpl_charge(r, s->n - (to - from));
     if (rc == 0)
         rc = tmpl_str_ref(r, s->s + from, to - from, out);
     if (rc == 0)

@@ -10,7 +10,7 @@ int tmpl_str_ref(struct tmpl_run *r, const char *s, size_t n, struct tmpl_val *o
 {
     struct tmpl_str *str = tmpl_alloc(r, sizeof(*str));
     if (!str)
-        return -r->e->code;
+        return tmpl_failed(r);
     *str = (struct tmpl_str){.s = s, .n = n, .n_chars = n <= 1 ? n : TMPL_CHARS_UNKNOWN};
     *out = tmpl_str_val(str);
     return 0;
@@ -20,7 +20,7 @@ int tmpl_str_copy(struct tmpl_run *r, const char *s, size_t n, struct tmpl_val *
 {
     char *copy = tmpl_alloc(r, n);
     if (!copy)
-        return -r->e->code;
+        return tmpl_failed(r);
     if (n)
         memcpy(copy, s, n);
     int rc = tmpl_charge(r, n);
@@ -62,13 +62,13 @@ int tmpl_str_cat(struct tmpl_run *r, struct tmpl_str *a, struct tmpl_str *b, str
     const char *s = a->s;
     struct tmpl_str *str = tmpl_alloc(r, sizeof(*str));
     if (!str)
-        return -r->e->code;
+        return tmpl_failed(r);
     if (can_extend(g, s + a->n, b->n)) {
         memcpy(g->data + g->used, b->s, b->n);
         g->used += b->n;
     } else {
         if (!(g = grow_new(r, a->n + b->n)))
-            return -r->e->code;
+            return tmpl_failed(r);
         memcpy(g->data, a->s, a->n);
         memcpy(g->data + a->n, b->s, b->n);
         s = g->data;
@@ -99,12 +99,21 @@ size_t tmpl_str_chars(struct tmpl_str *s)
     return s->n_chars;
 }
 
-int tmpl_list_new(struct tmpl_run *r, enum tmpl_type type, size_t n, struct tmpl_val *out)
+/* A list of n unset values. */
+static struct tmpl_list *list_alloc(struct tmpl_run *r, size_t n)
 {
     struct tmpl_list *l = tmpl_alloc(r, sizeof(*l));
     if (!l || !(l->items = tmpl_array(r, n, sizeof(*l->items))))
-        return -r->e->code;
+        return NULL;
     l->n = n;
+    return l;
+}
+
+int tmpl_list_new(struct tmpl_run *r, enum tmpl_type type, size_t n, struct tmpl_val *out)
+{
+    struct tmpl_list *l = list_alloc(r, n);
+    if (!l)
+        return tmpl_failed(r);
     *out = (struct tmpl_val){.type = (uint8_t)type, .list = l};
     return tmpl_charge(r, n);
 }
@@ -116,7 +125,7 @@ int tmpl_list_push(struct tmpl_run *r, struct tmpl_list *l, const struct tmpl_va
         g->used += sizeof(*v);
     else {
         if (!(g = grow_new(r, (l->n + 1) * sizeof(*v))))
-            return -r->e->code;
+            return tmpl_failed(r);
         if (l->n)
             memcpy(g->data, l->items, l->n * sizeof(*v));
         l->items = (struct tmpl_val *)(void *)g->data;
@@ -132,7 +141,7 @@ int tmpl_list_cat(struct tmpl_run *r, const struct tmpl_val *a, const struct tmp
     size_t n_a = a->list->n, n_b = b->list->n, size = sizeof(struct tmpl_val);
     struct tmpl_list *l = tmpl_alloc(r, sizeof(*l));
     if (!l)
-        return -r->e->code;
+        return tmpl_failed(r);
     *l = *a->list;
     l->is_group = false;
     if (can_extend(l->grow, l->items + n_a, n_b * size))
@@ -140,7 +149,7 @@ int tmpl_list_cat(struct tmpl_run *r, const struct tmpl_val *a, const struct tmp
     else {
         struct tmpl_grow *g = grow_new(r, (n_a + n_b) * size);
         if (!g)
-            return -r->e->code;
+            return tmpl_failed(r);
         if (n_a)
             memcpy(g->data, l->items, n_a * size);
         l->items = (struct tmpl_val *)(void *)g->data;
@@ -170,7 +179,7 @@ int tmpl_undef(struct tmpl_run *r, enum tmpl_undef_why why, const char *owner,
 {
     struct tmpl_undef *u = tmpl_alloc(r, sizeof(*u));
     if (!u)
-        return -r->e->code;
+        return tmpl_failed(r);
     *u = (struct tmpl_undef){.why = (uint8_t)why, .owner = owner};
     if (name)
         u->name = *name;
@@ -183,9 +192,13 @@ static int from_json(struct tmpl_run *r, const json_t *j, int depth, struct tmpl
 static int array_from_json(struct tmpl_run *r, const json_t *j, int depth, struct tmpl_val *out)
 {
     size_t n = json_array_size(j);
-    int rc = tmpl_list_new(r, TV_LIST, n, out);
+    struct tmpl_list *l = list_alloc(r, n);
+    if (!l)
+        return tmpl_failed(r);
+    int rc = 0;
     for (size_t i = 0; i < n && rc == 0; i++)
-        rc = from_json(r, json_array_get(j, i), depth + 1, &out->list->items[i]);
+        rc = from_json(r, json_array_get(j, i), depth + 1, &l->items[i]);
+    *out = (struct tmpl_val){.type = TV_LIST, .list = l};
     return rc;
 }
 

@@ -235,13 +235,27 @@ struct tmpl_run {
 };
 
 /* --- errors, limits (tmpl_run.c) --- */
-int tmpl_raise(struct tmpl_run *r, enum tmpl_exc exc, const char *fmt, ...) PRINTF_LIKE(3, 4);
-int tmpl_limit(struct tmpl_run *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
-int tmpl_unsupported(struct tmpl_run *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* What raises returns a code below 0; tmpl_neg lets compilers and analyzers see that. */
+static inline int tmpl_neg(int rc)
+{
+    return rc < 0 ? rc : -LLMD_EINTERNAL;
+}
+/* The code of the error that is set. */
+static inline int tmpl_failed(const struct tmpl_run *r)
+{
+    return tmpl_neg(-r->e->code);
+}
+#define tmpl_raise(r, exc, ...)  tmpl_neg(tmpl_raise_at((r), (exc), __VA_ARGS__))
+#define tmpl_limit(r, ...)       tmpl_neg(tmpl_limit_at((r), __VA_ARGS__))
+#define tmpl_unsupported(r, ...) tmpl_neg(tmpl_unsupported_at((r), __VA_ARGS__))
+/* An operation on an undefined value. */
+#define tmpl_raise_undef(r, v) tmpl_neg(tmpl_raise_undef_at((r), (v)))
+int tmpl_raise_at(struct tmpl_run *r, enum tmpl_exc exc, const char *fmt, ...) PRINTF_LIKE(3, 4);
+int tmpl_limit_at(struct tmpl_run *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
+int tmpl_unsupported_at(struct tmpl_run *r, const char *fmt, ...) PRINTF_LIKE(2, 3);
+int tmpl_raise_undef_at(struct tmpl_run *r, const struct tmpl_val *v);
 /* Whether the pending error is one of the classes; it is then forgotten. */
 bool tmpl_catch(struct tmpl_run *r, unsigned classes);
-/* An operation on an undefined value. */
-int tmpl_raise_undef(struct tmpl_run *r, const struct tmpl_val *v);
 /* NULL: the error is set. */
 void *tmpl_alloc(struct tmpl_run *r, size_t n_bytes);
 void *tmpl_array(struct tmpl_run *r, size_t n, size_t size_bytes);
@@ -303,7 +317,9 @@ MUST_CHECK int tmpl_str_cat(struct tmpl_run *r, struct tmpl_str *a, struct tmpl_
 MUST_CHECK int tmpl_str_take(struct tmpl_run *r, struct buf *b, struct tmpl_val *out);
 /* A scratch buffer that stops at the memory limit. */
 struct buf tmpl_scratch(const struct tmpl_run *r);
-int tmpl_scratch_failed(struct tmpl_run *r); /* the error for a scratch buffer that failed */
+/* The error for a scratch buffer that failed. */
+#define tmpl_scratch_failed(r)                                                                     \
+    tmpl_limit((r), "the rendering needs more than %zu MiB of memory", (r)->arena.max_bytes >> 20)
 size_t tmpl_str_chars(struct tmpl_str *s);
 int tmpl_shown(const struct tmpl_str *s); /* bytes of it to show in a message, for %.*s */
 bool tmpl_str_is(const struct tmpl_str *s, const char *lit);
