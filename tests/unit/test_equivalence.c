@@ -11,9 +11,9 @@
 #define MODEL_PATH "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-enum { LONG_ANSWER = 36, SHORT_ANSWER = 2 };
+enum { LONG_ANSWER = 36, SHORT_ANSWER = 2, SLOW = 1 }; /* the threads are what is looked at */
 #else
-enum { LONG_ANSWER = 40, SHORT_ANSWER = 12 };
+enum { LONG_ANSWER = 40, SHORT_ANSWER = 12, SLOW = 0 };
 #endif
 
 enum {
@@ -27,7 +27,8 @@ enum {
     WHOLE_BLOCKS,
     LONGEST,
     ONE_TOKEN,
-    N_REQUESTS,
+    N_TEXTS,
+    N_REQUESTS = SLOW ? CHOICES + 1 : N_TEXTS,
     N_LONG_ANSWERS = 3, /* the first ones */
     MAX_PROMPT = 400,
     MAX_WORKERS = 2,
@@ -39,7 +40,7 @@ enum {
     "up. Numbers are written as digits. The student asks: "
 
 /* The first three answer at length; of the long ones, three begin alike and one is there twice. */
-static const char *const texts[N_REQUESTS] = {
+static const char *const texts[N_TEXTS] = {
     [FRANCE] = "The capital of France is",
     [PENALTIES] = "A list of words: apple, pear, apple, pear, apple,",
     [CUT] = "def fibonacci(n):\n    \"\"\"Returns the n-th Fibonacci number.\"\"\"\n",
@@ -54,12 +55,12 @@ static const char *const texts[N_REQUESTS] = {
 
 static struct model *model;
 static struct shared_weights *shared;
-static uint32_t prompts[N_REQUESTS][MAX_PROMPT], n_prompt[N_REQUESTS];
+static uint32_t prompts[N_TEXTS][MAX_PROMPT], n_prompt[N_TEXTS];
 static struct reader expected[N_REQUESTS];
 
 static void tokenize(void)
 {
-    for (uint32_t i = 0; i < N_REQUESTS; i++) {
+    for (uint32_t i = 0; i < N_TEXTS; i++) {
         struct token_list ids = {0};
         assert_int_equal(
             tokenizer_encode(model->tokenizer, texts[i], strlen(texts[i]), 0, &ids, NULL), 0);
@@ -224,7 +225,8 @@ static void test_chunks(void **state)
     for (size_t i = 0; i < ARRAY_LEN(budgets); i++) {
         struct worker_opts o = base_opts();
         o.max_num_batched_tokens = budgets[i];
-        run(&o, 1, budgets[i] == 1 ? SKY_SAMPLED : N_REQUESTS, 1);
+        uint32_t n = budgets[i] == 1 && !SLOW ? SKY_SAMPLED : N_REQUESTS;
+        run(&o, 1, n, 1);
     }
 }
 
@@ -274,7 +276,7 @@ static void test_instruction_sets(void **state)
     (void)state;
     need_model();
     static const char *const isas[] = {"portable", "avx2", "avx512"};
-    for (size_t i = 0; i < ARRAY_LEN(isas); i++) {
+    for (size_t i = SLOW; i < ARRAY_LEN(isas); i++) {
         struct backend *be;
         const struct cpu_opts probe = {.n_threads = 1, .isa = isas[i]};
         if (cpu_backend_new(&probe, &be, NULL) != 0) {
