@@ -37,8 +37,9 @@ MUST_CHECK int chat_template_parse(const char *source, size_t n, struct chat_tem
                                    struct err *e);
 void chat_template_free(struct chat_template *t); /* NULL is fine */
 
-/* Renders with the top-level variables in `context` (a JSON object: messages, tools,
- * add_generation_prompt, bos_token, ...), appending to out. limits may be NULL.
+/* Renders with the top-level variables in `context` (a JSON object: messages, tools, documents,
+ * add_generation_prompt, bos_token, ...), appending to out. limits may be NULL. transformers always
+ * passes tools and documents, as null when there are none; templates can tell the difference.
  * EINVAL: the template refused (raise_exception) or jinja2 would raise; e->msg says what, with
  * the template line. ELIMIT: a limit was reached. ENOMEM. out keeps its old length on failure. */
 MUST_CHECK int chat_template_render(const struct chat_template *t, const json_t *context,

@@ -233,11 +233,42 @@ static int exec_if(struct tmpl_run *r, const struct tmpl_node *n)
     return tmpl_exec(r, n->kid[3]);
 }
 
+/* {{ a + b + c }}: text is written piece by piece, without making the sum. All operands are
+ * evaluated first, since what is no text is added as the operator says. */
+static int write_sum(struct tmpl_run *r, const struct tmpl_node *n)
+{
+    size_t count = 1;
+    for (const struct tmpl_node *k = n; k->kind == N_BINARY && k->op == OP_ADD; k = k->kid[0])
+        count++;
+    const struct tmpl_node **operands = tmpl_array(r, count, sizeof(void *));
+    struct tmpl_val *values = operands ? tmpl_array(r, count, sizeof(*values)) : NULL;
+    if (!values)
+        return tmpl_failed(r);
+    for (size_t i = count - 1; i > 0; i--, n = n->kid[0])
+        operands[i] = n->kid[1];
+    operands[0] = n;
+    bool plain = true;
+    int rc = 0;
+    for (size_t i = 0; i < count && rc == 0; i++) {
+        rc = tmpl_eval(r, operands[i], &values[i]);
+        plain &= rc == 0 && values[i].type == TV_STR && !values[i].str->markup;
+    }
+    for (size_t i = 0; i < count && rc == 0 && plain; i++)
+        rc = tmpl_write(r, values[i].str->s, values[i].str->n);
+    for (size_t i = 1; i < count && rc == 0 && !plain; i++)
+        rc = tmpl_binary(r, OP_ADD, &values[0], &values[i], &values[0]);
+    return rc || plain ? rc : tmpl_write_val(r, &values[0]);
+}
+
 static int exec_output(struct tmpl_run *r, const struct tmpl_node *n)
 {
     int rc = 0;
     for (const struct tmpl_node *k = n->kid[0]; k && rc == 0; k = k->next) {
         struct tmpl_val v;
+        if (k->kind == N_BINARY && k->op == OP_ADD) {
+            rc = write_sum(r, k);
+            continue;
+        }
         rc = tmpl_eval(r, k, &v);
         if (rc == 0)
             rc = tmpl_write_val(r, &v);
