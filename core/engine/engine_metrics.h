@@ -1,7 +1,7 @@
 /* engine_metrics.h - the series that a worker can know, under the names that vLLM gave them.
  *
  * Labels: model_name and engine (the worker's index). Series of whole requests (request_success,
- * e2e latency, lengths) are the edge's.
+ * e2e latency, lengths) are the edge's. A prompt counts once, however many choices it has.
  *
  * A zeroed struct counts nothing: so a warm-up leaves no trace. */
 #pragma once

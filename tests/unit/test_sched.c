@@ -238,6 +238,28 @@ static void test_a_dry_pool_preempts_the_last(void **state)
     }
 }
 
+static void test_nobody_is_admitted_to_be_preempted(void **state)
+{
+    (void)state;
+    struct world w;
+    struct client c[2];
+    struct sched_opts o = roomy;
+    o.n_kv_blocks = 4;
+    world_init(&w, &o);
+    for (uint32_t i = 0; i < 2; i++) /* both prompts would fit, but not one more block */
+        submit(&w, &c[i],
+               (struct client_opts){
+                   .prompt = prompt_of(i, 32), 32, .max_tokens = 20, .arrival_us = i});
+    run(&w, c, 2);
+    assert_int_equal(w.sched.counts.n_preemptions, 0);
+    assert_true(c[1].first_step > c[0].last_step);
+    for (uint32_t i = 0; i < 2; i++) {
+        assert_text(&c[i]);
+        client_fini(&c[i]);
+    }
+    world_fini(&w);
+}
+
 static void test_a_full_stream_pauses_only_itself(void **state)
 {
     (void)state;
@@ -298,6 +320,41 @@ static void test_a_paused_one_gives_its_blocks_when_needed(void **state)
     assert_text(&c[0]);
     client_fini(&c[0]);
     client_fini(&c[1]);
+    world_fini(&w);
+}
+
+static void test_the_last_of_the_paused_goes_first(void **state)
+{
+    (void)state;
+    struct world w;
+    struct client c[3];
+    struct sched_opts o = roomy;
+    o.n_kv_blocks = 20;
+    world_init(&w, &o);
+    for (uint32_t i = 0; i < 2; i++)
+        submit(&w, &c[i],
+               (struct client_opts){
+                   .prompt = prompt_of(i, 32), 32, .max_tokens = 80, .arrival_us = 1 - i});
+    while (world_step(&w))
+        ; /* until both streams are full, at 6 blocks each */
+    submit(
+        &w, &c[2],
+        (struct client_opts){.prompt = prompt_of(3, 150), 150, .max_tokens = 2, .arrival_us = 2});
+    while (world_step(&w))
+        client_pull(&c[2], UINT32_MAX);
+    assert_text(&c[2]);
+    assert_int_equal(c[0].r->trace.n_preemptions, 1); /* the one that arrived later */
+    assert_int_equal(c[1].r->trace.n_preemptions, 0);
+    for (uint32_t i = 0; i < 2; i++) {
+        client_pull(&c[i], UINT32_MAX);
+        client_handle_poke(&w, &c[i]);
+    }
+    run(&w, c, 2);
+    for (uint32_t i = 0; i < 3; i++) {
+        if (i < 2)
+            assert_text(&c[i]);
+        client_fini(&c[i]);
+    }
     world_fini(&w);
 }
 
@@ -464,8 +521,10 @@ int main(void)
         cmocka_unit_test(test_short_ones_do_not_starve_a_long_prompt),
         cmocka_unit_test(test_priority_goes_first),
         cmocka_unit_test(test_a_dry_pool_preempts_the_last),
+        cmocka_unit_test(test_nobody_is_admitted_to_be_preempted),
         cmocka_unit_test(test_a_full_stream_pauses_only_itself),
         cmocka_unit_test(test_a_paused_one_gives_its_blocks_when_needed),
+        cmocka_unit_test(test_the_last_of_the_paused_goes_first),
         cmocka_unit_test(test_what_can_never_fit_is_refused),
         cmocka_unit_test(test_cancelled_at_any_stage),
         cmocka_unit_test(test_random_load),

@@ -525,8 +525,8 @@ static void test_metrics(void **state)
         "vllm:request_decode_time_seconds_count{model_name=\"tiny\",engine=\"0\"} 2",
         "vllm:request_inference_time_seconds_count{model_name=\"tiny\",engine=\"0\"} 2",
         "vllm:iteration_tokens_total_sum{model_name=\"tiny\",engine=\"0\"} 122",
-        "vllm:cache_config_info{model_name=\"tiny\",engine=\"0\",block_size=\"16\","
-        "num_gpu_blocks=\"256\",enable_prefix_caching=\"True\"} 1",
+        "vllm:cache_config_info{model_name=\"tiny\",engine=\"0\",",
+        "block_size=\"16\",num_gpu_blocks=\"256\",enable_prefix_caching=\"True\"} 1",
     };
     o.metrics = metrics_new();
     assert_non_null(o.metrics);
