@@ -58,9 +58,9 @@ $(BUILD)/%.o: %.c VERSION Makefile
 	@echo "  CC   $<"
 	$(Q)$(CC) $(CFLAGS_ALL) $(ISA) $(KERNEL) -c -o $@ $<
 
-# The kernels are inlined into few huge functions: guarding each of their locals takes ASan minutes.
-$(BUILD)/core/backend/cpu_kern_%.o: KERNEL := $(if $(findstring address,$(SANITIZE)),$(if \
-    $(findstring clang,$(CC)),-mllvm -asan-stack=0,--param asan-stack=0))
+# The kernels are inlined into a few huge functions, which a sanitizer's checks make take minutes to
+# compile and to run: they are built as for release, everything that calls them is checked.
+$(BUILD)/core/backend/cpu_kern_%.o: KERNEL := $(if $(SANITIZE),-fno-sanitize=all -O2)
 # Files for one instruction set; which of them runs is chosen when the program starts.
 $(BUILD)/%_avx2.o: ISA := -mavx2 -mfma -mf16c
 $(BUILD)/%_amx.o: ISA := -mamx-tile -mamx-int8 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c

@@ -99,7 +99,7 @@ static void run_chunks(struct cpu_team *t, struct member *self)
 
 static bool has_share(struct member *m)
 {
-    const uint64_t r = atomic_load_explicit(&m->range, memory_order_relaxed);
+    const uint64_t r = atomic_load(&m->range); /* I2 */
     return range_next(r) != range_end(r);
 }
 
@@ -107,8 +107,7 @@ static void sleep_until_woken(struct cpu_team *t, struct member *self)
 {
     lock_take(&t->lock);
     const uint32_t wakes = t->wakes;
-    atomic_fetch_add(&t->sleepers, 1);
-    atomic_thread_fence(memory_order_seq_cst); /* I2 */
+    atomic_fetch_add(&t->sleepers, 1); /* I2 */
     while (t->wakes == wakes && !atomic_load(&t->stop) && !has_share(self))
         lock_wait(&t->lock, &t->wake, UINT64_MAX);
     lock_drop(&t->lock);
@@ -163,11 +162,9 @@ static void publish(struct cpu_team *t, uint32_t first_chunk, uint32_t n, cpu_ch
         m->first_chunk = first_chunk;
         m->fn = fn;
         m->ctx = ctx;
-        atomic_store_explicit(
-            &m->range, range_make(t->generation, n * i / t->n_members, n * (i + 1) / t->n_members),
-            memory_order_release);
+        atomic_store(&m->range, range_make(t->generation, n * i / t->n_members,
+                                           n * (i + 1) / t->n_members)); /* I2 */
     }
-    atomic_thread_fence(memory_order_seq_cst); /* I2 */
     cpu_team_wake(t);
 }
 
