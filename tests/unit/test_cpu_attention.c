@@ -182,6 +182,8 @@ static void assert_same_bits(struct world *w, enum compute_type c)
     for (size_t i = 0; i < ARRAY_LEN(all_isas); i++)
         for (uint32_t threads = 1; threads <= 3; threads++) {
             const uint32_t chunk = threads == 1 ? 1 : threads == 2 ? 64 : 13;
+            if (i == 0 && threads != 3) /* the portable kernels are slow: one way will do */
+                continue;
             if (!world_run(w, all_isas[i], threads, c, chunk))
                 continue;
             for (uint32_t q = 0; q < w->n_seqs; q++)
@@ -199,10 +201,10 @@ static void check(const struct attn_shape *s, uint32_t n_seqs, const uint32_t *l
 {
     struct world w;
     world_new(&w, s, n_seqs, len);
-    assert_true(world_run(&w, "portable", 1, COMPUTE_F32, 16));
+    assert_true(world_run(&w, "auto", 1, COMPUTE_F32, 16));
     assert_world(&w, 3e-6);
     assert_same_bits(&w, COMPUTE_F32);
-    assert_true(world_run(&w, "portable", 1, COMPUTE_AUTO, 16)); /* F16 keys and values */
+    assert_true(world_run(&w, "auto", 1, COMPUTE_AUTO, 16)); /* F16 keys and values */
     assert_world(&w, 3e-3);
     assert_same_bits(&w, COMPUTE_AUTO);
     world_drop(&w);
@@ -225,7 +227,7 @@ static void test_one_sequence(void **state)
     static const uint32_t groups[] = {1, 3, 4, 7}, dims[] = {64, 32, 128, 96};
     for (size_t i = 0; i < ARRAY_LEN(groups); i++) {
         struct attn_shape s = shape(2 * groups[i], 2, dims[i], i % 2 == 0);
-        const uint32_t len = 33 + 30 * (uint32_t)i;
+        const uint32_t len = 33 + 5 * (uint32_t)i;
         check(&s, 1, &len);
     }
 }
@@ -233,17 +235,26 @@ static void test_one_sequence(void **state)
 static void test_ragged_sequences(void **state)
 {
     (void)state;
-    static const uint32_t len[] = {1, 17, 64, 95};
+    static const uint32_t len[] = {1, 17, 40, 52};
     struct attn_shape s = shape(9, 3, 64, true);
     check(&s, 4, len);
 }
 
-static void test_long_context_and_wide_groups(void **state)
+static void test_long_context(void **state)
 {
     (void)state;
     static const uint32_t len[] = {300, 3};
-    struct attn_shape s = shape(30, 1, 32, false); /* more query heads than a task takes rows */
+    struct attn_shape s = shape(3, 1, 32, false);
     check(&s, 2, len);
+}
+
+/* More query heads than a task takes rows of. */
+static void test_wide_group(void **state)
+{
+    (void)state;
+    static const uint32_t len[] = {20};
+    struct attn_shape s = shape(100, 1, 32, false);
+    check(&s, 1, len);
 }
 
 /* A cached position that lies beyond a row's own must not reach it, whatever its value. */
@@ -342,7 +353,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_sequence),
         cmocka_unit_test(test_ragged_sequences),
-        cmocka_unit_test(test_long_context_and_wide_groups),
+        cmocka_unit_test(test_long_context),
+        cmocka_unit_test(test_wide_group),
         cmocka_unit_test(test_future_is_invisible),
         cmocka_unit_test(test_rope_positions),
         cmocka_unit_test(test_refusals),

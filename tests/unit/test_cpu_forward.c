@@ -25,7 +25,7 @@ struct layer_tensors {
 
 static struct layer_tensors host_layers[LAYERS];
 static struct host_tensor host_norm, host_embed;
-static const uint32_t lengths[SEQS] = {60, 21, 7};
+static const uint32_t lengths[SEQS] = {50, 21, 7};
 
 static void make_model(enum dtype t)
 {
@@ -308,12 +308,12 @@ static void check(enum dtype t, enum compute_type c, double bound)
     struct net n;
     make_model(t);
     memset(want, 0, sizeof(want));
-    assert_true(net_new(&n, "portable", 1, c));
+    assert_true(net_new(&n, "auto", 1, c));
     net_run(&n, 30, false, want);
     net_drop(&n);
     assert_near_reference(want, bound);
     for (size_t i = 0; i < ARRAY_LEN(all_isas); i++)
-        for (size_t k = 0; k < ARRAY_LEN(ways); k++) {
+        for (size_t k = i == 0 ? 3 : 0; k < ARRAY_LEN(ways); k++) { /* portable is slow: one way */
             if (!net_new(&n, all_isas[i], ways[k].threads, c))
                 break;
             memset(got, 0, sizeof(got));
