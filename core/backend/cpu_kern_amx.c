@@ -1,4 +1,4 @@
-/* cpu_kern_amx_avx512.c - products of many rows on Intel's matrix tiles (AMX-INT8).
+/* cpu_kern_amx.c - products of many rows on Intel's matrix tiles (AMX-INT8).
  *
  * The order of every sum is that of cpu_kern_linear_int.h: a tile product computes the exact
  * integer dots of 16 tokens with 16 rows over one group of 32 columns, and the scaling that
