@@ -55,6 +55,7 @@ static int load_context(struct tmpl_run *r, const json_t *context, size_t max_me
     if (rc)
         return rc;
     r->context = v.dict;
+    r->memory_limit = max_memory;
     r->arena.max_bytes = r->arena.used_bytes + max_memory;
     return 0;
 }

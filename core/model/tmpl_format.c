@@ -189,7 +189,7 @@ static int format_field(struct formatter *f, const char *s, size_t n, size_t *i,
     struct buf spec = tmpl_scratch(f->r);
     rc = format_text(f, s + spec_from, spec_to - spec_from, depth - 1, &spec);
     if (rc == 0 && spec.failed)
-        rc = tmpl_scratch_failed(f->r);
+        rc = tmpl_memory_limit(f->r);
     if (rc == 0)
         rc = tmpl_format_value(f->r, b, &v, buf_str(&spec), spec.len);
     buf_fini(&spec);

@@ -173,7 +173,7 @@ static int add_json(struct dumper *d, const struct tmpl_val *v, size_t level)
     if (rc)
         return rc;
     if (d->b->failed)
-        return tmpl_scratch_failed(d->r);
+        return tmpl_memory_limit(d->r);
     if (v->type == TV_STR) {
         add_json_str(d, v->str);
         return 0;

@@ -159,7 +159,7 @@ static int emit(struct percent *p, const struct spec *sp, const char *text, size
     if (sp->left)
         for (size_t i = 0; i < pad; i++)
             buf_addch(p->b, ' ');
-    return p->b->failed ? tmpl_scratch_failed(p->r) : tmpl_charge(p->r, n + pad);
+    return p->b->failed ? tmpl_memory_limit(p->r) : tmpl_charge(p->r, n + pad);
 }
 
 static int emit_text(struct percent *p, const struct spec *sp, const struct tmpl_val *v)
@@ -167,7 +167,7 @@ static int emit_text(struct percent *p, const struct spec *sp, const struct tmpl
     struct buf text = tmpl_scratch(p->r);
     int rc = sp->type == 's' ? tmpl_add_str(p->r, &text, v) : tmpl_add_repr(p->r, &text, v);
     if (rc == 0 && text.failed)
-        rc = tmpl_scratch_failed(p->r);
+        rc = tmpl_memory_limit(p->r);
     if (rc == 0 && sp->type == 'a') {
         struct buf ascii = tmpl_scratch(p->r);
         tmpl_add_ascii(&ascii, buf_str(&text), text.len);
@@ -223,7 +223,7 @@ static int emit_int(struct percent *p, const struct spec *sp, const struct tmpl_
         buf_addch(&text, '0');
     buf_addstr(&text, digits);
     int rc =
-        text.failed ? tmpl_scratch_failed(p->r) : emit(p, sp, text.data, text.len, true, n_prefix);
+        text.failed ? tmpl_memory_limit(p->r) : emit(p, sp, text.data, text.len, true, n_prefix);
     buf_fini(&text);
     return rc;
 }
@@ -239,7 +239,7 @@ static int emit_float(struct percent *p, const struct spec *sp, const struct tmp
     struct buf text = {0};
     tmpl_add_float(&text, tmpl_as_float(v), sp->type, sp->precision < 0 ? 6 : (int)sp->precision,
                    sp->alt);
-    int rc = text.failed ? tmpl_scratch_failed(p->r) : emit(p, sp, text.data, text.len, true, 0);
+    int rc = text.failed ? tmpl_memory_limit(p->r) : emit(p, sp, text.data, text.len, true, 0);
     buf_fini(&text);
     return rc;
 }

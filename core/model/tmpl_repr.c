@@ -183,7 +183,7 @@ int tmpl_add_repr(struct tmpl_run *r, struct buf *b, const struct tmpl_val *v)
     if (rc || add_scalar(b, v))
         return rc;
     if (b->failed)
-        return tmpl_scratch_failed(r);
+        return tmpl_memory_limit(r);
     if (v->type == TV_UNDEF) {
         buf_addstr(b, "Undefined");
         return 0;
@@ -207,7 +207,7 @@ int tmpl_add_str(struct tmpl_run *r, struct buf *b, const struct tmpl_val *v)
 {
     if (v->type == TV_STR) {
         buf_add(b, v->str->s, v->str->n);
-        return b->failed ? tmpl_scratch_failed(r) : tmpl_charge(r, v->str->n);
+        return b->failed ? tmpl_memory_limit(r) : tmpl_charge(r, v->str->n);
     }
     return v->type == TV_UNDEF ? 0 : tmpl_add_repr(r, b, v);
 }

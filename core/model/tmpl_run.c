@@ -95,8 +95,9 @@ void *tmpl_alloc(struct tmpl_run *r, size_t n_bytes)
     void *p = arena_alloc(&r->arena, n_bytes ? n_bytes : 1);
     if (p)
         return p;
-    if (r->arena.max_bytes && n_bytes > r->arena.max_bytes - r->arena.used_bytes - 16)
-        tmpl_limit(r, "the rendering needs more than %zu MiB of memory", r->arena.max_bytes >> 20);
+    size_t left = r->arena.max_bytes - r->arena.used_bytes;
+    if (r->arena.max_bytes && (left < 16 || n_bytes > left - 16))
+        (void)tmpl_memory_limit(r);
     else
         no_memory(r, "out of memory for %zu bytes", n_bytes);
     return NULL;

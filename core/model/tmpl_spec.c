@@ -123,7 +123,7 @@ static int add_padded(struct tmpl_run *r, struct buf *b, const struct spec *sp, 
     buf_add(b, text + n_head, n - n_head);
     if (align != '=')
         add_fill(b, sp, pad - left);
-    return b->failed ? tmpl_scratch_failed(r) : tmpl_charge(r, n + pad);
+    return b->failed ? tmpl_memory_limit(r) : tmpl_charge(r, n + pad);
 }
 
 /* Digits with separators, filled with zeros on the left up to min_width. */
@@ -166,7 +166,7 @@ static int add_number(struct tmpl_run *r, struct buf *b, const struct spec *sp, 
     if (n_digits || min_width)
         add_grouped(&whole, text, n_digits, n_digits ? sp->grouping : '\0', every, min_width);
     buf_add(&whole, text + n_digits, n_rest);
-    int rc = whole.failed ? tmpl_scratch_failed(r)
+    int rc = whole.failed ? tmpl_memory_limit(r)
                           : add_padded(r, b, sp, align, buf_str(&whole), whole.len, n_head);
     buf_fini(&whole);
     return rc;
@@ -316,7 +316,7 @@ static int format_float(struct tmpl_run *r, struct buf *b, const struct spec *sp
         negative = false;
     size_t n = strlen(s), n_digits = strspn(s, "0123456789");
     int rc =
-        text.failed ? tmpl_scratch_failed(r) : add_number(r, b, sp, negative, "", s, n_digits, n);
+        text.failed ? tmpl_memory_limit(r) : add_number(r, b, sp, negative, "", s, n_digits, n);
     buf_fini(&text);
     return rc;
 }

@@ -102,7 +102,7 @@ int tmpl_pad(struct tmpl_run *r, struct tmpl_str *s, int64_t width, const char *
         left = pad / 2 + (pad & (size_t)width & 1);
     struct buf b = tmpl_scratch(r);
     if (pad > b.max_len)
-        return tmpl_scratch_failed(r);
+        return tmpl_memory_limit(r);
     for (size_t i = 0; i < left; i++)
         buf_add(&b, fill, n_fill);
     buf_add(&b, s->s, s->n);

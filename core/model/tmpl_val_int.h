@@ -223,6 +223,7 @@ struct tmpl_run {
     struct buf *root_out;
     size_t held_bytes; /* in the buffers of unfinished macros and blocks */
     size_t max_output_bytes;
+    size_t memory_limit; /* for messages; the arena keeps it */
     uint64_t steps_left;
     uint32_t depth, max_depth;
     struct tmpl_dict *context;
@@ -248,6 +249,9 @@ static inline int tmpl_failed(const struct tmpl_run *r)
 #define tmpl_raise(r, exc, ...)  tmpl_neg(tmpl_raise_at((r), (exc), __VA_ARGS__))
 #define tmpl_limit(r, ...)       tmpl_neg(tmpl_limit_at((r), __VA_ARGS__))
 #define tmpl_unsupported(r, ...) tmpl_neg(tmpl_unsupported_at((r), __VA_ARGS__))
+/* The memory limit was reached: also what ails a scratch buffer that failed. */
+#define tmpl_memory_limit(r)                                                                       \
+    tmpl_limit((r), "the rendering needs more than %zu bytes of memory", (r)->memory_limit)
 /* An operation on an undefined value. */
 #define tmpl_raise_undef(r, v) tmpl_neg(tmpl_raise_undef_at((r), (v)))
 int tmpl_raise_at(struct tmpl_run *r, enum tmpl_exc exc, const char *fmt, ...) PRINTF_LIKE(3, 4);
@@ -317,9 +321,6 @@ MUST_CHECK int tmpl_str_cat(struct tmpl_run *r, struct tmpl_str *a, struct tmpl_
 MUST_CHECK int tmpl_str_take(struct tmpl_run *r, struct buf *b, struct tmpl_val *out);
 /* A scratch buffer that stops at the memory limit. */
 struct buf tmpl_scratch(const struct tmpl_run *r);
-/* The error for a scratch buffer that failed. */
-#define tmpl_scratch_failed(r)                                                                     \
-    tmpl_limit((r), "the rendering needs more than %zu MiB of memory", (r)->arena.max_bytes >> 20)
 size_t tmpl_str_chars(struct tmpl_str *s);
 int tmpl_shown(const struct tmpl_str *s); /* bytes of it to show in a message, for %.*s */
 bool tmpl_str_is(const struct tmpl_str *s, const char *lit);

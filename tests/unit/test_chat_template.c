@@ -268,6 +268,7 @@ static void hostile_sources(void **state)
         {"", "{% macro m() %}", "", 50000, LLMD_ELIMIT},
         {"", "x", "", (1 << 20) + 1, LLMD_ELIMIT},
         {"{% set x = [", "1,", "] %}", 100000, 0},
+        {"{{ f(", "a=1,", ") }}", 300, LLMD_EPARSE},
         {"{{ 1", " ~ 1", " }}", 100000, 0},
         {"{{ 1", " == 1", " }}", 100000, 0},
         {"{% if 0 %}", "{% elif 0 %}", "{% endif %}", 50000, 0},
@@ -338,6 +339,55 @@ static void memory_is_linear(void **state)
     free(text);
     json_decref(context);
     chat_template_free(t);
+    buf_fini(&out);
+}
+
+/* Much of the language in one template. */
+static const char everything[] =
+    "{%- macro m(a, b='x', c=a) %}{{ a }}{{ b|upper }}{{ varargs }}{{ kwargs }}{{ caller(a) }}"
+    "{% endmacro -%}{% set ns = namespace(n=0, l=[1, 'two', 3.5, none]) %}"
+    "{% for x in ns.l + ['y'] if (x is not none) recursive %}{{ loop.index }}{{ loop.last }}"
+    "{{ loop.nextitem }}{{ loop.length }}{{ loop.cycle(1, 2) }}{{ loop.changed(x) }}"
+    "{% set ns.n = ns.n + 1 %}{% else %}none{% endfor %}"
+    "{% call(q) m(1, 2, 3, 4, d=s) %}[{{ q ~ s }}]{% endcall %}"
+    "{% set t | replace('a', 'b') %}abc {{ s[::-1] }}{% endset %}{{ t.split(' ')|join('-') }}"
+    "{% with u = {'k': [1, (2,)], 3: true} %}{{ u }}{{ u|tojson(indent=1) }}{{ u.items()|list }}"
+    "{{ u|dictsort(by='key')|length if false else u.k }}{% endwith %}"
+    "{% filter title %}some words{% endfilter %}{{ '%05.1f|%s' % (3.14159, [s]) }}"
+    "{{ '{0:>{w}}|{0!r}'.format(s, w=6) }}{{ [3, 1, 2]|sort|map('string')|join }}"
+    "{{ messages|selectattr('role', 'equalto', 'user')|map(attribute='content')|first }}"
+    "{{ ['b', 'A', 'b']|unique|list }}{{ [1, 2, 3]|batch(2, 0)|list }}{{ [1, 2]|slice(2)|list }}"
+    "{{ [{'g': 1}, {'g': 2}]|groupby('g') }}{{ 'a b'|wordcount }}{{ ('<' * 3)|e }}{{ 7 // 2 }}"
+    "{{ range(9)[1:5]|sum }}{{ 'x\\ny'|indent }}{{ '  q '|trim }}{{ strftime_now('%Y') }}"
+    "{% generation %}{{ cycler(1, 2).next() }}{% endgeneration %}{{ dict(a=1)|xmlattr }}"
+    "{{ 'abc'|reverse }}{{ {'a': s} == {'a': 'abc'} }}{{ s in [s] and 'b' in s }}";
+
+/* However early a limit is reached, the rendering ends cleanly; with enough it is the same. */
+static void every_limit(void **state)
+{
+    (void)state;
+    struct buf want = {0}, out = {0};
+    struct err e = {0};
+    if (render(everything, NULL, &want, &e))
+        fail_msg("%s", e.msg);
+    for (int what = 0; what < 4; what++) {
+        int rc = -LLMD_ELIMIT;
+        for (size_t limit = 1; rc; limit += 1 + limit / 32) {
+            struct chat_template_limits l = {.max_steps = what == 0 ? limit : 0,
+                                             .max_memory_bytes = what == 1 ? limit : 0,
+                                             .max_output_bytes = what == 2 ? limit : 0,
+                                             .max_depth = what == 3 ? (uint32_t)limit : 0};
+            rc = render(everything, &l, &out, &e);
+            if (rc && rc != -LLMD_ELIMIT)
+                fail_msg("limit %d of %zu: %s", what, limit, e.msg);
+            err_clear(&e);
+            if (limit > 1 << 24)
+                fail_msg("no end of limit %d", what);
+        }
+        assert_string_equal(out.data, want.data);
+        buf_clear(&out);
+    }
+    buf_fini(&want);
     buf_fini(&out);
 }
 
@@ -437,6 +487,7 @@ int main(void)
         cmocka_unit_test(hostile_sources),
         cmocka_unit_test(limits_are_kept),
         cmocka_unit_test(memory_is_linear),
+        cmocka_unit_test(every_limit),
         cmocka_unit_test(deep_context_is_refused),
         cmocka_unit_test(time_of_day),
         cmocka_unit_test(threads_share_a_template),
