@@ -35,7 +35,8 @@ static void take_field(struct sse_parser *p)
             buf_addch(&p->data, '\n');
         buf_add(&p->data, value, n_value);
         p->has_data = true;
-    } else if (n_name == 5 && memcmp(line, "event", 5) == 0) {
+    } else if (n_name == 5 && memcmp(line, "event", 5) == 0 && !memchr(value, '\0', n_value)) {
+        /* A type is handed on as a C string: one that holds a NUL is passed over. */
         buf_clear(&p->type);
         buf_add(&p->type, value, n_value);
     }
