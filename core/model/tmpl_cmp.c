@@ -253,8 +253,8 @@ static int in_view(struct tmpl_run *r, const struct tmpl_view *view, const struc
     return rc || !*out ? rc : tmpl_eq(r, &val, &v->list->items[1], out);
 }
 
-int tmpl_contains(struct tmpl_run *r, const struct tmpl_val *seq, const struct tmpl_val *v,
-                  bool *out)
+static int contains(struct tmpl_run *r, const struct tmpl_val *seq, const struct tmpl_val *v,
+                    bool *out)
 {
     struct tmpl_val val;
     *out = false;
@@ -293,9 +293,9 @@ int tmpl_compare(struct tmpl_run *r, int op, const struct tmpl_val *a, const str
         *out = !*out;
         return rc;
     case OP_IN:
-        return tmpl_contains(r, b, a, out);
+        return contains(r, b, a, out);
     case OP_NOTIN:
-        rc = tmpl_contains(r, b, a, out);
+        rc = contains(r, b, a, out);
         *out = !*out;
         return rc;
     default:

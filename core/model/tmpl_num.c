@@ -189,16 +189,6 @@ static int float_op(struct tmpl_run *r, int op, double a, double b, struct tmpl_
     return 0;
 }
 
-int tmpl_num_op(struct tmpl_run *r, int op, const struct tmpl_val *a, const struct tmpl_val *b,
-                struct tmpl_val *out)
-{
-    if (op == OP_POW)
-        return tmpl_pow(r, a, b, out);
-    if (tmpl_is_int(a) && tmpl_is_int(b))
-        return int_op(r, op, tmpl_as_int(a), tmpl_as_int(b), out);
-    return float_op(r, op, tmpl_as_float(a), tmpl_as_float(b), out);
-}
-
 static int int_pow(struct tmpl_run *r, int64_t base, int64_t exp, struct tmpl_val *out)
 {
     int64_t v = 1;
@@ -216,8 +206,8 @@ static int int_pow(struct tmpl_run *r, int64_t base, int64_t exp, struct tmpl_va
     return 0;
 }
 
-int tmpl_pow(struct tmpl_run *r, const struct tmpl_val *a, const struct tmpl_val *b,
-             struct tmpl_val *out)
+static int num_pow(struct tmpl_run *r, const struct tmpl_val *a, const struct tmpl_val *b,
+                   struct tmpl_val *out)
 {
     if (tmpl_is_int(a) && tmpl_is_int(b) && tmpl_as_int(b) >= 0) {
         int64_t base = tmpl_as_int(a), exp = tmpl_as_int(b);
@@ -237,6 +227,16 @@ int tmpl_pow(struct tmpl_run *r, const struct tmpl_val *a, const struct tmpl_val
         return tmpl_raise(r, EXC_OVERFLOW, "numerical result out of range");
     *out = tmpl_float(v);
     return 0;
+}
+
+int tmpl_num_op(struct tmpl_run *r, int op, const struct tmpl_val *a, const struct tmpl_val *b,
+                struct tmpl_val *out)
+{
+    if (op == OP_POW)
+        return num_pow(r, a, b, out);
+    if (tmpl_is_int(a) && tmpl_is_int(b))
+        return int_op(r, op, tmpl_as_int(a), tmpl_as_int(b), out);
+    return float_op(r, op, tmpl_as_float(a), tmpl_as_float(b), out);
 }
 
 int tmpl_float_to_int(struct tmpl_run *r, double f, int64_t *out)

@@ -14,7 +14,7 @@ static void add_escaped(struct buf *b, uint32_t cp)
         buf_addf(b, cp <= 0xff ? "\\x%02x" : cp <= 0xffff ? "\\u%04x" : "\\U%08x", cp);
 }
 
-void tmpl_add_str_repr(struct buf *b, const char *s, size_t n)
+static void add_quoted(struct buf *b, const char *s, size_t n)
 {
     char quote = n && memchr(s, '\'', n) && !memchr(s, '"', n) ? '"' : '\'';
     uint32_t cp;
@@ -119,7 +119,7 @@ static void add_macro(struct buf *b, const struct tmpl_str *name)
 {
     buf_addstr(b, "<Macro ");
     if (name)
-        tmpl_add_str_repr(b, name->s, name->n);
+        add_quoted(b, name->s, name->n);
     else
         buf_addstr(b, "anonymous");
     buf_addch(b, '>');
@@ -190,7 +190,7 @@ int tmpl_add_repr(struct tmpl_run *r, struct buf *b, const struct tmpl_val *v)
     }
     if (v->type == TV_STR) {
         buf_addstr(b, v->str->markup ? "Markup(" : "");
-        tmpl_add_str_repr(b, v->str->s, v->str->n);
+        add_quoted(b, v->str->s, v->str->n);
         buf_addstr(b, v->str->markup ? ")" : "");
         return 0;
     }

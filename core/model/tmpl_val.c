@@ -16,7 +16,7 @@ int tmpl_str_ref(struct tmpl_run *r, const char *s, size_t n, struct tmpl_val *o
     return 0;
 }
 
-int tmpl_str_copy(struct tmpl_run *r, const char *s, size_t n, struct tmpl_val *out)
+static int str_copy(struct tmpl_run *r, const char *s, size_t n, struct tmpl_val *out)
 {
     char *copy = tmpl_alloc(r, n);
     if (!copy)
@@ -29,7 +29,7 @@ int tmpl_str_copy(struct tmpl_run *r, const char *s, size_t n, struct tmpl_val *
 
 int tmpl_str_take(struct tmpl_run *r, struct buf *b, struct tmpl_val *out)
 {
-    int rc = b->failed ? tmpl_memory_limit(r) : tmpl_str_copy(r, buf_str(b), b->len, out);
+    int rc = b->failed ? tmpl_memory_limit(r) : str_copy(r, buf_str(b), b->len, out);
     buf_fini(b);
     return rc;
 }

@@ -312,9 +312,8 @@ static inline double tmpl_as_float(const struct tmpl_val *v)
     return v->type == TV_FLOAT ? v->f : (double)tmpl_as_int(v);
 }
 
-/* A string over bytes that live long enough (not copied) / over a copy. */
+/* A string over bytes that live long enough; they are not copied. */
 MUST_CHECK int tmpl_str_ref(struct tmpl_run *r, const char *s, size_t n, struct tmpl_val *out);
-MUST_CHECK int tmpl_str_copy(struct tmpl_run *r, const char *s, size_t n, struct tmpl_val *out);
 MUST_CHECK int tmpl_str_cat(struct tmpl_run *r, struct tmpl_str *a, struct tmpl_str *b,
                             struct tmpl_val *out);
 /* Moves the text of a scratch buffer into a new string and frees the buffer, also on failure. */
@@ -370,8 +369,6 @@ MUST_CHECK int tmpl_order(struct tmpl_run *r, int op, const struct tmpl_val *a,
 /* Any comparison or membership operator. */
 MUST_CHECK int tmpl_compare(struct tmpl_run *r, int op, const struct tmpl_val *a,
                             const struct tmpl_val *b, bool *out);
-MUST_CHECK int tmpl_contains(struct tmpl_run *r, const struct tmpl_val *seq,
-                             const struct tmpl_val *v, bool *out);
 bool tmpl_same(const struct tmpl_val *a, const struct tmpl_val *b); /* Python's `is` */
 
 /* --- numbers (tmpl_num.c, tmpl_op.c) --- */
@@ -381,8 +378,6 @@ MUST_CHECK int tmpl_binary(struct tmpl_run *r, int op, const struct tmpl_val *a,
                            const struct tmpl_val *b, struct tmpl_val *out);
 MUST_CHECK int tmpl_unary(struct tmpl_run *r, int op, const struct tmpl_val *v,
                           struct tmpl_val *out);
-MUST_CHECK int tmpl_pow(struct tmpl_run *r, const struct tmpl_val *a, const struct tmpl_val *b,
-                        struct tmpl_val *out);
 MUST_CHECK int tmpl_num_op(struct tmpl_run *r, int op, const struct tmpl_val *a,
                            const struct tmpl_val *b, struct tmpl_val *out);
 /* int(text, base) and float(text): EXC_VALUE when it is no number. */
@@ -399,7 +394,6 @@ MUST_CHECK int tmpl_str_of(struct tmpl_run *r, const struct tmpl_val *v, struct 
 /* As tmpl_str_of, appended to a buffer. */
 MUST_CHECK int tmpl_add_str(struct tmpl_run *r, struct buf *b, const struct tmpl_val *v);
 MUST_CHECK int tmpl_add_repr(struct tmpl_run *r, struct buf *b, const struct tmpl_val *v);
-void tmpl_add_str_repr(struct buf *b, const char *s, size_t n);
 void tmpl_add_ascii(struct buf *b, const char *s, size_t n); /* escapes what is not ASCII */
 tmpl_filter_fn tmpl_filter_tojson;
 
