@@ -11,7 +11,7 @@ targets=("$@")
 one() { # target seconds
     local name=${1#fuzz_} found=build/fuzz/found/$1 log=build/fuzz/$1.log
     mkdir -p "$found"
-    if build/fuzz/"$1" -max_total_time="$2" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+    if build/fuzz/"$1" -max_total_time="$2" -seed=1 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
         -artifact_prefix="build/fuzz/$1-" "$found" "tests/fuzz/corpus/$name" >"$log" 2>&1; then
         echo "ok      $1 $(grep -o 'number_of_executed_units: *[0-9]*' "$log")"
     else
