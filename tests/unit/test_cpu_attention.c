@@ -280,6 +280,27 @@ static void test_future_is_invisible(void **state)
     }
 }
 
+/* Keys and values beyond F16's range count as its largest value, not as infinity. */
+static void test_values_out_of_range(void **state)
+{
+    (void)state;
+    static const uint32_t len[] = {5};
+    struct attn_shape s = shape(1, 1, 32, true);
+    for (size_t i = 0; i < ARRAY_LEN(all_isas); i++) {
+        struct world w;
+        world_new(&w, &s, 1, len);
+        w.qkv[0][(size_t)2 * w.qkv_cols + 64] = 1e6f; /* a value of position 2 */
+        for (uint32_t p = 0; p < 5; p++)
+            memset(w.qkv[0] + (size_t)p * w.qkv_cols, 0, 32 * sizeof(float)); /* equal weights */
+        if (world_run(&w, all_isas[i], 1, COMPUTE_AUTO, 5))
+            for (uint32_t p = 2; p < 5; p++) {
+                const float got = w.out[0][(size_t)p * w.q_cols];
+                assert_true(fabsf(got * (float)(p + 1) - 65504.0f) < 64.0f);
+            }
+        world_drop(&w);
+    }
+}
+
 /* Rotation alone, at positions beyond the first table span. */
 static void test_rope_positions(void **state)
 {
@@ -351,13 +372,10 @@ static void test_block_bytes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_one_sequence),
-        cmocka_unit_test(test_ragged_sequences),
-        cmocka_unit_test(test_long_context),
-        cmocka_unit_test(test_wide_group),
-        cmocka_unit_test(test_future_is_invisible),
-        cmocka_unit_test(test_rope_positions),
-        cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_one_sequence),        cmocka_unit_test(test_ragged_sequences),
+        cmocka_unit_test(test_long_context),        cmocka_unit_test(test_wide_group),
+        cmocka_unit_test(test_future_is_invisible), cmocka_unit_test(test_values_out_of_range),
+        cmocka_unit_test(test_rope_positions),      cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_block_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -129,7 +129,7 @@ static void assert_same_bits(const struct product *want, enum weight_role role, 
 
 static void check_type(enum dtype t, enum compute_type c)
 {
-    static const uint32_t rows[] = {1, 2, 3, 5, 17, 64}, outs[] = {1, 16, 40, 33, 17, 5};
+    static const uint32_t rows[] = {1, 2, 3, 5, 17, 64, 33}, outs[] = {1, 16, 40, 33, 17, 5, 48};
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         const uint32_t block = dtype_block_elems(t);
         const uint32_t cols = block == 1 ? 19 + 7 * (uint32_t)i : block * (1 + (uint32_t)i % 3);
@@ -159,7 +159,7 @@ static void test_parts(void **state)
     struct host_tensor parts[] = {tensor_random(DTYPE_Q4_K, 48, 512),
                                   tensor_random(DTYPE_Q6_K, 19, 512),
                                   tensor_random(DTYPE_BF16, 21, 512)};
-    struct product p = product_new(9, 48 + 19 + 21, 512);
+    struct product p = product_new(35, 48 + 19 + 21, 512);
     assert_true(run("portable", 2, COMPUTE_AUTO, WEIGHT_LINEAR, parts, 3, &p, MAX_TEST_ROWS));
     assert_product(&p, parts, 3, COMPUTE_AUTO);
     assert_same_bits(&p, WEIGHT_LINEAR, COMPUTE_AUTO, parts, 3);
@@ -171,7 +171,7 @@ static void test_parts(void **state)
 static void check_gate_up(enum dtype gate, enum dtype up, uint32_t n_out, uint32_t cols)
 {
     struct host_tensor parts[] = {tensor_random(gate, n_out, cols), tensor_random(up, n_out, cols)};
-    struct product p = product_new(18, n_out, cols);
+    struct product p = product_new(50, n_out, cols);
     double *x = malloc(cols * sizeof(*x));
     assert_non_null(x);
     assert_true(run("portable", 1, COMPUTE_AUTO, WEIGHT_GATE_UP, parts, 2, &p, MAX_TEST_ROWS));

@@ -130,9 +130,15 @@ static void test_helpers_help(void **state)
     assert_int_equal(cpu_team_new(2, &t, NULL), 0);
     j->n_threads = 2;
     j->stamp = 42;
-    cpu_team_run(t, 20, slow, j);
-    assert_int_equal(atomic_load(&j->ran), 20);
-    assert_true(atomic_load(&j->foreign) > 0);
+    for (uint32_t asleep = 0; asleep < 2; asleep++) {
+        atomic_store(&j->ran, 0);
+        atomic_store(&j->foreign, 0);
+        if (asleep)
+            clock_sleep_us(20000);
+        cpu_team_run(t, 20, slow, j);
+        assert_int_equal(atomic_load(&j->ran), 20);
+        assert_true(atomic_load(&j->foreign) > 0);
+    }
     cpu_team_free(t);
     free(j);
 }
