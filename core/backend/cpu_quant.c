@@ -83,10 +83,12 @@ static void dequantize_k(enum dtype t, const uint8_t *p, uint32_t cols, float *o
         else
             q6_k_split(p, &b);
         const float d = f32_from_f16(b.d), dmin = f32_from_f16(b.dmin);
-        for (uint32_t i = 0; i < 256; i++)
-            out[i] = t == DTYPE_Q4_K
-                         ? d * (float)b.scale[i / 32] * b.q[i] - dmin * (float)b.min[i / 32]
-                         : d * (float)b.scale[i / 16] * (float)(b.q[i] - 32);
+        for (uint32_t i = 0; i < 256; i++) {
+            const uint32_t sub = i / (t == DTYPE_Q4_K ? 32 : 16);
+            const float scale = d * (float)b.scale[sub];
+            out[i] = t == DTYPE_Q4_K ? scale * b.q[i] - dmin * (float)b.min[sub]
+                                     : scale * (float)(b.q[i] - 32);
+        }
     }
 }
 

@@ -248,17 +248,16 @@ int cpu_team_new(uint32_t n_threads, struct cpu_team **out, struct err *e)
 /* The lowest-numbered processor that shares cpu's core; cpu itself when unknown. */
 static int first_sibling(int cpu)
 {
-    char path[96];
-    int first = cpu;
-    (void)snprintf(path, sizeof(path),
+    char text[96], *end;
+    (void)snprintf(text, sizeof(text),
                    "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
-    FILE *f = fopen(path, "re");
+    FILE *f = fopen(text, "re");
     if (!f)
         return cpu;
-    if (fscanf(f, "%d", &first) != 1)
-        first = cpu;
+    const bool read = fgets(text, sizeof(text), f) != NULL;
     (void)fclose(f);
-    return first;
+    const long first = read ? strtol(text, &end, 10) : -1;
+    return read && end != text && first >= 0 && first < CPU_SETSIZE ? (int)first : cpu;
 }
 
 uint32_t cpu_physical_cores(void)
