@@ -5,6 +5,7 @@
  * the terminal without control characters. */
 #include <errno.h>
 #include <math.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,7 +102,6 @@ static int ask(struct chat *c, const char *prompt, size_t n_prompt)
 {
     struct chat_answer answer = {0};
     struct err e = {0};
-    interrupted = 0;
     add_message(c, "user", prompt, n_prompt);
     int rc = chat_ask(&c->client, c->messages, &answer, &e);
     if (answer.text.len > 0)
@@ -147,6 +147,23 @@ static bool command(struct chat *c, const char *line)
     return true;
 }
 
+/* Shows sign and waits for a line; false: Ctrl-C came instead. SIGINT is let in only while ppoll
+ * waits, so that none falls between the prompt and the read. (A terminal hands out one line per read:
+ * stdin's buffer holds nothing here.) */
+static bool wait_for_line(const char *sign)
+{
+    struct pollfd terminal = {.fd = STDIN_FILENO, .events = POLLIN};
+    sigset_t block, before;
+    sigemptyset(&block);
+    sigaddset(&block, SIGINT);
+    (void)sigprocmask(SIG_BLOCK, &block, &before);
+    interrupted = 0;
+    fputs(sign, stderr);
+    (void)ppoll(&terminal, 1, NULL, &before);
+    (void)sigprocmask(SIG_SETMASK, &before, NULL);
+    return !interrupted;
+}
+
 /* One prompt, over several lines when they end with a backslash. False at the end of input. */
 static bool read_prompt(struct buf *out)
 {
@@ -155,12 +172,9 @@ static bool read_prompt(struct buf *out)
     bool more = true, ended = false;
     buf_clear(out);
     for (const char *sign = "> "; more && !ended; sign = ". ") {
-        fputs(sign, stderr);
-        interrupted = 0;
-        errno = 0;
-        ssize_t n = getline(&line, &cap, stdin);
+        ssize_t n = wait_for_line(sign) ? getline(&line, &cap, stdin) : -1;
         if (n < 0) {
-            ended = errno != EINTR && !interrupted;
+            ended = !interrupted;
             clearerr(stdin);
             fputc('\n', stderr);
             buf_clear(out); /* Ctrl-C: the prompt is given up */

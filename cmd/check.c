@@ -17,15 +17,6 @@ struct check {
     struct buf models; /* text lines or JSON objects, one per model */
 };
 
-static const char *arch_name(enum arch a)
-{
-    switch (a) {
-    case ARCH_LLAMA:
-        return "llama";
-    }
-    return "unknown";
-}
-
 static void count_tensor(const struct host_tensor *t, size_t by_dtype[DTYPE_COUNT])
 {
     size_t row;

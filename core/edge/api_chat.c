@@ -227,8 +227,9 @@ static int fill_context(const json_t *body, const struct model *model, json_t *c
     bad |= json_object_set_new(context, "eos_token", json_string(model->eos_token));
     bad |= json_object_set_new(context, "add_generation_prompt", json_boolean(prompt && !go_on));
     json_t *documents = field_get(body, "documents");
-    if (documents)
-        bad |= json_object_set(context, "documents", documents);
+    bad |= json_object_set_new(context, "tools", json_null());
+    bad |= json_object_set_new(context, "documents",
+                               documents ? json_incref(documents) : json_null());
     const char *key;
     json_t *value;
     json_object_foreach(kwargs, key, value)

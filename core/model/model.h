@@ -10,6 +10,7 @@
 #include "core/util/err.h"
 #include "core/util/tensor.h"
 
+/* Optional tensors have data NULL where the model has none. */
 struct layer_weights {
     struct host_tensor attn_norm; /* [1][hidden] */
     struct host_tensor q, k, v;   /* [n_heads*head_dim | n_kv_heads*head_dim][hidden] */
@@ -17,6 +18,11 @@ struct layer_weights {
     struct host_tensor ffn_norm;  /* [1][hidden] */
     struct host_tensor gate, up;  /* [ffn][hidden] */
     struct host_tensor down;      /* [hidden][ffn] */
+
+    struct host_tensor q_bias, k_bias, v_bias; /* [1][rows of q, k, v]; optional */
+    struct host_tensor o_bias;                 /* [1][hidden]; optional */
+    struct host_tensor q_norm, k_norm;         /* [1][head_dim]: RMS norm of each head before RoPE
+                                                * (eps is rms_norm_eps); optional, both or none */
 };
 
 struct model_weights {
@@ -45,6 +51,10 @@ struct model {
     char *chat_template_source;          /* NULL likewise */
     char *bos_token, *eos_token;         /* written form, for the template; "" when none */
     struct generation_defaults defaults;
+    double *inv_freq;        /* [head_dim / 2] radians per position of each rotated pair */
+    float rope_scale;        /* factor of cos and sin: 1, or YaRN's attention factor */
+    uint32_t *layer_windows; /* [n_layers] positions that a token sees, itself included; 0: all.
+                              * NULL: every layer sees all */
     struct model_files *files;
 };
 

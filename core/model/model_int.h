@@ -34,3 +34,7 @@ MUST_CHECK int model_read_weights(const struct gguf *g, struct hparams *hp,
 /* model_text.c: tokenizer, chat template, names, sampling defaults, into m. What was made stays
  * in m after an error, for model_free. */
 MUST_CHECK int model_read_text(const struct gguf *g, struct model *m, struct err *e);
+
+/* model_rope.c: m->inv_freq and m->rope_scale from m->hparams, whose rope fields are checked.
+ * divisors: NULL, or [head_dim / 2] factors that the file gives ready made (GGUF's rope_freqs). */
+MUST_CHECK int model_set_rope(struct model *m, const float *divisors, struct err *e);

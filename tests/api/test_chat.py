@@ -348,7 +348,6 @@ def test_conversation(fake):
     assert t.exit_code() == 0
 
 
-@pytest.mark.xfail(strict=False, reason="loses a race with the terminal on a loaded machine")
 def test_ctrl_c_in_a_conversation(fake):
     t = Terminal("--url", fake.url)
     t.expect("> ")
