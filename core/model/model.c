@@ -17,6 +17,8 @@ void model_free(struct model *m)
     free(m->bos_token);
     free(m->eos_token);
     free(m->weights.layers);
+    free(m->inv_freq);
+    free(m->layer_windows);
     if (m->files)
         gguf_close(m->files->gguf);
     free(m->files);
@@ -37,6 +39,8 @@ int model_from_gguf(struct gguf *g, struct model **out, struct err *e)
         rc = model_read_hparams(g, &m->hparams, e);
     if (!rc)
         rc = model_read_weights(g, &m->hparams, &m->weights, e);
+    if (!rc)
+        rc = model_set_rope(m, NULL, e);
     if (!rc)
         rc = model_read_text(g, m, e);
     if (rc) {
