@@ -5,6 +5,7 @@
 
 #include "core/engine/worker.h"
 #include "core/model/model.h"
+#include "core/util/clock.h"
 #include "core/util/lock.h"
 
 /* --- one set of weights --- */
@@ -15,8 +16,9 @@ struct loader {
     struct engine_weights *w;
     engine_progress *progress;
     void *ctx;
-    uint64_t total_bytes, done_bytes; /* of the model's tensors */
-    unsigned percent;                 /* last reported */
+    struct load_progress at;
+    uint64_t started_us;
+    uint32_t percent; /* last reported */
 };
 
 static uint64_t tensor_bytes(const struct host_tensor *t)
@@ -43,15 +45,12 @@ static uint64_t model_bytes(const struct model *m)
     return n;
 }
 
-/* Reports below 100; the last call is load_done's. */
-static void load_progress(struct loader *ld)
+static void report(struct loader *ld)
 {
-    unsigned percent = ld->total_bytes ? (unsigned)(ld->done_bytes * 100 / ld->total_bytes) : 0;
-    if (percent <= ld->percent || percent >= 100)
-        return;
-    ld->percent = percent;
+    ld->percent = load_percent(&ld->at);
+    ld->at.elapsed_us = clock_now_us() - ld->started_us;
     if (ld->progress)
-        ld->progress(ld->ctx, percent);
+        ld->progress(ld->ctx, &ld->at);
 }
 
 static int load(struct loader *ld, enum weight_role role, const struct host_tensor *parts,
@@ -64,8 +63,10 @@ static int load(struct loader *ld, enum weight_role role, const struct host_tens
     }
     ld->w->n_bytes += ld->be->ops->weight_bytes(*out);
     for (uint32_t i = 0; i < n_parts; i++)
-        ld->done_bytes += tensor_bytes(&parts[i]);
-    load_progress(ld);
+        ld->at.done_bytes += tensor_bytes(&parts[i]);
+    /* All done is said once the pages are released. */
+    if (load_percent(&ld->at) > ld->percent && ld->at.done_bytes < ld->at.total_bytes)
+        report(ld);
     return 0;
 }
 
@@ -121,18 +122,17 @@ int engine_weights_new(struct backend *be, const struct model *m, engine_progres
     w->layers = layers;
     w->n_layers = m->hparams.n_layers;
 
-    struct loader ld = {
-        .be = be, .w = w, .progress = progress, .ctx = ctx, .total_bytes = model_bytes(m)};
-    if (progress)
-        progress(ctx, 0);
+    struct loader ld = {.be = be, .w = w, .progress = progress, .ctx = ctx};
+    ld.at.total_bytes = model_bytes(m);
+    ld.started_us = clock_now_us();
+    report(&ld);
     int rc = load_all(&ld, m, e);
     if (rc) {
         engine_weights_unref(w);
         return rc;
     }
     model_release_pages(m);
-    if (progress)
-        progress(ctx, 100);
+    report(&ld);
     *out = w;
     return 0;
 }

@@ -38,8 +38,10 @@ struct engine_weights {
     size_t n_bytes; /* memory of all weights */
 };
 
-/* progress (may be NULL) is called on this thread with 0..100, growing, 100 once and last. */
-typedef void engine_progress(void *ctx, unsigned percent);
+/* progress (may be NULL) is called on this thread: with nothing done, then whenever a percent has
+ * been added, and once with all done, last. */
+struct load_progress;
+typedef void engine_progress(void *ctx, const struct load_progress *p);
 
 MUST_CHECK int engine_weights_new(struct backend *be, const struct model *m,
                                   engine_progress *progress, void *ctx, struct engine_weights **out,

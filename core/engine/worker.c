@@ -65,7 +65,7 @@ void worker_publish(struct worker *w, enum worker_state state)
         state = WORKER_DRAINING;
     w->status = (struct worker_status){
         .state = state,
-        .loaded_percent = w->status.loaded_percent,
+        .load = w->status.load,
         .n_steps = w->n_steps,
         .heartbeat_us = clock_now_us(),
         .n_running = s->n_running,
@@ -83,10 +83,10 @@ void worker_publish(struct worker *w, enum worker_state state)
         w->cb.step_published(w->cb.ctx, w, &copy);
 }
 
-void worker_publish_progress(struct worker *w, unsigned percent)
+void worker_publish_progress(struct worker *w, const struct load_progress *p)
 {
     lock_take(&w->mu);
-    w->status.loaded_percent = percent;
+    w->status.load = *p;
     w->status.heartbeat_us = clock_now_us();
     struct worker_status copy = status_now(w);
     lock_drop(&w->mu);

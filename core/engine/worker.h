@@ -29,10 +29,19 @@ enum worker_state {
 };
 const char *worker_state_name(enum worker_state s);
 
+/* How far the weights are. */
+struct load_progress {
+    uint64_t done_bytes, total_bytes; /* of the model's tensors; total 0: it has not begun */
+    uint64_t elapsed_us;              /* 0 for weights that another worker loaded */
+};
+uint32_t load_percent(const struct load_progress *p);    /* 100: all */
+double load_mib_per_s(const struct load_progress *p);    /* 0: not known */
+double load_seconds_left(const struct load_progress *p); /* negative: not known */
+
 /* What a worker publishes once per step, and when its state changes. */
 struct worker_status {
     enum worker_state state;
-    uint32_t loaded_percent;   /* of the weights */
+    struct load_progress load;
     uint64_t n_steps;          /* heartbeat: grows while it makes progress */
     uint64_t heartbeat_us;     /* clock_now_us() of the last publication */
     uint32_t n_running;        /* sequences in the batch */

@@ -58,17 +58,45 @@ static int open_backend(struct worker *w, struct err *e)
     return sim_backend_new(&sim, &w->be, e);
 }
 
-static void load_progress(void *ctx, unsigned percent)
+uint32_t load_percent(const struct load_progress *p)
 {
-    worker_publish_progress(ctx, percent);
+    if (p->total_bytes == 0)
+        return 0;
+    return (uint32_t)((double)p->done_bytes * 100 / (double)p->total_bytes);
+}
+
+double load_mib_per_s(const struct load_progress *p)
+{
+    if (p->elapsed_us == 0)
+        return 0;
+    return (double)p->done_bytes / (1 << 20) / ((double)p->elapsed_us / 1e6);
+}
+
+double load_seconds_left(const struct load_progress *p)
+{
+    if (p->done_bytes == 0)
+        return -1;
+    return (double)p->elapsed_us / 1e6 * (double)(p->total_bytes - p->done_bytes) /
+           (double)p->done_bytes;
+}
+
+static void publish_progress(void *ctx, const struct load_progress *p)
+{
+    worker_publish_progress(ctx, p);
 }
 
 static int load_weights(struct worker *w, struct err *e)
 {
     const struct worker_opts *o = w->opts;
-    if (o->shared && o->device == DEVICE_CPU)
-        return shared_weights_get(o->shared, w->be, o->model, load_progress, w, &w->weights, e);
-    return engine_weights_new(w->be, o->model, load_progress, w, &w->weights, e);
+    if (!o->shared || o->device != DEVICE_CPU)
+        return engine_weights_new(w->be, o->model, publish_progress, w, &w->weights, e);
+    int rc = shared_weights_get(o->shared, w->be, o->model, publish_progress, w, &w->weights, e);
+    if (rc == 0 && w->status.load.total_bytes == 0) { /* another worker loaded them */
+        uint64_t bytes = o->model->weights.total_bytes;
+        const struct load_progress all = {.done_bytes = bytes, .total_bytes = bytes};
+        worker_publish_progress(w, &all);
+    }
+    return rc;
 }
 
 /* --- the KV pool --- */

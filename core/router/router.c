@@ -176,8 +176,8 @@ static int refuse(const struct router *r, const struct routed *m, struct err *e)
         if (s->status.state == WORKER_DEAD) {
             n_dead++;
             why = s->why.msg;
-        } else if (s->status.loaded_percent > percent)
-            percent = s->status.loaded_percent;
+        } else if (load_percent(&s->status.load) > percent)
+            percent = load_percent(&s->status.load);
     }
     if (n_dead == m->n_slots && n_dead > 0)
         return err_set(e, LLMD_ENOTREADY, "no worker of model \"%s\" is alive: %s", m->name, why);

@@ -83,7 +83,8 @@ uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32
     (void)max;
     out[0] = (struct router_worker_view){.model = "tiny", .error = "out of \"luck\""};
     out[0].status.state = WORKER_LOADING;
-    out[0].status.loaded_percent = 37;
+    out[0].status.load = (struct load_progress){
+        .done_bytes = 37 << 20, .total_bytes = 100 << 20, .elapsed_us = 1850000};
     return 1;
 }
 

@@ -371,18 +371,26 @@ static void test_sim_samples_by_itself(void **state)
 /* --- tests of weights --- */
 
 struct progress {
-    unsigned last;
-    int n_calls, n_hundreds;
+    struct load_progress last;
+    int n_calls, n_whole;
 };
 
-static void note_progress(void *ctx, unsigned percent)
+static void note_progress(void *ctx, const struct load_progress *at)
 {
     struct progress *p = ctx;
-    assert_true(p->n_calls == 0 ? percent == 0 : percent > p->last);
-    assert_true(percent <= 100);
-    p->last = percent;
+    assert_true(at->total_bytes > 0 && at->done_bytes <= at->total_bytes);
+    if (p->n_calls == 0) {
+        assert_int_equal(at->done_bytes, 0);
+        assert_true(load_mib_per_s(at) == 0 && load_seconds_left(at) < 0);
+    } else {
+        assert_int_equal(at->total_bytes, p->last.total_bytes);
+        assert_true(at->done_bytes > p->last.done_bytes);
+        assert_true(at->elapsed_us >= p->last.elapsed_us);
+        assert_true(load_seconds_left(at) >= 0);
+    }
+    p->last = *at;
     p->n_calls++;
-    p->n_hundreds += percent == 100;
+    p->n_whole += at->done_bytes == at->total_bytes;
 }
 
 static void test_progress_grows_to_100(void **state)
@@ -396,8 +404,9 @@ static void test_progress_grows_to_100(void **state)
         struct progress p = {0};
         f.rec.n_created = 0;
         assert_int_equal(engine_weights_new(&f.rec.base, &f.model, note_progress, &p, &w, NULL), 0);
-        assert_int_equal(p.last, 100);
-        assert_int_equal(p.n_hundreds, 1);
+        assert_int_equal(load_percent(&p.last), 100);
+        assert_true(load_seconds_left(&p.last) == 0);
+        assert_int_equal(p.n_whole, 1);
         assert_true(p.n_calls > 5);
         assert_int_equal(f.rec.n_created, 2 + 6 * N_LAYERS + !tied);
         assert_int_equal(w->n_bytes, 10 * f.rec.n_created);

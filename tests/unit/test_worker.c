@@ -57,7 +57,8 @@ static void test_ready_means_it_generated(void **state)
     assert_true(clock_now_us() - before_us >= 2 * 5000); /* prefill and decode */
     worker_status(n.w, &s);
     assert_int_equal(s.state, WORKER_READY);
-    assert_int_equal(s.loaded_percent, 100);
+    assert_int_equal(load_percent(&s.load), 100);
+    assert_int_equal(s.load.done_bytes, s.load.total_bytes);
     assert_int_equal(s.n_steps + s.generated_tokens, 0); /* the warm-up does not count */
     assert_int_equal(s.n_kv_blocks, 256);
     assert_int_equal(s.n_free_kv_blocks, 256);
