@@ -8,6 +8,7 @@
 #include "core/edge/plan.h"
 #include "core/model/model.h"
 #include "core/util/json.h"
+#include "core/util/printable.h"
 #include "core/util/search.h"
 
 static const char *const roles[] = {"system", "developer", "user", "assistant", "tool"};
@@ -37,6 +38,7 @@ static int join_parts(const json_t *parts, size_t message, json_t **out, struct 
 {
     struct buf text = {0};
     struct place at;
+    char shown[40];
     size_t i;
     json_t *part;
     int rc = 0;
@@ -45,11 +47,13 @@ static int join_parts(const json_t *parts, size_t message, json_t **out, struct 
         snprintf(at.path, sizeof(at.path), "messages[%zu].content[%zu]", message, i);
         const char *type = json_string_value(json_object_get(part, "type"));
         const json_t *t = json_object_get(part, "text");
-        if (type && strcmp(type, "text") != 0)
-            rc = err_set_param(e, LLMD_EUNSUPPORTED, "messages",
-                               "%s is of type '%.40s', but this model takes text only", at.path,
-                               type);
-        else if (!type || !json_is_string(t))
+        if (type && strcmp(type, "text") != 0) {
+            printable_text(type, strlen(type), "", shown, sizeof(shown));
+            rc =
+                err_set_param(e, LLMD_EUNSUPPORTED, "messages",
+                              "%s is of type '%s', but this model takes text only", at.path, shown);
+        }
+        if (rc == 0 && (!type || !json_is_string(t)))
             rc = wrong(&at, "of the form {\"type\": \"text\", \"text\": \"...\"}", part, e);
         if (rc != 0)
             break;
@@ -228,8 +232,8 @@ static int fill_context(const json_t *body, const struct model *model, json_t *c
     bad |= json_object_set_new(context, "add_generation_prompt", json_boolean(prompt && !go_on));
     json_t *documents = field_get(body, "documents");
     bad |= json_object_set_new(context, "tools", json_null());
-    bad |= json_object_set_new(context, "documents",
-                               documents ? json_incref(documents) : json_null());
+    bad |=
+        json_object_set_new(context, "documents", documents ? json_incref(documents) : json_null());
     const char *key;
     json_t *value;
     json_object_foreach(kwargs, key, value)

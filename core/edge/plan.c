@@ -5,6 +5,7 @@
 
 #include "core/edge/fields.h"
 #include "core/util/json.h"
+#include "core/util/printable.h"
 
 bool request_id_valid(const char *s)
 {
@@ -30,14 +31,16 @@ const struct edge_model *edge_find_model(const struct edge_opts *opts, const cha
 int edge_no_model(const struct edge_opts *opts, const char *name, struct err *e)
 {
     struct buf names = {0};
+    char shown[100];
+    printable_text(name, strlen(name), "", shown, sizeof(shown));
     for (uint32_t i = 0; i < opts->n_models; i++) {
         buf_addf(&names, "%s%s", i ? ", " : "", opts->models[i].name);
         for (uint32_t j = 0; j < opts->models[i].n_aliases; j++)
             buf_addf(&names, ", %s", opts->models[i].aliases[j]);
     }
     int rc =
-        err_set_param(e, LLMD_ENOTFOUND, "model",
-                      "The model `%.100s` does not exist. Valid names: %s.", name, buf_str(&names));
+        err_set_param(e, LLMD_ENOTFOUND, "model", "The model `%s` does not exist. Valid names: %s.",
+                      shown, buf_str(&names));
     buf_fini(&names);
     return rc;
 }

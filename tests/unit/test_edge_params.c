@@ -94,6 +94,7 @@ static const struct bad {
     {"\"cache_salt\":\"a\\u0000b\"", LLMD_EINVAL, "cache_salt", "U+0000"},
     {"\"request_id\":\"a b\"", LLMD_EINVAL, "request_id", "letters"},
     {"\"model\":\"gpt-4\"", LLMD_ENOTFOUND, "model", "does not exist. Valid names: tiny, alias"},
+    {"\"model\":\"a\\nb\\u001b\"", LLMD_ENOTFOUND, "model", "The model `a\\nb\\x1b` does not"},
     {"\"model\":4", LLMD_EINVAL, "model", "a string"},
     {"\"tools\":[]", LLMD_EUNSUPPORTED, "tools", "not supported"},
     {"\"tool_choice\":\"auto\"", LLMD_EUNSUPPORTED, "tool_choice", "not supported"},
