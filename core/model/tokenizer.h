@@ -31,7 +31,37 @@ enum token_kind {
     TOKEN_BYTE
 };
 
-/* A vocabulary as a model file gives it; everything is borrowed for the length of the call. */
+/* How a vocabulary writes text. */
+enum tokenizer_form {
+    TOKENIZER_BYTE_LEVEL, /* bytes in GPT-2's alphabet ("Ġthe"); a split pattern cuts the text */
+    TOKENIZER_SPM,        /* plain text, U+2581 for a space ("\xe2\x96\x81the"); no split pattern */
+};
+
+/* TOKENIZER_SPM: where U+2581 is put in front. A stretch is what lies between added tokens. */
+enum space_prefix {
+    SPACE_PREFIX_NONE,
+    SPACE_PREFIX_EVERY,  /* of every stretch: the normalizer Prepend, add_space_prefix of GGUF */
+    SPACE_PREFIX_ABSENT, /* of every stretch without one: Metaspace, prepend_scheme "always" */
+    SPACE_PREFIX_FIRST,  /* the same, only where the text begins: prepend_scheme "first" */
+};
+
+/* A token that is looked for in the text before anything else: an entry of "added_tokens". */
+struct added_token {
+    struct token_text text;
+    uint32_t id;
+    bool special;        /* a control token: found only when asked, left out when skipped */
+    bool lstrip, rstrip; /* takes in the white space before, behind it */
+    bool single_word;    /* only where no word character stands beside it */
+    bool normalized;     /* looked for in the normalized text, in its own normalized form */
+};
+
+struct merge_pair {
+    struct token_text left, right;
+};
+
+/* A vocabulary as a model file gives it; everything is borrowed for the length of the call. What
+ * is zero is not there: a spec that sets nothing behind add_bos is that of a GGUF file of the
+ * "gpt2" kind. */
 struct tokenizer_spec {
     const char *source;             /* for messages: file name */
     const char *pretokenizer;       /* "gpt-2", "smollm", ...: name of the split pattern */
@@ -42,7 +72,62 @@ struct tokenizer_spec {
     uint32_t n_merges;
     int64_t bos_id, eos_id; /* -1: none */
     bool add_bos;           /* encode() with TOKENIZE_ADD_SPECIAL puts bos first */
+
+    enum tokenizer_form form;
+    /* Instead of merges, one of: pairs (their texts may hold spaces); for TOKENIZER_SPM, scores:
+     * the adjacent pair whose joined token scores best is merged first, the leftmost of equals. */
+    const struct merge_pair *merge_pairs; /* [n_merges] */
+    const float *scores;                  /* [n_tokens] */
+    bool ignore_merges;                   /* a piece that is a token becomes it unmerged */
+    bool has_unk;                         /* unk_id stands for characters that no token writes */
+    bool fuse_unk;                        /* one for a whole run of them */
+    uint32_t unk_id;
+    bool nfc; /* text is brought to normalization form C */
+
+    bool add_prefix_space; /* TOKENIZER_BYTE_LEVEL: a stretch begins with a space, one is put there
+                            * where it does not (ByteLevel's flag, where it alone splits) */
+
+    /* TOKENIZER_SPM; pretokenizer is NULL. */
+    enum space_prefix space_prefix;
+    bool split_spaces;      /* Metaspace with split: nothing is merged across a space */
+    bool byte_fallback;     /* characters that no token writes become tokens "<0xNN>" */
+    bool strip_first_space; /* decoding drops a space that the whole text begins with */
+
+    /* Tokens found in the text. has_added: exactly these, which may name ids whose texts[id] is
+     * empty (kind TOKEN_UNUSED), i.e. that are not in the model's own vocabulary; they also decide
+     * which tokens are control and which user-defined: kinds[] says TOKEN_NORMAL. Not has_added:
+     * every token of kind CONTROL, UNKNOWN and USER_DEFINED, without flags, as GGUF has it.
+     * Ids that nobody names (texts[id] empty, TOKEN_UNUSED) are holes: fine, never made, and
+     * decoded as nothing. */
+    bool has_added;
+    const struct added_token *added; /* [n_added] */
+    uint32_t n_added;
+
+    /* TOKENIZE_ADD_SPECIAL puts these around the text (add_bos, if set, comes before them). */
+    const uint32_t *prefix_ids, *suffix_ids;
+    uint32_t n_prefix_ids, n_suffix_ids;
+    /* Further ids that end generation. eos_complete: that is the model's whole word; otherwise
+     * control tokens that are known ends of a turn are counted too. */
+    const uint32_t *eos_ids;
+    uint32_t n_eos_ids;
+    bool eos_complete;
 };
+
+/* One step of a pre-tokenizer of the byte-level kind, in order. */
+enum split_step_kind {
+    SPLIT_REGEX,      /* Split, behavior Isolated, not inverted: regex holds the pattern's source */
+    SPLIT_DIGITS,     /* Digits with individual_digits */
+    SPLIT_BYTE_LEVEL, /* ByteLevel with use_regex (one without it is no step) */
+};
+struct split_step {
+    enum split_step_kind kind;
+    struct token_text regex;
+};
+
+/* Name of the split pattern (tokenizer_spec.pretokenizer) that these steps make; NULL when it is
+ * not known. Steps must be byte for byte those of a known model; no steps are the pattern "none":
+ * a stretch is one piece. */
+const char *tokenizer_find_pretokenizer(const struct split_step steps[], size_t n);
 
 struct token_list {
     uint32_t *ids;
@@ -55,9 +140,9 @@ enum tokenize_flags {
     TOKENIZE_PARSE_SPECIAL = 2, /* control tokens written in the text become their ids */
 };
 
-/* EUNSUPPORTED for an unknown pretokenizer (named, with the list of known ones) and for
- * SentencePiece vocabularies; EPARSE for a merge that names no token, duplicate or empty tokens,
- * ids out of range, a printable ASCII character that no token writes; ELIMIT. */
+/* EUNSUPPORTED for an unknown pretokenizer (named, with the list of known ones) and for byte
+ * tokens in a byte-level vocabulary; EPARSE for a merge that names no token, duplicate or empty
+ * tokens, ids out of range, a printable ASCII character that no token writes; ELIMIT. */
 MUST_CHECK int tokenizer_new(const struct tokenizer_spec *spec, struct tokenizer **out,
                              struct err *e);
 void tokenizer_free(struct tokenizer *t); /* NULL is fine */
