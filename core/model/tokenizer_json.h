@@ -21,11 +21,13 @@
 struct tokenizer_json_opts {
     uint32_t n_vocab; /* rows of the embedding: a token past them is refused; 0: not known */
     /* Ids that end generation, first one first: `eos_token_id` of generation_config.json, else of
-     * config.json. */
+     * config.json. eos_complete: from generation_config.json, so that this is the model's whole
+     * word and known ends of a turn are not counted besides. */
     const uint32_t *eos_ids;
     uint32_t n_eos_ids;
-    /* Written forms from tokenizer_config.json. eos_token ends generation, too; a form that is no
-     * token of the vocabulary is refused. */
+    bool eos_complete;
+    /* Written forms from tokenizer_config.json. eos_token ends generation, too; one that is no
+     * token is refused where no eos_ids are given. */
     const char *bos_token, *eos_token;
 };
 
