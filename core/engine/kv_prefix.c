@@ -2,20 +2,13 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "core/util/err.h"
-
-static struct kv_hash hash_xxh3(const void *data, size_t n_bytes)
-{
-    XXH128_hash_t h = XXH3_128bits(data, n_bytes);
-    return (struct kv_hash){.lo = h.low64, .hi = h.high64};
-}
 
 int kv_prefix_init(struct kv_prefix *p, struct kv_pool *pool, bool enabled)
 {
     *p = (struct kv_prefix){
-        .pool = pool, .lru_first = KV_NO_BLOCK, .lru_last = KV_NO_BLOCK, .hash = hash_xxh3};
+        .pool = pool, .lru_first = KV_NO_BLOCK, .lru_last = KV_NO_BLOCK, .hash = prefix_hash_block};
     if (!enabled)
         return 0;
 
@@ -24,7 +17,8 @@ int kv_prefix_init(struct kv_prefix *p, struct kv_pool *pool, bool enabled)
         n_buckets *= 2;
     p->entries = calloc(pool->n_blocks, sizeof(*p->entries));
     p->buckets = malloc(n_buckets * sizeof(*p->buckets));
-    if (!p->entries || !p->buckets) {
+    p->changes = calloc((size_t)pool->n_blocks * 2, sizeof(*p->changes));
+    if (!p->entries || !p->buckets || !p->changes) {
         kv_prefix_fini(p);
         return -LLMD_ENOMEM;
     }
@@ -38,6 +32,7 @@ void kv_prefix_fini(struct kv_prefix *p)
 {
     free(p->entries);
     free(p->buckets);
+    free(p->changes);
     *p = (struct kv_prefix){0};
 }
 
@@ -79,39 +74,60 @@ static void lru_remove(struct kv_prefix *p, uint32_t id)
 
 /* --- the index --- */
 
-static struct kv_hash hash_of(const struct kv_prefix *p, uint32_t parent, uint64_t salt,
-                              const uint32_t tokens[KV_BLOCK_TOKENS])
+static struct prefix_hash hash_of(const struct kv_prefix *p, uint32_t parent, uint64_t salt,
+                                  const uint32_t tokens[KV_BLOCK_TOKENS])
 {
-    struct {
-        struct kv_hash parent;
-        uint64_t salt;
-        uint32_t tokens[KV_BLOCK_TOKENS];
-    } key = {.salt = salt};
-    _Static_assert(sizeof(key) == 24 + 4 * KV_BLOCK_TOKENS, "no padding is hashed");
+    _Static_assert((int)KV_BLOCK_TOKENS == (int)PREFIX_BLOCK_TOKENS, "blocks have one size");
+    struct prefix_hash before = {0};
     if (parent != KV_NO_BLOCK) {
         BUG_ON(!p->entries[parent].indexed); /* I1 */
-        key.parent = p->entries[parent].hash;
+        before = p->entries[parent].hash;
     }
-    memcpy(key.tokens, tokens, sizeof(key.tokens));
-    return p->hash(&key, sizeof(key));
+    return p->hash(before, salt, tokens);
 }
 
-static uint32_t *bucket_of(const struct kv_prefix *p, struct kv_hash h)
+static uint32_t *bucket_of(const struct kv_prefix *p, struct prefix_hash h)
 {
     return &p->buckets[h.lo & p->bucket_mask];
 }
 
-static uint32_t find(const struct kv_prefix *p, struct kv_hash h, uint32_t parent, uint64_t salt,
-                     const uint32_t tokens[KV_BLOCK_TOKENS])
+static uint32_t find(const struct kv_prefix *p, struct prefix_hash h, uint32_t parent,
+                     uint64_t salt, const uint32_t tokens[KV_BLOCK_TOKENS])
 {
     uint32_t id = *bucket_of(p, h);
     for (; id != KV_NO_BLOCK; id = p->entries[id].chain) {
         const struct kv_entry *b = &p->entries[id];
-        if (b->hash.lo == h.lo && b->hash.hi == h.hi && b->parent == parent && b->salt == salt &&
+        if (prefix_hash_equal(b->hash, h) && b->parent == parent && b->salt == salt &&
             memcmp(b->tokens, tokens, sizeof(b->tokens)) == 0)
             break;
     }
     return id;
+}
+
+static void note_change(struct kv_prefix *p, struct prefix_hash name, bool added)
+{
+    if (p->n_changes == p->pool->n_blocks * 2)
+        p->changes_lost = true;
+    else
+        p->changes[p->n_changes++] = (struct prefix_change){.name = name, .added = added};
+}
+
+uint32_t kv_prefix_take_changes(struct kv_prefix *p, const struct prefix_change **out,
+                                bool *out_anew)
+{
+    uint32_t n = p->n_changes;
+    *out = p->changes;
+    *out_anew = p->changes_lost;
+    if (p->changes_lost) {
+        n = 0;
+        for (uint32_t id = 0; id < p->pool->n_blocks; id++)
+            if (p->entries[id].indexed)
+                p->changes[n++] =
+                    (struct prefix_change){.name = p->entries[id].hash, .added = true};
+    }
+    p->n_changes = 0;
+    p->changes_lost = false;
+    return n;
 }
 
 /* Takes an idle block out of the index; its last reference goes, so it is free. */
@@ -129,6 +145,7 @@ static void evict(struct kv_prefix *p, uint32_t id)
         p->entries[b->parent].n_children--;
     b->indexed = false;
     p->n_indexed--;
+    note_change(p, b->hash, false);
     BUG_ON(kv_pool_unref(p->pool, id) != 0); /* I2 */
 }
 
@@ -174,7 +191,7 @@ uint32_t kv_prefix_insert(struct kv_prefix *p, uint32_t parent, uint64_t salt,
         return id;
     struct kv_entry *b = &p->entries[id];
     BUG_ON(b->indexed);
-    struct kv_hash h = hash_of(p, parent, salt, tokens);
+    struct prefix_hash h = hash_of(p, parent, salt, tokens);
     uint32_t twin = find(p, h, parent, salt, tokens);
     if (twin != KV_NO_BLOCK) {
         hold(p, twin);
@@ -190,6 +207,7 @@ uint32_t kv_prefix_insert(struct kv_prefix *p, uint32_t parent, uint64_t salt,
     if (parent != KV_NO_BLOCK)
         p->entries[parent].n_children++;
     p->n_indexed++;
+    note_change(p, h, true);
     kv_pool_ref(p->pool, id); /* the index's own */
     return id;
 }

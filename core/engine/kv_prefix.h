@@ -13,21 +13,26 @@
  *                 hold a block's parent as long as the block (kv_prefix_insert sees to that).
  *             I2: an indexed block is idle  <=>  its only reference is the index's.
  *             I3: no two indexed blocks have the same parent, tokens and salt.
+ *             I4: the changes in order, over what the last taker of them knew, give the names of
+ *                 the indexed blocks.
  * Thread      confined to its worker, as is the pool.
- * Memory      about 128 bytes per block, all of it taken by init.
+ * Memory      about 180 bytes per block, all of it taken by init.
  * Errors      -LLMD_EFULL: not even idle blocks are left; preempt and retry. */
 #pragma once
 #include "core/backend/batch.h"
 #include "core/engine/kv_pool.h"
+#include "core/request/prefix_hash.h"
 #include "core/util/base.h"
 
-struct kv_hash {
-    uint64_t lo, hi;
+/* A block entered the index or left it: what the router keeps its own books by. */
+struct prefix_change {
+    struct prefix_hash name;
+    bool added;
 };
 
 /* What the index knows of one block. */
 struct kv_entry {
-    struct kv_hash hash;
+    struct prefix_hash hash;
     uint64_t salt;
     uint32_t tokens[KV_BLOCK_TOKENS];
     uint32_t parent;     /* KV_NO_BLOCK for a first block */
@@ -38,7 +43,8 @@ struct kv_entry {
     bool idle;
 };
 
-typedef struct kv_hash kv_hash_fn(const void *data, size_t n_bytes);
+typedef struct prefix_hash kv_hash_fn(struct prefix_hash parent, uint64_t salt,
+                                      const uint32_t tokens[KV_BLOCK_TOKENS]);
 
 struct kv_prefix {
     struct kv_pool *pool;
@@ -48,7 +54,12 @@ struct kv_prefix {
     uint32_t n_indexed;
     uint32_t n_idle;
     uint32_t lru_first, lru_last; /* longest idle first */
-    kv_hash_fn *hash;             /* XXH3; a test takes a weaker one */
+    kv_hash_fn *hash;             /* prefix_hash_block; a test takes a weaker one */
+
+    struct prefix_change
+        *changes; /* [2 * n_blocks] since they were taken last, n_changes of them */
+    uint32_t n_changes;
+    bool changes_lost; /* there were more: all names are told instead */
 };
 
 /* With enabled == false nothing is ever found or kept; all calls work. */
@@ -71,5 +82,9 @@ uint32_t kv_prefix_adopt(struct kv_prefix *p, uint32_t parent, uint64_t salt,
  * was indexed in the meantime, that block (the reference is exchanged, id is free). */
 MUST_CHECK uint32_t kv_prefix_insert(struct kv_prefix *p, uint32_t parent, uint64_t salt,
                                      const uint32_t tokens[KV_BLOCK_TOKENS], uint32_t id);
+/* What changed since the last call, oldest first, valid until the next call of any function. With
+ * *out_anew set the list holds all indexed blocks and what the caller knew is void. */
+uint32_t kv_prefix_take_changes(struct kv_prefix *p, const struct prefix_change **out,
+                                bool *out_anew);
 /* Walks all invariants, O(n_blocks): for tests. */
 void kv_prefix_audit(const struct kv_prefix *p);

@@ -305,9 +305,49 @@ static void seq_end(struct world *w, struct model_seq *s)
     s->live = false;
 }
 
+/* What somebody knows who is told of all changes. */
+struct mirror {
+    struct prefix_hash names[MODEL_BLOCKS];
+    uint32_t n, n_anew;
+};
+
+static uint32_t mirror_find(const struct mirror *m, struct prefix_hash name)
+{
+    uint32_t i = 0;
+    while (i < m->n && !prefix_hash_equal(m->names[i], name))
+        i++;
+    return i;
+}
+
+static void mirror_follow(struct mirror *m, struct kv_prefix *p)
+{
+    const struct prefix_change *changes;
+    bool anew;
+    uint32_t n = kv_prefix_take_changes(p, &changes, &anew);
+    if (anew) {
+        m->n = 0;
+        m->n_anew++;
+    }
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t at = mirror_find(m, changes[i].name);
+        if (!changes[i].added) {
+            assert_true(at < m->n);
+            m->names[at] = m->names[--m->n];
+        } else {
+            assert_true(m->n < MODEL_BLOCKS);
+            m->names[m->n++] = changes[i].name;
+        }
+    }
+    assert_int_equal(m->n, p->n_indexed);
+    for (uint32_t id = 0; id < p->pool->n_blocks; id++)
+        if (p->entries[id].indexed)
+            assert_true(mirror_find(m, p->entries[id].hash) < m->n);
+}
+
 static void run_model(uint32_t seed, kv_hash_fn *hash)
 {
     static struct world w;
+    struct mirror mirror = {.n = 0};
     memset(&w, 0, sizeof(w));
     w.seed = seed;
     cache_init(&w.c, MODEL_BLOCKS, true);
@@ -329,7 +369,10 @@ static void run_model(uint32_t seed, kv_hash_fn *hash)
         assert_int_equal(w.c.prefix.n_idle, n_idle);
         if (step % 16 == 0)
             kv_prefix_audit(&w.c.prefix);
+        if (step % 1024 > 512 ? step % 8 == 0 : step % 512 == 0)
+            mirror_follow(&mirror, &w.c.prefix);
     }
+    assert_true(mirror.n_anew > 10); /* too many changes for the list */
     assert_true(w.n_hits > 1000 && w.n_twins > 100 && w.n_evictions > 1000 && w.n_full > 100);
     for (uint32_t i = 0; i < MODEL_SEQS; i++)
         if (w.seqs[i].live)
@@ -338,17 +381,21 @@ static void run_model(uint32_t seed, kv_hash_fn *hash)
     cache_fini(&w.c);
 }
 
-static struct kv_hash weak_hash(const void *data, size_t n_bytes)
+static struct prefix_hash weak_hash(struct prefix_hash parent, uint64_t salt,
+                                    const uint32_t tokens[KV_BLOCK_TOKENS])
 {
-    const uint8_t *bytes = data;
-    return (struct kv_hash){.lo = bytes[n_bytes - 4] & 1u};
+    (void)parent;
+    (void)salt;
+    return (struct prefix_hash){.lo = tokens[KV_BLOCK_TOKENS - 1] & 1u};
 }
 
-static struct kv_hash constant_hash(const void *data, size_t n_bytes)
+static struct prefix_hash constant_hash(struct prefix_hash parent, uint64_t salt,
+                                        const uint32_t tokens[KV_BLOCK_TOKENS])
 {
-    (void)data;
-    (void)n_bytes;
-    return (struct kv_hash){0};
+    (void)parent;
+    (void)salt;
+    (void)tokens;
+    return (struct prefix_hash){0};
 }
 
 static void test_random_against_model(void **state)
