@@ -40,12 +40,16 @@ enum compute_type {
     COMPUTE_F32,  /* weights dequantized, F32 products and F32 KV: the reference */
 };
 
-/* What the attention and KV cache of a model look like; fixed at set-up. */
+/* What the attention and KV cache of a model look like; fixed at set-up. The arrays are read by
+ * reserve() alone. */
 struct attn_shape {
     uint32_t n_layers, n_heads, n_kv_heads, head_dim;
-    uint32_t max_context; /* tokens of one sequence */
-    float rope_theta;
-    bool rope_interleaved; /* else rotate-half (element i with i + head_dim/2) */
+    uint32_t max_context;    /* tokens of one sequence */
+    const double *inv_freq;  /* [head_dim / 2] radians per position of each rotated pair */
+    float rope_scale;        /* factor of cos and sin */
+    bool rope_interleaved;   /* else rotate-half (element i with i + head_dim/2) */
+    const uint32_t *windows; /* [n_layers] positions that a row sees, its own included: those above
+                              * its own less the window; 0: all. NULL: every layer sees all */
 };
 
 struct backend_limits {
@@ -66,9 +70,12 @@ struct backend_ops {
     void (*free)(struct backend *be);
 
     /* --- set-up --- */
-    /* Copies and repacks; the parts may be unmapped afterwards. Thread-parallel inside. */
+    /* Copies and repacks; the parts may be unmapped afterwards. Thread-parallel inside.
+     * biases: NULL, or [n_parts] vectors with an element for each row of their part, data NULL
+     * where a part has none. Only WEIGHT_LINEAR may have them. */
     int (*weight_new)(struct backend *be, enum weight_role role, const struct host_tensor *parts,
-                      uint32_t n_parts, struct weight **out, struct err *e);
+                      uint32_t n_parts, const struct host_tensor *biases, struct weight **out,
+                      struct err *e);
     void (*weight_free)(struct weight *w); /* NULL is fine */
     size_t (*weight_bytes)(const struct weight *w);
     /* Bytes of one KV block of KV_BLOCK_TOKENS tokens over all layers. */
@@ -88,15 +95,19 @@ struct backend_ops {
     /* x[r] += residual[r] (when given); out[r] = x[r] / rms(x[r]) * w    all: [n_rows][H] */
     int (*rms_norm)(struct backend *be, struct tensor *x, const struct tensor *residual,
                     const struct weight *w, float eps, struct tensor *out);
-    /* out[r] = W in[r]                                in: [n_rows][K], out: [n_rows][N] */
+    /* out[r] = W in[r] (+ bias, once, after the sum)  in: [n_rows][K], out: [n_rows][N] */
     int (*linear)(struct backend *be, const struct tensor *in, const struct weight *w,
                   struct tensor *out);
     /* out[r] = silu(gate in[r]) * (up in[r])          in: [n_rows][H], out: [n_rows][F] */
     int (*gate_up)(struct backend *be, const struct tensor *in, const struct weight *w,
                    struct tensor *out);
-    /* Rotates q and k of qkv: [n_rows][Q + 2 KV] in place, writes k and v to the slots. */
-    int (*rope_kv)(struct backend *be, uint32_t layer, struct tensor *qkv);
-    /* out: [n_rows][Q]; softmax(q k / sqrt(head_dim)) v over the sequence's KV blocks. */
+    /* Rotates q and k of qkv: [n_rows][Q + 2 KV] in place, writes k and v to the slots. With
+     * q_norm and k_norm [1][head_dim] (both or none), each head is divided by its rms and
+     * multiplied by them first; eps belongs to that. */
+    int (*rope_kv)(struct backend *be, uint32_t layer, struct tensor *qkv,
+                   const struct weight *q_norm, const struct weight *k_norm, float eps);
+    /* out: [n_rows][Q]; softmax(q k / sqrt(head_dim)) v over the sequence's KV blocks, as far as
+     * the layer's window lets a row see. */
     int (*attention)(struct backend *be, uint32_t layer, const struct tensor *qkv,
                      struct tensor *out);
     /* out[i] = in[out_rows[i]]                        in: [n_rows][H], out: [n_out][H] */

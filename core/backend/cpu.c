@@ -19,8 +19,8 @@ static size_t block_bytes(struct backend *be, const struct attn_shape *shape)
 
 static int check_shape(const struct attn_shape *s, struct err *e)
 {
-    if (s->head_dim == 0 || s->head_dim % 32 != 0 || s->head_dim > ATTN_MAX_HEAD_DIM)
-        return err_set(e, LLMD_EUNSUPPORTED, "head_dim %u: the CPU takes multiples of 32 up to %d",
+    if (s->head_dim == 0 || s->head_dim % 16 != 0 || s->head_dim > ATTN_MAX_HEAD_DIM)
+        return err_set(e, LLMD_EUNSUPPORTED, "head_dim %u: the CPU takes multiples of 16 up to %d",
                        s->head_dim, ATTN_MAX_HEAD_DIM);
     if (s->n_kv_heads == 0 || s->n_heads == 0 || s->n_heads % s->n_kv_heads != 0 ||
         s->n_heads > 4096)
@@ -36,15 +36,17 @@ static int reserve(struct backend *be, const struct attn_shape *shape,
                    const struct backend_limits *limits, uint32_t n_kv_blocks, struct err *e)
 {
     struct cpu_backend *c = cpu_backend(be);
-    BUG_ON(c->reserved);
+    BUG_ON(c->reserved || !shape->inv_freq);
     int rc = check_shape(shape, e);
     if (rc < 0)
         return rc;
     c->reserved = true;
     c->shape = *shape;
+    c->shape.inv_freq = NULL;
+    c->shape.windows = NULL;
     c->limits = *limits;
     cpu_attn_layout(c, shape, &c->layout);
-    return cpu_attn_reserve(c, n_kv_blocks, e);
+    return cpu_attn_reserve(c, shape, n_kv_blocks, e);
 }
 
 /* Replaces m by a larger mapping when it is smaller than bytes. */

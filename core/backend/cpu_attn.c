@@ -1,13 +1,15 @@
 /* cpu_attn.c - rotary embedding, KV cache writes and the split of attention over the team.
  *
- * Rotary tables  the angle of position p and pair i is p * theta^(-2i / head_dim). Position
- *   p = 256 h + l uses cos and sin of both parts, in double, and the addition theorem; the result
- *   is rounded to float once. Tables: rope_low[256][half], rope_high[ceil(context / 256)][half],
+ * Rotary tables  the angle of position p and pair i is p * inv_freq[i]. Position
+ *   p = 256 h + l uses cos and sin of both parts, in double, and the addition theorem; the result,
+ *   times rope_scale, is rounded to float once. Tables: rope_low[256][half], rope_high[ceil(context / 256)][half],
  *   each entry a (cos, sin) pair. begin() makes the rows of the step from them.
  * Tasks  begin() also lists the attention tasks, the same for every layer: of a sequence and KV
  *   head, up to ATTN_MAX_QUERIES / group rows, the longest contexts first. When there are too few
  *   for the team (a single decode), each is split: its scores by blocks of the context, then the
- *   mixing of its values by columns, so that every key and value is read by one thread only. */
+ *   mixing of its values by columns, so that every key and value is read by one thread only.
+ * Windows  a layer's tasks begin at the KV block of the first position that their first row sees:
+ *   what lies before is neither scored nor mixed, so a step costs no more than its windows. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,19 +42,19 @@ void cpu_attn_layout(struct cpu_backend *c, const struct attn_shape *s, struct a
 static void rope_fill(double *row, const struct attn_shape *s, double position)
 {
     for (uint32_t i = 0; i < s->head_dim / 2; i++) {
-        double angle = position * pow(s->rope_theta, -2.0 * i / s->head_dim);
+        double angle = position * s->inv_freq[i];
         row[2 * i] = cos(angle);
         row[2 * i + 1] = sin(angle);
     }
 }
 
-static int rope_reserve(struct cpu_backend *c)
+static int rope_reserve(struct cpu_backend *c, const struct attn_shape *s)
 {
-    const struct attn_shape *s = &c->shape;
     const uint32_t spans = s->max_context / ROPE_SPAN + 1;
     c->rope_low = calloc((size_t)ROPE_SPAN * s->head_dim, sizeof(double));
     c->rope_high = calloc((size_t)spans * s->head_dim, sizeof(double));
-    c->cos_sin = calloc((size_t)c->limits.max_rows * s->head_dim, 2 * sizeof(float));
+    /* A vector of the last row may reach half its width beyond it. */
+    c->cos_sin = calloc((size_t)c->limits.max_rows * s->head_dim + 8, 2 * sizeof(float));
     if (!c->rope_low || !c->rope_high || !c->cos_sin)
         return -LLMD_ENOMEM;
     for (uint32_t p = 0; p < ROPE_SPAN; p++)
@@ -62,9 +64,25 @@ static int rope_reserve(struct cpu_backend *c)
     return 0;
 }
 
-int cpu_attn_reserve(struct cpu_backend *c, uint32_t n_kv_blocks, struct err *e)
+static int windows_reserve(struct cpu_backend *c, const struct attn_shape *s)
 {
-    const struct attn_shape *s = &c->shape;
+    c->windows = calloc(s->n_layers, sizeof(*c->windows));
+    if (!c->windows)
+        return -LLMD_ENOMEM;
+    bool all = !s->windows;
+    for (uint32_t i = 0; i < s->n_layers && s->windows; i++) {
+        c->windows[i] = s->windows[i];
+        c->widest_window = (uint32_t)u64_max(c->widest_window, s->windows[i]);
+        all |= s->windows[i] == 0;
+    }
+    if (all)
+        c->widest_window = 0;
+    return 0;
+}
+
+int cpu_attn_reserve(struct cpu_backend *c, const struct attn_shape *s, uint32_t n_kv_blocks,
+                     struct err *e)
+{
     const uint32_t threads = cpu_team_size(c->team);
     c->scratch_floats = (attn_scratch_floats(&c->layout, s->max_context) + 1023) / 1024 * 1024;
     c->score_floats = (attn_score_floats(&c->layout, s->max_context) + 1023) / 1024 * 1024;
@@ -80,7 +98,8 @@ int cpu_attn_reserve(struct cpu_backend *c, uint32_t n_kv_blocks, struct err *e)
     c->scratch.p = pages_new(c->scratch.bytes);
     c->scores.p = pages_new(c->scores.bytes);
     c->tasks = calloc((size_t)c->limits.max_rows * s->n_heads, sizeof(*c->tasks));
-    if (!c->scratch.p || !c->scores.p || !c->tasks || rope_reserve(c) < 0)
+    if (!c->scratch.p || !c->scores.p || !c->tasks || rope_reserve(c, s) < 0 ||
+        windows_reserve(c, s) < 0)
         return err_set(e, LLMD_ENOMEM, "cannot allocate the work space of %u rows and %u tokens",
                        c->limits.max_rows, s->max_context);
     return 0;
@@ -92,6 +111,7 @@ void cpu_attn_release(struct cpu_backend *c)
     pages_free(c->scratch.p, c->scratch.bytes);
     pages_free(c->scores.p, c->scores.bytes);
     free(c->tasks);
+    free(c->windows);
     free(c->rope_low);
     free(c->rope_high);
     free(c->cos_sin);
@@ -101,11 +121,13 @@ void cpu_attn_release(struct cpu_backend *c)
 static void rope_row(const struct cpu_backend *c, uint32_t position, float *out)
 {
     const uint32_t hd = c->shape.head_dim, half = hd / 2;
+    const double scale = c->shape.rope_scale;
     const double *low = c->rope_low + (size_t)(position % ROPE_SPAN) * hd;
     const double *high = c->rope_high + (size_t)(position / ROPE_SPAN) * hd;
     for (uint32_t i = 0; i < half; i++) {
         const double cl = low[2 * i], sl = low[2 * i + 1], ch = high[2 * i], sh = high[2 * i + 1];
-        const float cos = (float)(ch * cl - sh * sl), sin = (float)(sh * cl + ch * sl);
+        const float cos = (float)(scale * (ch * cl - sh * sl));
+        const float sin = (float)(scale * (sh * cl + ch * sl));
         const uint32_t a = c->shape.rope_interleaved ? 2 * i : i;
         const uint32_t b = c->shape.rope_interleaved ? 2 * i + 1 : i + half;
         out[a] = out[b] = cos;
@@ -120,6 +142,8 @@ static uint32_t task_rows(const struct cpu_backend *c, uint32_t context)
 {
     const uint32_t group = c->layout.group, tasks = TASKS_PER_THREAD * cpu_team_size(c->team);
     uint64_t rows = ATTN_MAX_QUERIES / group;
+    if (c->widest_window)
+        context = (uint32_t)u64_min(context, c->widest_window + rows + KV_BLOCK_TOKENS);
     rows = u64_min(rows, SCORES_CACHED / ((uint64_t)context * group));
     rows = u64_min(rows, (uint64_t)c->batch->n_rows * c->layout.n_kv_heads / tasks);
     return (uint32_t)u64_max(rows, 1);
@@ -166,7 +190,17 @@ struct kv_run {
     uint8_t *layer;
     float *qkv;
     size_t stride;
+    const float *q_norm, *k_norm; /* [head_dim], or NULL */
+    float eps;
 };
+
+/* Each of n adjacent heads in place. */
+static void norm_heads(const struct cpu_backend *c, float *x, uint32_t n, const float *w, float eps)
+{
+    const uint32_t hd = c->layout.head_dim;
+    for (uint32_t h = 0; h < n; h++, x += hd)
+        c->kernels.rms_norm(x, NULL, w, hd, eps, x);
+}
 
 static void kv_chunk(void *ctx, uint32_t chunk, uint32_t thread)
 {
@@ -179,6 +213,10 @@ static void kv_chunk(void *ctx, uint32_t chunk, uint32_t thread)
     for (uint32_t i = chunk * r->rows_each; i < b->n_rows && i < (chunk + 1) * r->rows_each; i++) {
         float *q = r->qkv + i * r->stride;
         float *k = q + (size_t)l->n_heads * hd, *v = k + (size_t)l->n_kv_heads * hd;
+        if (r->q_norm) {
+            norm_heads(c, q, l->n_heads, r->q_norm, r->eps);
+            norm_heads(c, k, l->n_kv_heads, r->k_norm, r->eps);
+        }
         c->kernels.rope(q, c->cos_sin + (size_t)i * 2 * hd, l->n_heads + l->n_kv_heads, hd,
                         c->shape.rope_interleaved);
         c->kernels.kv_write(l, k, v, r->layer + b->slots[i] / KV_BLOCK_TOKENS * l->kv_block_bytes,
@@ -186,10 +224,17 @@ static void kv_chunk(void *ctx, uint32_t chunk, uint32_t thread)
     }
 }
 
-int cpu_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv)
+int cpu_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv, const struct weight *q_norm,
+                const struct weight *k_norm, float eps)
 {
     struct cpu_backend *c = cpu_backend(be);
-    struct kv_run r = {.c = c, .qkv = qkv->data, .stride = qkv->cols};
+    struct kv_run r = {.c = c, .qkv = qkv->data, .stride = qkv->cols, .eps = eps};
+    BUG_ON(!q_norm != !k_norm);
+    if (q_norm) {
+        BUG_ON(q_norm->cols != c->layout.head_dim || k_norm->cols != c->layout.head_dim);
+        r.q_norm = q_norm->vector;
+        r.k_norm = k_norm->vector;
+    }
     r.layer = (uint8_t *)c->kv.p + layer * c->layout.kv_layer_bytes;
     /* Tokens of one block share cache lines: a prefill's go to one thread together. */
     r.rows_each = c->batch->n_rows >= 4 * KV_BLOCK_TOKENS ? KV_BLOCK_TOKENS : ALONE_ROWS;
@@ -199,6 +244,7 @@ int cpu_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv)
 
 struct attn_run {
     struct cpu_backend *c;
+    uint32_t window; /* of the layer */
     const uint8_t *layer;
     const float *qkv;
     size_t qkv_stride;
@@ -213,14 +259,18 @@ static struct attn_job task_job(const struct attn_run *r, const struct attn_task
     const struct cpu_backend *c = r->c;
     const struct batch_seq *s = &c->batch->seqs[t->seq];
     const size_t column = (size_t)t->first_head * c->layout.head_dim;
+    const uint32_t first_pos = s->first_pos + (t->row - s->first_row);
+    const bool cut = r->window && first_pos >= r->window;
+    const uint32_t unseen = cut ? (first_pos + 1 - r->window) / KV_BLOCK_TOKENS : 0; /* blocks */
     return (struct attn_job){
         .layout = &c->layout,
         .kv = r->layer,
-        .block_table = s->block_table,
+        .block_table = s->block_table + unseen,
         .kv_head = t->first_head / c->layout.group,
         .n_heads = t->n_heads,
-        .first_pos = s->first_pos + (t->row - s->first_row),
+        .first_pos = first_pos - unseen * KV_BLOCK_TOKENS,
         .n_rows = t->n_rows,
+        .window = r->window,
         .q = r->qkv + t->row * r->qkv_stride + column,
         .q_stride = r->qkv_stride,
         .out = r->out + t->row * r->out_stride + column,
@@ -260,10 +310,11 @@ static void mix_chunk(void *ctx, uint32_t chunk, uint32_t thread)
 {
     const struct attn_run *r = ctx;
     const struct attn_job job = split_job(r, chunk, thread);
-    const uint32_t units = r->c->layout.head_dim / MIX_COLUMNS, part = chunk % r->parts;
+    const uint32_t hd = r->c->layout.head_dim, part = chunk % r->parts;
+    const uint32_t units = round_up_u32(hd, MIX_COLUMNS) / MIX_COLUMNS;
     const uint32_t first = units * part / r->parts, end = units * (part + 1) / r->parts;
     if (first < end)
-        r->c->kernels.attn_mix(&job, first * MIX_COLUMNS, end * MIX_COLUMNS);
+        r->c->kernels.attn_mix(&job, first * MIX_COLUMNS, (uint32_t)u64_min(end * MIX_COLUMNS, hd));
 }
 
 int cpu_attention(struct backend *be, uint32_t layer, const struct tensor *qkv, struct tensor *out)
@@ -271,6 +322,7 @@ int cpu_attention(struct backend *be, uint32_t layer, const struct tensor *qkv, 
     struct cpu_backend *c = cpu_backend(be);
     const uint32_t threads = cpu_team_size(c->team);
     struct attn_run r = {.c = c,
+                         .window = c->windows[layer],
                          .qkv = qkv->data,
                          .qkv_stride = qkv->cols,
                          .out = out->data,

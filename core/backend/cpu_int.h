@@ -16,6 +16,7 @@ struct weight {
     uint32_t n_parts;
     struct tiles parts[WEIGHT_MAX_PARTS];
     float *vector; /* [cols], for WEIGHT_VECTOR instead of parts */
+    float *bias;   /* [rows], zero where a part has none; NULL: no part has one */
     size_t bytes;
     struct cpu_slab *slab; /* holds the data */
 };
@@ -41,8 +42,10 @@ struct cpu_backend {
 
     /* set by reserve */
     bool reserved;
-    struct attn_shape shape;
+    struct attn_shape shape; /* without its arrays */
     struct attn_layout layout;
+    uint32_t *windows;      /* [n_layers]; 0: the layer sees all */
+    uint32_t widest_window; /* of any layer; 0: one sees all */
     struct backend_limits limits;
     struct mapping kv;      /* [n_blocks][n_layers] */
     struct mapping scratch; /* [threads][scratch_floats] */
@@ -72,7 +75,8 @@ static inline struct cpu_backend *cpu_backend(struct backend *be)
 
 /* cpu_weight.c */
 int cpu_weight_new(struct backend *be, enum weight_role role, const struct host_tensor *parts,
-                   uint32_t n_parts, struct weight **out, struct err *e);
+                   uint32_t n_parts, const struct host_tensor *biases, struct weight **out,
+                   struct err *e);
 void cpu_weight_free(struct weight *w);
 size_t cpu_weight_bytes(const struct weight *w);
 
@@ -81,9 +85,11 @@ void cpu_linear_rows(struct cpu_backend *c, const float *in, size_t in_stride, u
                      const struct weight *w, float *out, size_t out_stride);
 
 /* cpu_attn.c: rotary tables, KV writes, attention. */
-int cpu_attn_reserve(struct cpu_backend *c, uint32_t n_kv_blocks, struct err *e);
+int cpu_attn_reserve(struct cpu_backend *c, const struct attn_shape *s, uint32_t n_kv_blocks,
+                     struct err *e);
 void cpu_attn_release(struct cpu_backend *c);
 void cpu_attn_layout(struct cpu_backend *c, const struct attn_shape *s, struct attn_layout *out);
 void cpu_attn_begin(struct cpu_backend *c);
-int cpu_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv);
+int cpu_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv, const struct weight *q_norm,
+                const struct weight *k_norm, float eps);
 int cpu_attention(struct backend *be, uint32_t layer, const struct tensor *qkv, struct tensor *out);

@@ -3,7 +3,8 @@
  * Two passes with all scores of a query in memory:
  *   scores[i][t] = sum over d of k[t][d] * (q[i][d] * scale)     lanes are tokens
  *   p = exp(scores - max); out[i][d] = (sum over t of p[t] * v[t][d]) / sum of p   lanes are d
- * A query sees the tokens up to its own position and touches no other value.
+ * A query sees the tokens up to its own position, or as many of the last of them as the window
+ * says, and touches no other value.
  *
  * With many queries (a prefill) a block of keys or values is converted to F32 once for all of
  * them. With few (a decode) it is used as it lies, several blocks at a time, with the next ones
@@ -54,6 +55,13 @@ static inline const uint8_t *attn_values(const struct attn_work *w, uint32_t b)
 static inline uint32_t attn_visible(const struct attn_work *w, uint32_t query)
 {
     return w->job->first_pos + query / w->job->n_heads + 1;
+}
+
+/* The first position that it sees. */
+static inline uint32_t attn_first_visible(const struct attn_work *w, uint32_t query)
+{
+    const uint32_t end = attn_visible(w, query), window = w->job->window;
+    return window && end > window ? end - window : 0;
 }
 
 static inline uint32_t attn_blocks(const struct attn_work *w)
@@ -209,26 +217,31 @@ static inline void attn_score(const struct attn_work *w, uint32_t first, uint32_
         scores_narrow(w, false, first, end);
 }
 
-/* p = exp(s - max) of n scores, zero up to the vector's end; returns their sum. */
-static inline float softmax_row(const float *s, uint32_t n, float *p)
+/* Lanes of positions t.. that are not from..end-1 become fill's. */
+static ALWAYS_INLINE v16 softmax_keep(v16 a, v16 fill, uint32_t t, uint32_t from, uint32_t end)
 {
-    const uint32_t full = n / 16 * 16;
-    v16 top = v16_set1(s[0]);
-    for (uint32_t t = 0; t < full; t += 16)
-        top = v16_max(top, v16_load(s + t));
-    if (full < n)
-        top = v16_max(top, v16_keep_n(v16_load(s + full), v16_set1(s[0]), n - full));
+    if (UNLIKELY(t < from))
+        a = v16_keep_n(fill, a, from - t);
+    if (UNLIKELY(end - t < 16))
+        a = v16_keep_n(a, fill, end - t);
+    return a;
+}
+
+/* p = exp(s - max) of the scores from..end-1, zero in the rest of their vectors; returns their
+ * sum. */
+static inline float softmax_row(const float *s, uint32_t from, uint32_t end, float *p)
+{
+    const uint32_t start = from / 16 * 16;
+    const v16 one = v16_set1(s[from]);
+    v16 top = one;
+    for (uint32_t t = start; t < end; t += 16)
+        top = v16_max(top, softmax_keep(v16_load(s + t), one, t, from, end));
     top = v16_set1(v16_hmax(top));
     v16 sum = v16_zero();
-    for (uint32_t t = 0; t < full; t += 16) {
+    for (uint32_t t = start; t < end; t += 16) {
         v16 e = v16_exp(v16_sub(v16_load(s + t), top));
+        e = softmax_keep(e, v16_zero(), t, from, end);
         v16_store(p + t, e);
-        sum = v16_add(sum, e);
-    }
-    if (full < n) {
-        v16 e = v16_exp(v16_sub(v16_load(s + full), top));
-        e = v16_keep_n(e, v16_zero(), n - full);
-        v16_store(p + full, e);
         sum = v16_add(sum, e);
     }
     return v16_sum(sum);
@@ -288,16 +301,35 @@ static ALWAYS_INLINE void mix_block(const struct attn_work *w, const bool f32, u
 {
     for (; d + 16 * MIX_VECTORS <= d_end; d += 16 * MIX_VECTORS)
         mix_queries(w, f32, MIX_VECTORS, from, end, d, v, t, n);
-    for (; d < d_end; d += 32)
+    for (; d + 32 <= d_end; d += 32)
         mix_queries(w, f32, 2, from, end, d, v, t, n);
+    if (d < d_end)
+        mix_queries(w, f32, 1, from, end, d, v, t, n);
 }
 
-/* Block by block. In the last blocks the rows see different numbers of tokens: what all of them
- * see is done together, the rest row by row. */
+/* What each row sees of the values v of positions t..end-1. */
+static ALWAYS_INLINE void mix_rows(const struct attn_work *w, const bool f32, uint32_t d,
+                                   uint32_t d_end, const uint8_t *v, uint32_t t, uint32_t end)
+{
+    const struct attn_job *j = w->job;
+    const size_t token_bytes = (size_t)j->layout->head_dim * (f32 ? 4 : 2);
+    for (uint32_t r = 0; r < j->n_rows; r++) {
+        const uint32_t query = r * j->n_heads;
+        const uint32_t from = (uint32_t)u64_max(t, attn_first_visible(w, query));
+        const uint32_t seen = (uint32_t)u64_min(end, attn_visible(w, query));
+        if (from < seen)
+            mix_block(w, f32, query, query + j->n_heads, d, d_end, v + (from - t) * token_bytes,
+                      from, seen - from);
+    }
+}
+
+/* Block by block. In the last blocks, and in the first ones of a window, the rows see different
+ * tokens: what all of them see is done together, the rest row by row. */
 static ALWAYS_INLINE void mix(const struct attn_work *w, const bool wide, const bool f32,
                               uint32_t d, uint32_t d_end)
 {
     const struct attn_job *j = w->job;
+    const uint32_t all_see = attn_first_visible(w, w->n_queries - 1); /* from there on */
     for (uint32_t b = 0; b < attn_blocks(w); b++) {
         const uint32_t t = b * KV_BLOCK_TOKENS;
         const uint32_t end = (uint32_t)u64_min(t + KV_BLOCK_TOKENS, w->context);
@@ -307,15 +339,10 @@ static ALWAYS_INLINE void mix(const struct attn_work *w, const bool wide, const 
         else if (b + 1 < attn_blocks(w))
             for (size_t i = 0; i < j->layout->kv_head_bytes / 2; i += 64)
                 v16_prefetch(attn_values(w, b + 1) + i);
-        if (end <= j->first_pos + 1) {
+        if (t >= all_see && end <= j->first_pos + 1)
             mix_block(w, f32, 0, w->n_queries, d, d_end, v, t, end - t);
-            continue;
-        }
-        for (uint32_t r = 0; r < j->n_rows; r++) {
-            const uint32_t seen = (uint32_t)u64_min(end, j->first_pos + r + 1);
-            if (seen > t)
-                mix_block(w, f32, r * j->n_heads, (r + 1) * j->n_heads, d, d_end, v, t, seen - t);
-        }
+        else
+            mix_rows(w, f32, d, d_end, v, t, end);
     }
 }
 
@@ -338,8 +365,8 @@ static inline void attn_mix(const struct attn_work *w, uint32_t d, uint32_t d_en
     const struct attn_job *j = w->job;
     const uint32_t hd = j->layout->head_dim;
     for (uint32_t i = 0; i < w->n_queries; i++)
-        w->sums[i] =
-            softmax_row(w->scores + i * w->stride, attn_visible(w, i), w->p + i * w->stride);
+        w->sums[i] = softmax_row(w->scores + i * w->stride, attn_first_visible(w, i),
+                                 attn_visible(w, i), w->p + i * w->stride);
     memset(w->mixed, 0, (size_t)w->n_queries * hd * sizeof(float));
     if (w->n_queries > MIX_QUERIES)
         mix_wide(w, d, d_end);

@@ -8,6 +8,7 @@ const struct cpu_kernels cpu_kernels_avx2 = {
     .pack_q8 = kern_pack_q8,
     .pack_f32 = kern_pack_f32,
     .linear = kern_linear,
+    .add_bias = kern_add_bias,
     .rms_norm = kern_rms_norm,
     .rope = kern_rope,
     .kv_write = kern_kv_write,

@@ -109,9 +109,10 @@ struct attn_job {
     const uint8_t *kv; /* the layer within block 0 */
     const uint32_t *block_table;
     uint32_t kv_head;
-    uint32_t n_heads; /* query heads */
-    uint32_t first_pos, n_rows;
-    const float *q; /* row 0, head 0: rotated queries */
+    uint32_t n_heads;           /* query heads */
+    uint32_t first_pos, n_rows; /* positions count from the first block of the table */
+    uint32_t window;            /* positions that a row sees, its own included; 0: all */
+    const float *q;             /* row 0, head 0: rotated queries */
     size_t q_stride;
     float *out; /* row 0, head 0 */
     size_t out_stride;
@@ -133,6 +134,8 @@ struct cpu_kernels {
     void (*pack_f32)(const float *x, size_t stride, uint32_t n_rows, uint32_t cols, float *out);
     void (*linear)(const struct linear_job *job, uint32_t first_tile, uint32_t end_tile);
     size_t (*linear_scratch)(uint32_t cols); /* bytes per thread; NULL: none */
+    /* out[r][i] += bias[i] for i < cols */
+    void (*add_bias)(float *out, size_t stride, uint32_t n_rows, const float *bias, uint32_t cols);
     /* x += residual (may be NULL); out = x / rms(x) * w */
     void (*rms_norm)(float *x, const float *residual, const float *w, uint32_t cols, float eps,
                      float *out);
@@ -144,7 +147,7 @@ struct cpu_kernels {
                      uint32_t slot);
     void (*attention)(const struct attn_job *job);
     /* The same in two steps, for a job that several threads share: scores of KV blocks
-     * first..end-1 into job->scores; when all are there, columns first..end-1 (multiples of 32)
+     * first..end-1 into job->scores; when all are there, columns first..end-1 (multiples of 16)
      * of the output. */
     void (*attn_scores)(const struct attn_job *job, uint32_t first_block, uint32_t end_block);
     void (*attn_mix)(const struct attn_job *job, uint32_t first_col, uint32_t end_col);

@@ -1,4 +1,4 @@
-/* cpu_kern_ops_int.h - row-wise operations: norm, rotary embedding, KV writes.
+/* cpu_kern_ops_int.h - row-wise operations: norm, bias, rotary embedding, KV writes.
  *
  * Order  rms_norm sums squares in 16 lanes by column mod 16, then folds the lanes in halves.
  * Errors none; a key or value beyond F16's range becomes its largest finite value. */
@@ -44,6 +44,20 @@ static inline void kern_rms_norm(float *x, const float *residual, const float *w
     }
 }
 
+static inline void kern_add_bias(float *out, size_t stride, uint32_t n_rows, const float *bias,
+                                 uint32_t cols)
+{
+    for (uint32_t r = 0; r < n_rows; r++, out += stride) {
+        uint32_t i = 0;
+        for (; i + 16 <= cols; i += 16)
+            v16_store(out + i, v16_add(v16_load(out + i), v16_load(bias + i)));
+        if (i < cols)
+            v16_store_n(out + i,
+                        v16_add(v16_load_n(out + i, cols - i), v16_load_n(bias + i, cols - i)),
+                        cols - i);
+    }
+}
+
 /* out[i] = x[i] * cos[i] + x[partner of i] * sin[i], where sin carries the sign. */
 static ALWAYS_INLINE v16 rope_turn(v16 x, v16 partner, const float *cos, const float *sin)
 {
@@ -63,10 +77,16 @@ static inline void kern_rope(float *x, const float *cos_sin, uint32_t n_heads, u
             }
             continue;
         }
-        for (uint32_t i = 0; i < half; i += 16) {
+        uint32_t i = 0;
+        for (; i + 16 <= half; i += 16) {
             v16 a = v16_load(x + i), b = v16_load(x + half + i);
             v16_store(x + i, rope_turn(a, b, cos + i, sin + i));
             v16_store(x + half + i, rope_turn(b, a, cos + half + i, sin + half + i));
+        }
+        if (i < half) { /* eight are left: the heads have a multiple of 16 */
+            v16 a = v16_load_n(x + i, 8), b = v16_load_n(x + half + i, 8);
+            v16_store_n(x + i, rope_turn(a, b, cos + i, sin + i), 8);
+            v16_store_n(x + half + i, rope_turn(b, a, cos + half + i, sin + half + i), 8);
         }
     }
 }

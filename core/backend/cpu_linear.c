@@ -33,22 +33,35 @@ static void pack_chunk(void *ctx, uint32_t chunk, uint32_t thread)
         k->pack_f32(in, r->in_stride, n, cols, (float *)r->c->act_x.p + (size_t)first * cols);
 }
 
+/* Tiles a..b-1 of the job's part, whose rows have the biases (NULL: none). */
+static void part_tiles(const struct linear_run *r, const struct linear_job *job, const float *bias,
+                       uint32_t a, uint32_t b)
+{
+    const uint32_t col = a * TILE_ROWS;
+    const uint32_t end = (uint32_t)u64_min(job->w->rows, (uint64_t)b * TILE_ROWS);
+    r->c->kernels.linear(job, a, b);
+    if (bias)
+        r->c->kernels.add_bias(job->out + col, job->out_stride, job->n_rows, bias + col, end - col);
+}
+
 /* Tiles first..end-1, counted over all parts. */
 static void linear_tiles(const struct linear_run *r, uint32_t first, uint32_t end, uint32_t thread)
 {
     const uint32_t n_parts = r->job.up ? 1 : r->w->n_parts;
     struct linear_job job = r->job;
     job.scratch = (uint8_t *)r->c->lin_scratch.p + thread * r->c->lin_scratch_bytes;
-    uint32_t base = 0; /* tiles before this part */
+    const float *bias = r->w->bias; /* of this part */
+    uint32_t base = 0;              /* tiles before it */
     for (uint32_t i = 0; i < n_parts && base < end; i++) {
         const struct tiles *t = &r->w->parts[i];
         const uint32_t a = (uint32_t)u64_max(first, base);
         const uint32_t b = (uint32_t)u64_min(end, base + t->n_tiles);
         job.w = t;
         if (a < b)
-            r->c->kernels.linear(&job, a - base, b - base);
+            part_tiles(r, &job, bias, a - base, b - base);
         base += t->n_tiles;
         job.out += t->rows;
+        bias = bias ? bias + t->rows : NULL;
     }
 }
 

@@ -49,6 +49,34 @@ static int check_parts(enum weight_role role, const struct host_tensor *parts, u
     return 0;
 }
 
+static bool any_bias(const struct host_tensor *biases, uint32_t n)
+{
+    for (uint32_t i = 0; biases && i < n; i++)
+        if (biases[i].data)
+            return true;
+    return false;
+}
+
+static int check_biases(enum weight_role role, const struct host_tensor *parts, uint32_t n,
+                        const struct host_tensor *biases, struct err *e)
+{
+    for (uint32_t i = 0; biases && i < n; i++) {
+        size_t row_bytes;
+        if (!biases[i].data)
+            continue;
+        if (role != WEIGHT_LINEAR)
+            return err_set(e, LLMD_EUNSUPPORTED, "%s: a bias of %s is not supported",
+                           biases[i].name, parts[i].name);
+        if (biases[i].rows != 1 || biases[i].cols != parts[i].rows ||
+            !dtype_row_bytes(biases[i].dtype, biases[i].cols, &row_bytes))
+            return err_set(e, LLMD_EUNSUPPORTED, "%s: %llu x %llu does not fit the %llu rows of %s",
+                           biases[i].name, (unsigned long long)biases[i].rows,
+                           (unsigned long long)biases[i].cols, (unsigned long long)parts[i].rows,
+                           parts[i].name);
+    }
+    return 0;
+}
+
 /* Shapes and strides of all parts; data pointers relative to NULL. Returns the bytes needed. */
 static size_t plan(const struct cpu_backend *c, struct weight *w, const struct host_tensor *parts)
 {
@@ -87,10 +115,25 @@ static void pack_chunk(void *ctx, uint32_t chunk, uint32_t thread)
         tile_pack(t, j->src, i, (uint8_t *)(uintptr_t)t->data + i * t->stride);
 }
 
-static int make_tiles(struct cpu_backend *c, struct weight *w, const struct host_tensor *parts,
-                      struct err *e)
+static void make_bias(struct weight *w, const struct host_tensor *biases, float *out)
 {
-    w->bytes = plan(c, w, parts);
+    w->bias = out;
+    for (uint32_t i = 0; i < w->n_parts; out += w->parts[i++].rows) {
+        if (biases[i].data)
+            dequantize_row(biases[i].dtype, biases[i].data, w->parts[i].rows, out);
+        else
+            memset(out, 0, w->parts[i].rows * sizeof(*out));
+    }
+}
+
+static int make_tiles(struct cpu_backend *c, struct weight *w, const struct host_tensor *parts,
+                      const struct host_tensor *biases, struct err *e)
+{
+    const size_t tile_bytes = plan(c, w, parts);
+    const bool biased = any_bias(biases, w->n_parts);
+    w->bytes = tile_bytes;
+    for (uint32_t i = 0; i < w->n_parts && biased; i++)
+        w->bytes += w->parts[i].rows * sizeof(float);
     uint8_t *data = slab_take(&c->slab, w->bytes, &w->slab);
     if (!data)
         return err_set(e, LLMD_ENOMEM, "%s: cannot allocate %zu MiB for weights", parts[0].name,
@@ -103,6 +146,8 @@ static int make_tiles(struct cpu_backend *c, struct weight *w, const struct host
         cpu_team_run(c->team, job.n_chunks, pack_chunk, &job);
         w->rows = w->role == WEIGHT_GATE_UP ? t->rows : w->rows + t->rows;
     }
+    if (biased)
+        make_bias(w, biases, (float *)(void *)(data + tile_bytes));
     return 0;
 }
 
@@ -119,13 +164,16 @@ static int make_vector(struct cpu_backend *c, struct weight *w, const struct hos
 }
 
 int cpu_weight_new(struct backend *be, enum weight_role role, const struct host_tensor *parts,
-                   uint32_t n_parts, struct weight **out, struct err *e)
+                   uint32_t n_parts, const struct host_tensor *biases, struct weight **out,
+                   struct err *e)
 {
     struct cpu_backend *c = cpu_backend(be);
     BUG_ON(n_parts == 0 || n_parts > WEIGHT_MAX_PARTS);
     BUG_ON(role == WEIGHT_GATE_UP && n_parts != 2);
     BUG_ON((role == WEIGHT_EMBED || role == WEIGHT_VECTOR) && n_parts != 1);
     int rc = check_parts(role, parts, n_parts, e);
+    if (rc == 0)
+        rc = check_biases(role, parts, n_parts, biases, e);
     if (rc < 0)
         return rc;
     struct weight *w = calloc(1, sizeof(*w));
@@ -135,7 +183,7 @@ int cpu_weight_new(struct backend *be, enum weight_role role, const struct host_
     w->n_parts = n_parts;
     w->cols = (uint32_t)parts[0].cols;
     cpu_team_wake(c->team);
-    rc = role == WEIGHT_VECTOR ? make_vector(c, w, parts, e) : make_tiles(c, w, parts, e);
+    rc = role == WEIGHT_VECTOR ? make_vector(c, w, parts, e) : make_tiles(c, w, parts, biases, e);
     if (rc < 0) {
         cpu_weight_free(w);
         return rc;

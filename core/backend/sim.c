@@ -28,9 +28,15 @@ static void sim_free(struct backend *be)
     free(be);
 }
 
+static size_t tensor_bytes(const struct host_tensor *t)
+{
+    size_t row;
+    return dtype_row_bytes(t->dtype, t->cols, &row) ? row * t->rows : 0;
+}
+
 static int sim_weight_new(struct backend *be, enum weight_role role,
-                          const struct host_tensor *parts, uint32_t n_parts, struct weight **out,
-                          struct err *e)
+                          const struct host_tensor *parts, uint32_t n_parts,
+                          const struct host_tensor *biases, struct weight **out, struct err *e)
 {
     (void)be;
     (void)role;
@@ -38,9 +44,9 @@ static int sim_weight_new(struct backend *be, enum weight_role role,
     if (!w)
         return err_set(e, LLMD_ENOMEM, "out of memory for a weight");
     for (uint32_t i = 0; i < n_parts; i++) {
-        size_t row;
-        if (dtype_row_bytes(parts[i].dtype, parts[i].cols, &row))
-            w->n_bytes += row * parts[i].rows;
+        w->n_bytes += tensor_bytes(&parts[i]);
+        if (biases && biases[i].data)
+            w->n_bytes += tensor_bytes(&biases[i]);
     }
     *out = (struct weight *)w;
     return 0;
@@ -121,11 +127,15 @@ static int sim_linear(struct backend *be, const struct tensor *in, const struct 
     return 0;
 }
 
-static int sim_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv)
+static int sim_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv,
+                       const struct weight *q_norm, const struct weight *k_norm, float eps)
 {
     (void)be;
     (void)layer;
     (void)qkv;
+    (void)q_norm;
+    (void)k_norm;
+    (void)eps;
     return 0;
 }
 

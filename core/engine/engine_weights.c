@@ -21,9 +21,12 @@ struct loader {
     uint32_t percent; /* last reported */
 };
 
+/* 0 for an optional tensor that the model lacks. */
 static uint64_t tensor_bytes(const struct host_tensor *t)
 {
     size_t row_bytes;
+    if (!t->data)
+        return 0;
     return dtype_row_bytes(t->dtype, t->cols, &row_bytes) ? (uint64_t)row_bytes * t->rows : 0;
 }
 
@@ -31,7 +34,9 @@ static uint64_t layer_bytes(const struct layer_weights *l)
 {
     return tensor_bytes(&l->attn_norm) + tensor_bytes(&l->q) + tensor_bytes(&l->k) +
            tensor_bytes(&l->v) + tensor_bytes(&l->o) + tensor_bytes(&l->ffn_norm) +
-           tensor_bytes(&l->gate) + tensor_bytes(&l->up) + tensor_bytes(&l->down);
+           tensor_bytes(&l->gate) + tensor_bytes(&l->up) + tensor_bytes(&l->down) +
+           tensor_bytes(&l->q_bias) + tensor_bytes(&l->k_bias) + tensor_bytes(&l->v_bias) +
+           tensor_bytes(&l->o_bias) + tensor_bytes(&l->q_norm) + tensor_bytes(&l->k_norm);
 }
 
 static uint64_t model_bytes(const struct model *m)
@@ -53,39 +58,58 @@ static void report(struct loader *ld)
         ld->progress(ld->ctx, &ld->at);
 }
 
-static int load(struct loader *ld, enum weight_role role, const struct host_tensor *parts,
-                uint32_t n_parts, struct weight **out, struct err *e)
+/* Parts that make one product, with their biases (NULL: none). */
+static int load_parts(struct loader *ld, enum weight_role role, const struct host_tensor *parts,
+                      uint32_t n_parts, const struct host_tensor *biases, struct weight **out,
+                      struct err *e)
 {
-    int rc = ld->be->ops->weight_new(ld->be, role, parts, n_parts, out, e);
+    int rc = ld->be->ops->weight_new(ld->be, role, parts, n_parts, biases, out, e);
     if (rc) {
         err_prefix(e, "%s: ", parts[0].name);
         return rc;
     }
     ld->w->n_bytes += ld->be->ops->weight_bytes(*out);
     for (uint32_t i = 0; i < n_parts; i++)
-        ld->at.done_bytes += tensor_bytes(&parts[i]);
+        ld->at.done_bytes += tensor_bytes(&parts[i]) + (biases ? tensor_bytes(&biases[i]) : 0);
     /* All done is said once the pages are released. */
     if (load_percent(&ld->at) > ld->percent && ld->at.done_bytes < ld->at.total_bytes)
         report(ld);
     return 0;
 }
 
+static int load(struct loader *ld, enum weight_role role, const struct host_tensor *t,
+                struct weight **out, struct err *e)
+{
+    return load_parts(ld, role, t, 1, NULL, out, e);
+}
+
+static int load_head_norm(struct loader *ld, const struct host_tensor *t, struct weight **out,
+                          struct err *e)
+{
+    return t->data ? load(ld, WEIGHT_VECTOR, t, out, e) : 0;
+}
+
 static int load_layer(struct loader *ld, const struct layer_weights *l, struct engine_layer *out,
                       struct err *e)
 {
     const struct host_tensor qkv[] = {l->q, l->k, l->v};
+    const struct host_tensor qkv_bias[] = {l->q_bias, l->k_bias, l->v_bias};
     const struct host_tensor gate_up[] = {l->gate, l->up};
-    int rc = load(ld, WEIGHT_VECTOR, &l->attn_norm, 1, &out->attn_norm, e);
+    int rc = load(ld, WEIGHT_VECTOR, &l->attn_norm, &out->attn_norm, e);
     if (!rc)
-        rc = load(ld, WEIGHT_LINEAR, qkv, ARRAY_LEN(qkv), &out->qkv, e);
+        rc = load_parts(ld, WEIGHT_LINEAR, qkv, ARRAY_LEN(qkv), qkv_bias, &out->qkv, e);
     if (!rc)
-        rc = load(ld, WEIGHT_LINEAR, &l->o, 1, &out->o, e);
+        rc = load_head_norm(ld, &l->q_norm, &out->q_norm, e);
     if (!rc)
-        rc = load(ld, WEIGHT_VECTOR, &l->ffn_norm, 1, &out->ffn_norm, e);
+        rc = load_head_norm(ld, &l->k_norm, &out->k_norm, e);
     if (!rc)
-        rc = load(ld, WEIGHT_GATE_UP, gate_up, ARRAY_LEN(gate_up), &out->gate_up, e);
+        rc = load_parts(ld, WEIGHT_LINEAR, &l->o, 1, &l->o_bias, &out->o, e);
     if (!rc)
-        rc = load(ld, WEIGHT_LINEAR, &l->down, 1, &out->down, e);
+        rc = load(ld, WEIGHT_VECTOR, &l->ffn_norm, &out->ffn_norm, e);
+    if (!rc)
+        rc = load_parts(ld, WEIGHT_GATE_UP, gate_up, ARRAY_LEN(gate_up), NULL, &out->gate_up, e);
+    if (!rc)
+        rc = load(ld, WEIGHT_LINEAR, &l->down, &out->down, e);
     return rc;
 }
 
@@ -93,18 +117,18 @@ static int load_all(struct loader *ld, const struct model *m, struct err *e)
 {
     struct engine_weights *w = ld->w;
     const struct model_weights *mw = &m->weights;
-    int rc = load(ld, WEIGHT_EMBED, &mw->embed, 1, &w->embed, e);
+    int rc = load(ld, WEIGHT_EMBED, &mw->embed, &w->embed, e);
     for (uint32_t i = 0; !rc && i < w->n_layers; i++)
         rc = load_layer(ld, &mw->layers[i], &w->layers[i], e);
     if (!rc)
-        rc = load(ld, WEIGHT_VECTOR, &mw->final_norm, 1, &w->final_norm, e);
+        rc = load(ld, WEIGHT_VECTOR, &mw->final_norm, &w->final_norm, e);
     if (rc)
         return rc;
     if (m->hparams.tied_embedding) {
         w->lm_head = w->embed;
         return 0;
     }
-    return load(ld, WEIGHT_LINEAR, &mw->lm_head, 1, &w->lm_head, e);
+    return load(ld, WEIGHT_LINEAR, &mw->lm_head, &w->lm_head, e);
 }
 
 int engine_weights_new(struct backend *be, const struct model *m, engine_progress *progress,
@@ -148,6 +172,8 @@ static void layer_free(const struct backend_ops *ops, struct engine_layer *l)
 {
     ops->weight_free(l->attn_norm);
     ops->weight_free(l->qkv);
+    ops->weight_free(l->q_norm);
+    ops->weight_free(l->k_norm);
     ops->weight_free(l->o);
     ops->weight_free(l->ffn_norm);
     ops->weight_free(l->gate_up);

@@ -20,7 +20,8 @@ struct shared_weights;
 
 struct engine_layer {
     struct weight *attn_norm;
-    struct weight *qkv; /* rows of q, then k, then v */
+    struct weight *qkv;             /* rows of q, then k, then v, with their biases */
+    struct weight *q_norm, *k_norm; /* NULL where the model has none */
     struct weight *o;
     struct weight *ffn_norm;
     struct weight *gate_up;

@@ -25,8 +25,10 @@ void forward_attn_shape(const struct model *m, uint32_t max_context, struct attn
         .n_kv_heads = h->n_kv_heads,
         .head_dim = h->head_dim,
         .max_context = max_context,
-        .rope_theta = h->rope_theta,
+        .inv_freq = m->inv_freq,
+        .rope_scale = m->rope_scale,
         .rope_interleaved = h->rope_style == ROPE_INTERLEAVED,
+        .windows = m->layer_windows,
     };
 }
 
@@ -87,7 +89,7 @@ static int layer_kv(struct forward *f, uint32_t layer, const struct tensor *pend
     if (!rc)
         rc = f->ops->linear(f->be, &f->normed, l->qkv, &f->qkv);
     if (!rc)
-        rc = f->ops->rope_kv(f->be, layer, &f->qkv);
+        rc = f->ops->rope_kv(f->be, layer, &f->qkv, l->q_norm, l->k_norm, f->eps);
     return rc;
 }
 

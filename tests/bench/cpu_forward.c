@@ -7,6 +7,7 @@
  * needed. Prints the best of ROUNDS short windows for a prefill of 512 and for decoding one and 16
  * sequences behind 128 tokens (so that work of others on the machine disturbs little), and
  * which share of the machine's measured read bandwidth the decode reached. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,7 +109,7 @@ static struct weight *random_weight(struct bench *b, enum weight_role role, enum
             tame_block(t, data + k);
         parts[i] = (struct host_tensor){"w", data, t, rows[i], cols};
     }
-    check(b->ops->weight_new(b->be, role, parts, n_parts, &w, &e), &e);
+    check(b->ops->weight_new(b->be, role, parts, n_parts, NULL, &w, &e), &e);
     for (uint32_t i = 0; i < n_parts; i++)
         free((void *)(uintptr_t)parts[i].data);
     b->bytes += b->ops->weight_bytes(w);
@@ -141,12 +142,16 @@ static void make_weights(struct bench *b)
 
 static void make_buffers(struct bench *b)
 {
+    double inv_freq[HEAD_DIM / 2];
+    for (uint32_t i = 0; i < HEAD_DIM / 2; i++)
+        inv_freq[i] = pow(10000.0, -2.0 * i / HEAD_DIM);
     const struct attn_shape shape = {.n_layers = LAYERS,
                                      .n_heads = HEADS,
                                      .n_kv_heads = KV_HEADS,
                                      .head_dim = HEAD_DIM,
                                      .max_context = CONTEXT,
-                                     .rope_theta = 10000.0f,
+                                     .inv_freq = inv_freq,
+                                     .rope_scale = 1,
                                      .rope_interleaved = true};
     const struct backend_limits limits = {
         .max_rows = MAX_ROWS, .max_seqs = MAX_SEQS, .max_out = MAX_SEQS};
@@ -174,7 +179,7 @@ static int run_layers(struct bench *b)
         const struct layer *l = &b->layers[i];
         rc |= o->rms_norm(b->be, &b->x, i ? &b->delta : NULL, l->attn_norm, 1e-5f, &b->normed);
         rc |= o->linear(b->be, &b->normed, l->qkv, &b->qkv);
-        rc |= o->rope_kv(b->be, i, &b->qkv);
+        rc |= o->rope_kv(b->be, i, &b->qkv, NULL, NULL, 0);
         rc |= o->attention(b->be, i, &b->qkv, &b->attn);
         rc |= o->linear(b->be, &b->attn, l->o, &b->delta);
         rc |= o->rms_norm(b->be, &b->x, &b->delta, l->ffn_norm, 1e-5f, &b->normed);

@@ -219,12 +219,27 @@ static inline struct backend *ready_backend(const char *isa, uint32_t threads, e
     return be;
 }
 
-static const struct attn_shape any_shape = {.n_layers = 1,
-                                            .n_heads = 1,
-                                            .n_kv_heads = 1,
-                                            .head_dim = 32,
-                                            .max_context = 64,
-                                            .rope_theta = 10000.0f};
+/* theta^(-2i / head_dim): plain rotary frequencies, of theta 10,000. */
+static inline const double *plain_inv_freq(uint32_t head_dim)
+{
+    static double freqs[17][128]; /* by head_dim / 16 */
+    assert_true(head_dim % 16 == 0 && head_dim <= 256);
+    for (uint32_t i = 0; i < head_dim / 2; i++)
+        freqs[head_dim / 16][i] = pow(10000.0, -2.0 * i / head_dim);
+    return freqs[head_dim / 16];
+}
+
+static inline const struct attn_shape *any_shape(void)
+{
+    static struct attn_shape s = {.n_layers = 1,
+                                  .n_heads = 1,
+                                  .n_kv_heads = 1,
+                                  .head_dim = 32,
+                                  .max_context = 64,
+                                  .rope_scale = 1};
+    s.inv_freq = plain_inv_freq(s.head_dim);
+    return &s;
+}
 
 static inline struct tensor new_tensor(struct backend *be, uint32_t rows, uint32_t cols)
 {
@@ -234,16 +249,23 @@ static inline struct tensor new_tensor(struct backend *be, uint32_t rows, uint32
     return t;
 }
 
-static inline struct weight *new_weight(struct backend *be, enum weight_role role,
-                                        const struct host_tensor *parts, uint32_t n)
+static inline struct weight *new_biased_weight(struct backend *be, enum weight_role role,
+                                               const struct host_tensor *parts, uint32_t n,
+                                               const struct host_tensor *biases)
 {
     struct weight *w;
     struct err e = {0};
-    const int rc = be->ops->weight_new(be, role, parts, n, &w, &e);
+    const int rc = be->ops->weight_new(be, role, parts, n, biases, &w, &e);
     if (rc != 0)
         print_error("%s\n", e.msg);
     assert_int_equal(rc, 0);
     return w;
+}
+
+static inline struct weight *new_weight(struct backend *be, enum weight_role role,
+                                        const struct host_tensor *parts, uint32_t n)
+{
+    return new_biased_weight(be, role, parts, n, NULL);
 }
 
 /* Begins a step of n rows that belong to one sequence from position 0 on; b is filled. */

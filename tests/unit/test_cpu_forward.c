@@ -73,16 +73,17 @@ struct net {
     struct tensor x, normed, qkv, attn, delta, ffn, head_in, logits;
 };
 
-static const struct attn_shape net_shape = {.n_layers = LAYERS,
-                                            .n_heads = HEADS,
-                                            .n_kv_heads = KV_HEADS,
-                                            .head_dim = DIM,
-                                            .max_context = MAX_LEN,
-                                            .rope_theta = 10000.0f,
-                                            .rope_interleaved = true};
+static struct attn_shape net_shape = {.n_layers = LAYERS,
+                                      .n_heads = HEADS,
+                                      .n_kv_heads = KV_HEADS,
+                                      .head_dim = DIM,
+                                      .max_context = MAX_LEN,
+                                      .rope_scale = 1,
+                                      .rope_interleaved = true};
 
 static bool net_new(struct net *n, const char *isa, uint32_t threads, enum compute_type c)
 {
+    net_shape.inv_freq = plain_inv_freq(DIM);
     n->be = ready_backend(isa, threads, c, &net_shape, MAX_TEST_ROWS, SEQS * SEQ_BLOCKS);
     if (!n->be)
         return false;
@@ -132,7 +133,7 @@ static void net_step(struct net *n, const struct batch *b)
         rc |= o->rms_norm(n->be, &n->x, i ? &n->delta : NULL, n->layers[i].attn_norm, 1e-5f,
                           &n->normed);
         rc |= o->linear(n->be, &n->normed, n->layers[i].qkv, &n->qkv);
-        rc |= o->rope_kv(n->be, i, &n->qkv);
+        rc |= o->rope_kv(n->be, i, &n->qkv, NULL, NULL, 0);
         rc |= o->attention(n->be, i, &n->qkv, &n->attn);
         rc |= o->linear(n->be, &n->attn, n->layers[i].o, &n->delta);
         rc |= o->rms_norm(n->be, &n->x, &n->delta, n->layers[i].ffn_norm, 1e-5f, &n->normed);

@@ -42,14 +42,17 @@ static void run_rows(struct backend *be, enum weight_role role, const struct wei
     memcpy(p->y + (size_t)first * p->n_out, out->data, (size_t)n * p->n_out * sizeof(float));
 }
 
+/* Of the parts in run(); NULL: none. */
+static const struct host_tensor *run_biases;
+
 /* The whole product on a fresh backend, `step` rows at a time. False: no such instruction set. */
 static bool run(const char *isa, uint32_t threads, enum compute_type compute, enum weight_role role,
                 const struct host_tensor *parts, uint32_t n_parts, struct product *p, uint32_t step)
 {
-    struct backend *be = ready_backend(isa, threads, compute, &any_shape, MAX_TEST_ROWS, 64);
+    struct backend *be = ready_backend(isa, threads, compute, any_shape(), MAX_TEST_ROWS, 64);
     if (!be)
         return false;
-    struct weight *w = new_weight(be, role, parts, n_parts);
+    struct weight *w = new_biased_weight(be, role, parts, n_parts, run_biases);
     struct tensor in = new_tensor(be, MAX_TEST_ROWS, p->cols);
     struct tensor out = new_tensor(be, MAX_TEST_ROWS, p->n_out);
     for (uint32_t r = 0; r < p->n_rows; r += step)
@@ -168,6 +171,42 @@ static void test_parts(void **state)
         tensor_drop(&parts[i]);
 }
 
+/* Biases: of all parts, of some; F32 and half floats; rows no multiple of 16. */
+static void test_biases(void **state)
+{
+    (void)state;
+    static const uint32_t rows[] = {48, 19, 21}, steps[] = {MAX_TEST_ROWS, 1, 7};
+    struct host_tensor parts[3], biases[3] = {{0}};
+    for (uint32_t i = 0; i < 3; i++)
+        parts[i] = tensor_random(i == 1 ? DTYPE_BF16 : DTYPE_Q4_1, rows[i], 64);
+    biases[0] = tensor_random(DTYPE_F32, 1, rows[0]);
+    biases[2] = tensor_random(DTYPE_BF16, 1, rows[2]);
+    struct product plain = product_new(35, 48 + 19 + 21, 64), got = product_new(35, 88, 64);
+    memcpy(got.x, plain.x, 35 * 64 * sizeof(float));
+    assert_true(run("auto", 1, COMPUTE_AUTO, WEIGHT_LINEAR, parts, 3, &plain, MAX_TEST_ROWS));
+    for (uint32_t r = 0; r < 35; r++)
+        for (uint32_t n = 0; n < 88; n++)
+            if (n < 48)
+                plain.y[r * 88 + n] += (float)tensor_value(&biases[0], 0, n);
+            else if (n >= 67)
+                plain.y[r * 88 + n] += (float)tensor_value(&biases[2], 0, n - 67);
+    run_biases = biases;
+    for (size_t i = 0; i < ARRAY_LEN(all_isas); i++)
+        for (uint32_t threads = 1; threads <= 3; threads++) {
+            memset(got.y, 0xff, 35 * 88 * sizeof(float));
+            if (run(all_isas[i], threads, COMPUTE_AUTO, WEIGHT_LINEAR, parts, 3, &got,
+                    steps[threads - 1]))
+                assert_memory_equal(got.y, plain.y, 35 * 88 * sizeof(float));
+        }
+    run_biases = NULL;
+    product_drop(&plain);
+    product_drop(&got);
+    for (uint32_t i = 0; i < 3; i++) {
+        tensor_drop(&parts[i]);
+        tensor_drop(&biases[i]);
+    }
+}
+
 static void check_gate_up(enum dtype gate, enum dtype up, uint32_t n_out, uint32_t cols)
 {
     struct host_tensor parts[] = {tensor_random(gate, n_out, cols), tensor_random(up, n_out, cols)};
@@ -249,17 +288,23 @@ static void test_odd_inputs(void **state)
     tensor_drop(&w);
 }
 
-static void expect_refused(struct host_tensor *parts, uint32_t n, enum weight_role role,
-                           const char *words)
+static void expect_bias_refused(struct host_tensor *parts, uint32_t n, enum weight_role role,
+                                const struct host_tensor *biases, const char *words)
 {
     struct backend *be = isa_backend("auto", 1, COMPUTE_AUTO);
     struct weight *w = NULL;
     struct err e = {0};
-    assert_int_equal(be->ops->weight_new(be, role, parts, n, &w, &e), -LLMD_EUNSUPPORTED);
+    assert_int_equal(be->ops->weight_new(be, role, parts, n, biases, &w, &e), -LLMD_EUNSUPPORTED);
     assert_null(w);
     assert_non_null(strstr(e.msg, words));
     assert_non_null(strstr(e.msg, "test.weight"));
     be->ops->free(be);
+}
+
+static void expect_refused(struct host_tensor *parts, uint32_t n, enum weight_role role,
+                           const char *words)
+{
+    expect_bias_refused(parts, n, role, NULL, words);
 }
 
 static void test_refusals(void **state)
@@ -279,14 +324,21 @@ static void test_refusals(void **state)
     expect_refused(bad, 1, WEIGHT_EMBED, "0 x 64");
     bad[0].rows = 1ull << 40;
     expect_refused(bad, 1, WEIGHT_EMBED, "the CPU takes");
+
+    struct host_tensor good = {name, data, DTYPE_F32, 4, 8};
+    struct host_tensor bias = {"test.bias", data, DTYPE_F32, 1, 5};
+    expect_bias_refused(&good, 1, WEIGHT_LINEAR, &bias, "test.bias: 1 x 5 does not fit the 4 rows");
+    bias.cols = 4;
+    expect_bias_refused(&good, 1, WEIGHT_EMBED, &bias, "test.bias: a bias of");
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_type), cmocka_unit_test(test_parts),
-        cmocka_unit_test(test_gate_up),    cmocka_unit_test(test_extremes),
-        cmocka_unit_test(test_odd_inputs), cmocka_unit_test(test_refusals),
+        cmocka_unit_test(test_biases),     cmocka_unit_test(test_gate_up),
+        cmocka_unit_test(test_extremes),   cmocka_unit_test(test_odd_inputs),
+        cmocka_unit_test(test_refusals),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

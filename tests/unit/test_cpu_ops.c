@@ -31,7 +31,7 @@ static void check_norm(uint32_t rows, uint32_t cols, bool with_residual)
     for (size_t i = 0; i < ARRAY_LEN(all_isas); i++)
         for (uint32_t threads = 1; threads <= 3; threads++) {
             struct backend *be =
-                ready_backend(all_isas[i], threads, COMPUTE_AUTO, &any_shape, MAX_TEST_ROWS, 64);
+                ready_backend(all_isas[i], threads, COMPUTE_AUTO, any_shape(), MAX_TEST_ROWS, 64);
             if (!be)
                 continue;
             struct weight *w = new_weight(be, WEIGHT_VECTOR, &norm, 1);
@@ -87,7 +87,7 @@ static void check_embed(enum dtype t, enum compute_type c)
     static const uint32_t tokens[] = {0, VOCAB - 1, 15, 16, 17, 31, 32, 5, 5};
     const uint32_t n = ARRAY_LEN(tokens);
     struct host_tensor table = tensor_random(t, VOCAB, cols);
-    struct backend *be = ready_backend("auto", 2, c, &any_shape, MAX_TEST_ROWS, 64);
+    struct backend *be = ready_backend("auto", 2, c, any_shape(), MAX_TEST_ROWS, 64);
     struct weight *w = new_weight(be, WEIGHT_EMBED, &table, 1);
     struct tensor x = new_tensor(be, n, cols);
     struct batch b;
@@ -123,7 +123,7 @@ static void test_gather_and_head(void **state)
     enum { COLS = 64, ROWS = 20 };
     static const uint32_t out_rows[] = {0, 3, 4, 19};
     struct host_tensor table = tensor_random(DTYPE_Q8_0, VOCAB, COLS), norm = floats(1, COLS);
-    struct backend *be = ready_backend("auto", 2, COMPUTE_F32, &any_shape, ROWS, 64);
+    struct backend *be = ready_backend("auto", 2, COMPUTE_F32, any_shape(), ROWS, 64);
     struct weight *w = new_weight(be, WEIGHT_EMBED, &table, 1);
     struct weight *nw = new_weight(be, WEIGHT_VECTOR, &norm, 1);
     struct tensor x = new_tensor(be, ROWS, COLS), picked = new_tensor(be, 4, COLS);
@@ -172,7 +172,7 @@ static void test_silu(void **state)
                                    {"up", &one, DTYPE_F32, 1, COLS}};
     for (size_t i = 0; i < ARRAY_LEN(all_isas); i++) {
         struct backend *be =
-            ready_backend(all_isas[i], 1, COMPUTE_AUTO, &any_shape, MAX_TEST_ROWS, 64);
+            ready_backend(all_isas[i], 1, COMPUTE_AUTO, any_shape(), MAX_TEST_ROWS, 64);
         if (!be)
             continue;
         struct weight *w = new_weight(be, WEIGHT_GATE_UP, parts, 2);
@@ -269,8 +269,8 @@ static void test_shared_weights(void **state)
 {
     (void)state;
     struct host_tensor h = tensor_random(DTYPE_Q4_1, 48, 64);
-    struct backend *maker = ready_backend("auto", 2, COMPUTE_AUTO, &any_shape, 4, 64);
-    struct backend *user = ready_backend("auto", 1, COMPUTE_AUTO, &any_shape, 4, 64);
+    struct backend *maker = ready_backend("auto", 2, COMPUTE_AUTO, any_shape(), 4, 64);
+    struct backend *user = ready_backend("auto", 1, COMPUTE_AUTO, any_shape(), 4, 64);
     struct weight *w = new_weight(maker, WEIGHT_LINEAR, &h, 1);
     struct tensor a = new_tensor(maker, 4, 64), ay = new_tensor(maker, 4, 48);
     struct tensor b = new_tensor(user, 4, 64), by = new_tensor(user, 4, 48);

@@ -41,8 +41,8 @@ static int step(struct recorder *rec)
 }
 
 static int rec_weight_new(struct backend *be, enum weight_role role,
-                          const struct host_tensor *parts, uint32_t n_parts, struct weight **out,
-                          struct err *e)
+                          const struct host_tensor *parts, uint32_t n_parts,
+                          const struct host_tensor *biases, struct weight **out, struct err *e)
 {
     static const char *const roles[] = {"lin", "gu", "emb", "vec"};
     struct recorder *rec = (struct recorder *)be;
@@ -54,8 +54,8 @@ static int rec_weight_new(struct backend *be, enum weight_role role,
     w->rec = rec;
     snprintf(w->name, sizeof(w->name), "%s", roles[role]);
     for (uint32_t i = 0; i < n_parts; i++)
-        snprintf(w->name + strlen(w->name), sizeof(w->name) - strlen(w->name), ":%s",
-                 parts[i].name);
+        snprintf(w->name + strlen(w->name), sizeof(w->name) - strlen(w->name), ":%s%s",
+                 parts[i].name, biases && biases[i].data ? biases[i].name : "");
     atomic_fetch_add(&rec->n_weights, 1);
     rec->n_created++;
     *out = w;
@@ -117,10 +117,15 @@ static int rec_linear(struct backend *be, const struct tensor *in, const struct 
     return step(rec);
 }
 
-static int rec_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv)
+static int rec_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv,
+                       const struct weight *q_norm, const struct weight *k_norm, float eps)
 {
     struct recorder *rec = (struct recorder *)be;
-    buf_addf(&rec->log, "rope %u %u\n", layer, qkv->cols);
+    assert_true(eps == 1e-5f);
+    buf_addf(&rec->log, "rope %u %u", layer, qkv->cols);
+    if (q_norm || k_norm)
+        buf_addf(&rec->log, " %s %s", q_norm->name, k_norm->name);
+    buf_addf(&rec->log, "\n");
     return step(rec);
 }
 
@@ -198,6 +203,11 @@ static void model_fill(struct model *m, struct layer_weights layers[N_LAYERS], b
                                   .rms_norm_eps = 1e-5f,
                                   .rope_style = ROPE_INTERLEAVED,
                                   .tied_embedding = tied};
+    static double inv_freq[2];
+    static uint32_t windows[N_LAYERS];
+    m->inv_freq = inv_freq;
+    m->rope_scale = 1.5f;
+    m->layer_windows = windows;
     m->weights.embed = tensor("embed", VOCAB, HIDDEN);
     m->weights.final_norm = tensor("final", 1, HIDDEN);
     m->weights.lm_head = tied ? m->weights.embed : tensor("lm_head", VOCAB, HIDDEN);
@@ -315,7 +325,9 @@ static void test_attn_shape(void **state)
     assert_int_equal(f.shape.n_kv_heads, 1);
     assert_int_equal(f.shape.head_dim, 4);
     assert_int_equal(f.shape.max_context, 128);
-    assert_true(f.shape.rope_theta == 5e4f);
+    assert_ptr_equal(f.shape.inv_freq, f.model.inv_freq);
+    assert_ptr_equal(f.shape.windows, f.model.layer_windows);
+    assert_true(f.shape.rope_scale == 1.5f);
     assert_true(f.shape.rope_interleaved);
     teardown(&f);
 }
@@ -415,6 +427,37 @@ static void test_progress_grows_to_100(void **state)
         engine_weights_unref(NULL);
         teardown(&f);
     }
+}
+
+/* What only some architectures have is loaded where it is, used, counted and freed. */
+static void test_optional_tensors(void **state)
+{
+    (void)state;
+    struct fixture f;
+    setup(&f);
+    struct engine_weights *w;
+    struct forward *fw;
+    struct progress p = {0};
+    struct batch b = {.n_rows = 1};
+    f.layers[0].q_bias = tensor("+qb", 1, 8);
+    f.layers[0].v_bias = tensor("+vb", 1, 4);
+    f.layers[0].o_bias = tensor("+ob", 1, HIDDEN);
+    f.layers[1].q_norm = tensor("qn", 1, 4);
+    f.layers[1].k_norm = tensor("kn", 1, 4);
+    f.rec.n_created = 0;
+    assert_int_equal(engine_weights_new(&f.rec.base, &f.model, note_progress, &p, &w, NULL), 0);
+    assert_int_equal(f.rec.n_created, 2 + 6 * N_LAYERS + 2);
+    assert_int_equal(p.n_whole, 1);
+    assert_int_equal(forward_new(&f.rec.base, &f.model, w, &f.shape, &f.limits, &fw, NULL), 0);
+    engine_weights_unref(w);
+    assert_int_equal(forward_step(fw, &b, NULL), 0);
+    assert_string_equal(buf_str(&f.rec.log),
+                        "begin 1\nembed emb:embed 8\nnorm vec:an 8>8\n"
+                        "mul lin:q+qb:k:v+vb 8>16\nrope 0 16\nattn 0 16>8\nmul lin:o+ob 8>8\n"
+                        "norm vec:fn + 8>8\nmul gu:g:u 8>12\nmul lin:d 12>8\nnorm vec:an + 8>8\n"
+                        "mul lin:q:k:v 8>16\nrope 1 16 vec:qn vec:kn\nfinish\n");
+    forward_free(fw);
+    teardown(&f);
 }
 
 static void test_failed_load_frees_everything_and_names_the_tensor(void **state)
@@ -523,6 +566,7 @@ int main(void)
         cmocka_unit_test(test_forward_new_fails_cleanly),
         cmocka_unit_test(test_sim_samples_by_itself),
         cmocka_unit_test(test_progress_grows_to_100),
+        cmocka_unit_test(test_optional_tensors),
         cmocka_unit_test(test_failed_load_frees_everything_and_names_the_tensor),
         cmocka_unit_test(test_shared_weights_load_once),
         cmocka_unit_test(test_shared_weights_serve_one_model),

@@ -31,13 +31,14 @@ static struct backend device;
 static struct weight *const a_weight = (struct weight *)&device;
 
 static int dev_weight_new(struct backend *be, enum weight_role role,
-                          const struct host_tensor *parts, uint32_t n_parts, struct weight **out,
-                          struct err *e)
+                          const struct host_tensor *parts, uint32_t n_parts,
+                          const struct host_tensor *biases, struct weight **out, struct err *e)
 {
     (void)be;
     (void)role;
     (void)parts;
     (void)n_parts;
+    (void)biases;
     if (fault == FAULT_WEIGHT)
         return err_set(e, LLMD_ENOMEM, "no memory left");
     *out = a_weight;
@@ -121,11 +122,15 @@ static int dev_linear(struct backend *be, const struct tensor *in, const struct 
     return 0;
 }
 
-static int dev_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv)
+static int dev_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv,
+                       const struct weight *q_norm, const struct weight *k_norm, float eps)
 {
     (void)be;
     (void)layer;
     (void)qkv;
+    (void)q_norm;
+    (void)k_norm;
+    (void)eps;
     return 0;
 }
 
