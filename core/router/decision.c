@@ -1,0 +1,241 @@
+#include "core/router/decision.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "core/util/json.h"
+
+static const char *const policy_names[] = {
+    [ROUTE_PREFIX] = "prefix",
+    [ROUTE_ROUNDROBIN] = "roundrobin",
+    [ROUTE_SESSION] = "session",
+    [ROUTE_LEAST_LOADED] = "least_loaded",
+};
+
+const char *route_policy_name(enum route_policy p)
+{
+    return policy_names[p];
+}
+
+bool route_policy_find(const char *name, enum route_policy *out)
+{
+    if (strcmp(name, "kvaware") == 0)
+        name = policy_names[ROUTE_PREFIX];
+    for (size_t i = 0; i < ARRAY_LEN(policy_names); i++)
+        if (strcmp(name, policy_names[i]) == 0) {
+            *out = (enum route_policy)i;
+            return true;
+        }
+    return false;
+}
+
+const char *route_bar_text(enum route_bar b)
+{
+    static const char *const texts[] = {
+        [BAR_NONE] = "can take it",
+        [BAR_STATE] = "not ready",
+        [BAR_EXCLUDED] = "lost this request before",
+        [BAR_TOO_BIG] = "its KV cache can never hold it",
+        [BAR_SEQS] = "runs as many sequences as it may",
+        [BAR_KV] = "its KV cache is full",
+        [BAR_BACKLOG] = "owes prefill enough for two steps",
+    };
+    return texts[b];
+}
+
+static double cost_of(const struct decision *d, const struct candidate *c)
+{
+    const double p = c->n_prefilling, n_decoding = c->n_decoding;
+    const double load = (double)c->n_owed_tokens + d->delta * (p + n_decoding);
+    if (d->policy == ROUTE_ROUNDROBIN)
+        return 0;
+    if (d->policy != ROUTE_PREFIX)
+        return load;
+    const uint32_t left = d->n_prompt_tokens - c->n_cached_tokens;
+    return load + (left > 0 ? left : 1) * (1 + p + d->alpha * n_decoding);
+}
+
+/* Rendezvous hashing: the highest weight has the session. */
+static uint64_t session_weight(const struct decision *d, const struct candidate *c)
+{
+    const uint64_t key[2] = {d->session, c->worker};
+    return XXH3_64bits(key, sizeof(key));
+}
+
+/* Whether a is the better choice. */
+static bool better(const struct decision *d, bool by_session, const struct candidate *a,
+                   const struct candidate *b)
+{
+    if (by_session) {
+        const uint64_t wa = session_weight(d, a), wb = session_weight(d, b);
+        if (wa != wb)
+            return wa > wb;
+    }
+    if (a->cost != b->cost)
+        return a->cost < b->cost;
+    if (a->last_chosen != b->last_chosen)
+        return a->last_chosen < b->last_chosen;
+    return a->worker < b->worker;
+}
+
+static bool competes(const struct decision *d, const struct candidate *c)
+{
+    return c->bar == BAR_NONE || (c->bar == BAR_BACKLOG && d->policy != ROUTE_ROUNDROBIN);
+}
+
+static enum route_reason reason_of(const struct decision *d, bool by_session,
+                                   const struct candidate *best, uint32_t n_able)
+{
+    bool more_elsewhere = false, less_elsewhere = false, equal_cost = false;
+    if (best->bar == BAR_BACKLOG)
+        return REASON_BACKLOG;
+    if (n_able == 1)
+        return REASON_ONLY;
+    if (by_session)
+        return REASON_SESSION;
+    for (uint32_t i = 0; i < d->n_candidates; i++) {
+        const struct candidate *c = &d->candidates[i];
+        if (c == best || !competes(d, c))
+            continue;
+        more_elsewhere |= c->n_cached_tokens > best->n_cached_tokens;
+        less_elsewhere |= c->n_cached_tokens < best->n_cached_tokens;
+        equal_cost |= c->cost == best->cost;
+    }
+    if (equal_cost)
+        return REASON_TURN;
+    if (d->policy != ROUTE_PREFIX)
+        return REASON_LEAST_LOADED;
+    if (more_elsewhere)
+        return REASON_LOAD;
+    return less_elsewhere ? REASON_CACHED : REASON_LEAST_LOADED;
+}
+
+void decision_make(struct decision *d)
+{
+    const bool by_session = d->policy == ROUTE_SESSION && d->has_session;
+    struct candidate *best = NULL;
+    uint32_t n_able = 0;
+    for (uint32_t i = 0; i < d->n_candidates; i++) {
+        struct candidate *c = &d->candidates[i];
+        c->cost = cost_of(d, c);
+        if (!competes(d, c))
+            continue;
+        n_able++;
+        if (!best || better(d, by_session, c, best))
+            best = c;
+    }
+    d->reason = best ? reason_of(d, by_session, best, n_able) : REASON_NONE;
+    const int32_t index = best ? (int32_t)(best - d->candidates) : -1;
+    d->chosen = d->reason == REASON_BACKLOG ? -1 : index;
+    d->awaited = d->reason == REASON_BACKLOG ? index : -1;
+}
+
+bool decision_replay(const struct decision *d)
+{
+    const size_t size = sizeof(*d) + d->n_candidates * sizeof(d->candidates[0]);
+    struct decision *again = malloc(size);
+    if (!again)
+        return false;
+    memcpy(again, d, size);
+    decision_make(again);
+    bool same =
+        again->chosen == d->chosen && again->awaited == d->awaited && again->reason == d->reason;
+    for (uint32_t i = 0; i < d->n_candidates; i++)
+        same &= again->candidates[i].cost == d->candidates[i].cost;
+    free(again);
+    return same;
+}
+
+/* The candidate that holds the most of the prompt among those that could take it. */
+static const struct candidate *most_cached(const struct decision *d)
+{
+    const struct candidate *most = NULL;
+    for (uint32_t i = 0; i < d->n_candidates; i++) {
+        const struct candidate *c = &d->candidates[i];
+        if (competes(d, c) && (!most || c->n_cached_tokens > most->n_cached_tokens))
+            most = c;
+    }
+    return most;
+}
+
+void decision_explain(const struct decision *d, struct buf *out)
+{
+    if (d->reason == REASON_BACKLOG)
+        buf_addf(out, "waits for worker %u, which is behind but still the best",
+                 d->candidates[d->awaited].worker);
+    if (d->reason == REASON_NONE)
+        buf_addstr(out, "no worker can take it now");
+    if (d->chosen < 0)
+        return;
+    const struct candidate *c = &d->candidates[d->chosen], *most = most_cached(d);
+    buf_addf(out, "worker %u: ", c->worker);
+    switch (d->reason) {
+    case REASON_ONLY:
+        buf_addstr(out, "no other can take it now");
+        break;
+    case REASON_CACHED:
+        buf_addf(out, "%u of %u prompt tokens cached there, the most", c->n_cached_tokens,
+                 d->n_prompt_tokens);
+        break;
+    case REASON_LOAD:
+        buf_addf(out, "worker %u has %u prompt tokens more, but more to do before", most->worker,
+                 most->n_cached_tokens - c->n_cached_tokens);
+        break;
+    case REASON_LEAST_LOADED:
+        buf_addstr(out, "the least loaded");
+        break;
+    case REASON_TURN:
+        buf_addstr(out, "its turn among equals");
+        break;
+    case REASON_SESSION:
+        buf_addstr(out, "the session lives there");
+        break;
+    case REASON_NONE:
+    case REASON_BACKLOG: /* nobody is chosen */
+        break;
+    }
+}
+
+static void add_candidate(const struct candidate *c, struct buf *out)
+{
+    buf_addf(out, "{\"worker\":%u,\"bar\":", c->worker);
+    json_add_cstr(out, c->bar == BAR_NONE ? NULL : route_bar_text(c->bar));
+    buf_addf(out,
+             ",\"owed_tokens\":%llu,\"cached_tokens\":%u,\"held_tokens\":%u,\"prefilling\":%u,"
+             "\"decoding\":%u,\"last_chosen\":%llu,\"cost\":",
+             (unsigned long long)c->n_owed_tokens, c->n_cached_tokens, c->n_held_tokens,
+             c->n_prefilling, c->n_decoding, (unsigned long long)c->last_chosen);
+    json_add_double(out, c->cost);
+    buf_addch(out, '}');
+}
+
+void decision_add_json(const struct decision *d, struct buf *out)
+{
+    struct buf why = {0};
+    decision_explain(d, &why);
+    buf_addf(out, "{\"number\":%llu,\"at_us\":%llu,\"policy\":\"%s\",\"prompt_tokens\":%u,",
+             (unsigned long long)d->number, (unsigned long long)d->at_us,
+             route_policy_name(d->policy), d->n_prompt_tokens);
+    if (d->has_session)
+        buf_addf(out, "\"session\":\"%016llx\",", (unsigned long long)d->session);
+    buf_addstr(out, "\"alpha\":");
+    json_add_double(out, d->alpha);
+    buf_addstr(out, ",\"delta\":");
+    json_add_double(out, d->delta);
+    buf_addstr(out, ",\"worker\":");
+    if (d->chosen >= 0)
+        buf_addf(out, "%u", d->candidates[d->chosen].worker);
+    else
+        buf_addstr(out, "null");
+    buf_addstr(out, ",\"reason\":");
+    json_add_cstr(out, buf_str(&why));
+    buf_addstr(out, ",\"candidates\":[");
+    for (uint32_t i = 0; i < d->n_candidates; i++) {
+        buf_addstr(out, i ? "," : "");
+        add_candidate(&d->candidates[i], out);
+    }
+    buf_addstr(out, "]}");
+    out->failed |= why.failed;
+    buf_fini(&why);
+}
