@@ -313,6 +313,12 @@ static int render(const json_t *body, const struct plan *p, struct buf *text, st
 
 int plan_chat_prompt(const json_t *body, struct plan *p, struct err *e)
 {
+    const char *fault = p->model->model->chat_template_fault;
+    if (fault)
+        return err_set_param(e, LLMD_EUNSUPPORTED, "model",
+                             "the chat template of model `%s` cannot be used: %s; use "
+                             "/v1/completions",
+                             p->model->name, fault);
     if (!p->model->model->chat_template)
         return err_set_param(e, LLMD_EUNSUPPORTED, "model",
                              "the model `%s` has no chat template; use /v1/completions",

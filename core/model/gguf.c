@@ -188,8 +188,9 @@ static const char *guess(const unsigned char *p, size_t n)
             return known[i].what;
     }
     if (n > 8 && p[8] == '{')
-        return "it looks like a safetensors file";
-    return "it does not begin with \"GGUF\"";
+        return "it looks like a safetensors file: give the folder that holds it";
+    return "it does not begin with \"GGUF\" (a model is a GGUF file, or a folder with config.json, "
+           "tokenizer.json and safetensors)";
 }
 
 struct counts {

@@ -14,6 +14,8 @@ void model_free(struct model *m)
     free(m->path);
     free(m->display_name);
     free(m->chat_template_source);
+    free(m->chat_template_origin);
+    free(m->chat_template_fault);
     free(m->bos_token);
     free(m->eos_token);
     free(m->weights.layers);

@@ -47,9 +47,11 @@ struct model {
     struct hparams hparams;
     struct model_weights weights;
     struct tokenizer *tokenizer;
-    struct chat_template *chat_template; /* NULL: the model has none */
+    struct chat_template *chat_template; /* NULL: the model has none that can be used */
     char *chat_template_source;          /* NULL likewise */
-    char *bos_token, *eos_token;         /* written form, for the template; "" when none */
+    char *chat_template_origin;          /* the file or key that it comes from; NULL: none */
+    char *chat_template_fault;   /* why the model's template cannot be used; NULL: no fault */
+    char *bos_token, *eos_token; /* written form, for the template; "" when none */
     struct generation_defaults defaults;
     double *inv_freq;        /* [head_dim / 2] radians per position of each rotated pair */
     float rope_scale;        /* factor of cos and sin: 1, or YaRN's attention factor */

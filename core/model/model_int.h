@@ -35,6 +35,13 @@ MUST_CHECK int model_read_weights(const struct gguf *g, struct hparams *hp,
  * in m after an error, for model_free. */
 MUST_CHECK int model_read_text(const struct gguf *g, struct model *m, struct err *e);
 
+/* model_template.c: parses a chat template into m; source and origin move. One that cannot be used is
+ * no error: m->chat_template_fault says why, and the model serves completions. */
+MUST_CHECK int model_set_template(struct model *m, char *source, size_t n, char *origin,
+                                  struct err *e);
+/* Whether a name may stand in a log line and a JSON answer. */
+bool model_name_is_fit(const char *s, size_t n);
+
 /* model_rope.c: m->inv_freq and m->rope_scale from m->hparams, whose rope fields are checked.
  * divisors: NULL, or [head_dim / 2] factors that the file gives ready made (GGUF's rope_freqs). */
 MUST_CHECK int model_set_rope(struct model *m, const float *divisors, struct err *e);

@@ -4,8 +4,6 @@
 #include <string.h>
 
 #include "core/model/model_int.h"
-#include "core/util/printable.h"
-#include "core/util/utf8.h"
 
 #define KEY(name) "tokenizer.ggml." name
 
@@ -212,35 +210,19 @@ static int read_chat_template(const struct gguf *g, struct model *m, struct err 
     int rc = gguf_get_str(g, key, &s, e);
     if (rc)
         return rc;
-    if (!utf8_valid(s.s, s.n) || memchr(s.s, '\0', s.n))
-        return err_set(e, LLMD_EPARSE, "%s: key '%s': not valid UTF-8 text", gguf_path(g), key);
-    rc = chat_template_parse(s.s, s.n, &m->chat_template, e);
-    if (rc) {
-        err_prefix(e, "%s: key '%s': ", gguf_path(g), key);
-        return rc;
+    char *source = copy_string(s), *origin = strdup(key);
+    if (!source || !origin) {
+        free(source);
+        free(origin);
+        return no_memory(g, e);
     }
-    m->chat_template_source = copy_string(s);
-    return m->chat_template_source ? 0 : no_memory(g, e);
-}
-
-/* A name that may stand in a log line and a JSON answer. */
-static bool name_is_fit(struct gguf_str s)
-{
-    uint32_t cp;
-    if (s.n == 0 || s.n > 256)
-        return false;
-    for (size_t i = 0, k; i < s.n; i += k) {
-        k = utf8_decode(s.s + i, s.n - i, &cp);
-        if (k == 0 || !cp_printable(cp))
-            return false;
-    }
-    return true;
+    return model_set_template(m, source, s.n, origin, e);
 }
 
 static int read_name(const struct gguf *g, struct model *m, struct err *e)
 {
     struct gguf_str s;
-    if (gguf_get_str(g, "general.name", &s, NULL) != 0 || !name_is_fit(s)) {
+    if (gguf_get_str(g, "general.name", &s, NULL) != 0 || !model_name_is_fit(s.s, s.n)) {
         const char *slash = strrchr(gguf_path(g), '/');
         const char *base = slash ? slash + 1 : gguf_path(g);
         s = (struct gguf_str){base, strlen(base)};

@@ -498,8 +498,15 @@ static void test_model_without_template(void **state)
     struct chat_template *t = fixture.model.chat_template;
     fixture.model.chat_template = NULL;
     assert_int_equal(parse(PLAN_CHAT, chat(""), &p, &e), -LLMD_EUNSUPPORTED);
-    assert_non_null(strstr(e.msg, "/v1/completions"));
+    assert_non_null(strstr(e.msg, "no chat template; use /v1/completions"));
     plan_fini(&p);
+    char fault[] = "line 3: no such filter 'x'";
+    fixture.model.chat_template_fault = fault;
+    err_clear(&e);
+    assert_int_equal(parse(PLAN_CHAT, chat(""), &p, &e), -LLMD_EUNSUPPORTED);
+    assert_non_null(strstr(e.msg, "cannot be used: line 3: no such filter 'x'; use "));
+    plan_fini(&p);
+    fixture.model.chat_template_fault = NULL;
     fixture.model.chat_template = t;
 }
 

@@ -188,6 +188,32 @@ static void test_names(void **state)
     buf_fini(&file);
 }
 
+/* A template that cannot be used does not keep the model from serving completions. */
+static void test_template_faults(void **state)
+{
+    static const char *const bad[][2] = {
+        {"caf\xe9", "not valid UTF-8 text"},
+        {"{% if %}", "line 1"},
+        {"a\n{% include 'x' %}", "line 2"},
+    };
+    struct buf file = {0};
+    struct model *m;
+    struct err e = {0};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        struct gguf_writer w = {0};
+        sample_model(&w, "tokenizer.chat_template");
+        gw_str(&w, "tokenizer.chat_template", bad[i][0]);
+        assert_int_equal(open_model(&w, &file, &m, &e), 0);
+        assert_null(m->chat_template);
+        assert_null(m->chat_template_source);
+        assert_string_equal(m->chat_template_origin, "tokenizer.chat_template");
+        assert_non_null(strstr(m->chat_template_fault, bad[i][1]));
+        model_free(m);
+        buf_fini(&file);
+    }
+}
+
 /* --- what is refused --- */
 
 /* One thing left out of the sample and one put in. */
@@ -299,8 +325,6 @@ static const struct fault faults[] = {
     TEXT("tokenizer.ggml.merges", "a b", P, "holds a string, expected an array"),
     TEXT("tokenizer.ggml.add_bos_token", "yes", P, "holds a string, expected a boolean"),
     NUMBER("tokenizer.chat_template", 1, P, "holds a uint32, expected a string"),
-    TEXT("tokenizer.chat_template", "caf\xe9", P, "not valid UTF-8 text"),
-    TEXT("tokenizer.chat_template", "{% if %}", P, ""),
     TENSOR("blk.0.attn_q.weight", GW_F32, 11, 12, P,
            "has 11 rows of 12, the keys ask for 12 of 12"),
     TENSOR("blk.0.attn_k.weight", GW_F32, 12, 12, P, "has 12 rows of 12, the keys ask for 6 of 12"),
@@ -481,10 +505,11 @@ static void test_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_opens),        cmocka_unit_test(test_variants),
-        cmocka_unit_test(test_names),        cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_vocab_faults), cmocka_unit_test(test_norm_type),
-        cmocka_unit_test(test_flipped),      cmocka_unit_test(test_file),
+        cmocka_unit_test(test_opens),     cmocka_unit_test(test_variants),
+        cmocka_unit_test(test_names),     cmocka_unit_test(test_template_faults),
+        cmocka_unit_test(test_faults),    cmocka_unit_test(test_vocab_faults),
+        cmocka_unit_test(test_norm_type), cmocka_unit_test(test_flipped),
+        cmocka_unit_test(test_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
