@@ -30,3 +30,16 @@ uint8_t char_class_high(uint32_t cp)
     }
     return (uint8_t)(unicode_runs[lo] & 0xff);
 }
+
+bool unicode_is_word(uint32_t cp)
+{
+    uint32_t lo = 0, hi = unicode_n_word_edges; /* edges below lo are at or before cp */
+    while (lo < hi) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (unicode_word_edges[mid] <= cp)
+            lo = mid + 1;
+        else
+            hi = mid;
+    }
+    return lo & 1;
+}
