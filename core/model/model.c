@@ -2,8 +2,11 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "core/model/hf_int.h"
 #include "core/model/model_int.h"
+#include "core/model/safetensors.h"
 
 void model_free(struct model *m)
 {
@@ -21,24 +24,34 @@ void model_free(struct model *m)
     free(m->weights.layers);
     free(m->inv_freq);
     free(m->layer_windows);
-    if (m->files)
+    if (m->files) {
         gguf_close(m->files->gguf);
+        safetensors_close(m->files->safetensors);
+    }
     free(m->files);
     free(m);
 }
 
-int model_from_gguf(struct gguf *g, struct model **out, struct err *e)
+struct model *model_new(const char *path, struct err *e)
 {
     struct model *m = calloc(1, sizeof(*m));
+    if (m) {
+        m->path = strdup(path);
+        m->files = calloc(1, sizeof(*m->files));
+    }
+    if (m && m->path && m->files)
+        return m;
+    model_free(m);
+    (void)err_set(e, LLMD_ENOMEM, "%s: out of memory", path);
+    return NULL;
+}
+
+int model_from_gguf(struct gguf *g, struct model **out, struct err *e)
+{
+    struct model *m = model_new(gguf_path(g), e);
     if (!m)
-        return err_set(e, LLMD_ENOMEM, "%s: out of memory", gguf_path(g));
-    m->path = strdup(gguf_path(g));
-    m->files = calloc(1, sizeof(*m->files));
-    int rc = 0;
-    if (!m->path || !m->files)
-        rc = err_set(e, LLMD_ENOMEM, "%s: out of memory", gguf_path(g));
-    if (!rc)
-        rc = model_read_hparams(g, &m->hparams, e);
+        return -LLMD_ENOMEM;
+    int rc = model_read_hparams(g, &m->hparams, e);
     if (!rc)
         rc = model_read_weights(g, &m->hparams, &m->weights, e);
     if (!rc)
@@ -54,9 +67,17 @@ int model_from_gguf(struct gguf *g, struct model **out, struct err *e)
     return 0;
 }
 
+static bool is_folder(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
 int model_open(const char *path, struct model **out, struct err *e)
 {
     struct gguf *g;
+    if (is_folder(path))
+        return hf_model_open(path, out, e);
     int rc = gguf_open(path, &g, e);
     if (rc)
         return rc;
@@ -66,8 +87,25 @@ int model_open(const char *path, struct model **out, struct err *e)
     return rc;
 }
 
+int model_open_text(const char *path, struct model **out, struct err *e)
+{
+    struct model *m = model_new(path, e);
+    if (!m)
+        return -LLMD_ENOMEM;
+    int rc = is_folder(path) ? hf_read_text(path, NULL, m, e) : gguf_open(path, &m->files->gguf, e);
+    if (rc == 0 && m->files->gguf)
+        rc = model_read_text(m->files->gguf, m, e);
+    if (rc)
+        model_free(m);
+    else
+        *out = m;
+    return rc;
+}
+
 void model_release_pages(const struct model *m)
 {
-    if (m->files) /* a model made in memory has none */
+    if (m->files && m->files->gguf) /* a model made in memory has none */
         gguf_release_pages(m->files->gguf);
+    if (m->files && m->files->safetensors)
+        safetensors_release_pages(m->files->safetensors);
 }

@@ -39,7 +39,7 @@ struct generation_defaults {
     int32_t top_k;                                       /* -1: not given */
 };
 
-struct model_files; /* the mapping behind the tensors */
+struct model_files; /* the mappings behind the tensors */
 
 struct model {
     char *path;
@@ -60,8 +60,11 @@ struct model {
     struct model_files *files;
 };
 
-/* Opens a GGUF file. One message names file, tensor or key, and fault. */
+/* Opens a GGUF file, or a folder in Hugging Face form (config.json, tokenizer.json, safetensors). One
+ * message names file, tensor or key, and fault. */
 MUST_CHECK int model_open(const char *path, struct model **out, struct err *e);
+/* The same without numbers and weights, which may be missing: tokenizer, chat template, names. */
+MUST_CHECK int model_open_text(const char *path, struct model **out, struct err *e);
 void model_free(struct model *m); /* NULL is fine */
 /* After a backend repacked the weights: lets the kernel reclaim the mapped tensor pages. They
  * stay readable (from the file) but leave resident memory. */

@@ -1,12 +1,18 @@
 /* model_int.h - how a GGUF file becomes a model, in three steps that need no order but this:
- * the numbers, the weights that must fit them, the text side. */
+ * the numbers, the weights that must fit them, the text side. Folders: hf_int.h. */
 #pragma once
 #include "core/model/gguf.h"
 #include "core/model/model.h"
 
-struct model_files {
+struct safetensors;
+
+struct model_files { /* one of them */
     struct gguf *gguf;
+    struct safetensors *safetensors;
 };
+
+/* An empty model with its path; NULL and ENOMEM in e. */
+struct model *model_new(const char *path, struct err *e);
 
 /* Builds a model over g and takes g over when it succeeds. */
 MUST_CHECK int model_from_gguf(struct gguf *g, struct model **out, struct err *e);
