@@ -37,7 +37,7 @@ UNIT_SRC ?= $(wildcard tests/unit/test_*.c)
 UNIT     := $(UNIT_SRC:tests/unit/%.c=$(BUILD)/unit/%)
 FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 
-.PHONY: all run test check soak lint asan tsan fuzz golden bench clean help unit deps model
+.PHONY: all run test check soak lint asan tsan fuzz golden bench clean help unit deps model vocabs
 .SECONDARY:
 all: $(BUILD)/llmd
 
@@ -102,10 +102,12 @@ $(FUZZ_BUILD)/fuzz_%: tests/fuzz/fuzz_%.c fuzz-lib
 fuzz: fuzz-build
 	$(Q)tests/fuzz/run.sh $(T)
 
-# ---- set-up: packages, demo model, Python for the API tests ----
+# ---- set-up: packages, demo model, vocabularies, Python for the API tests ----
 MODEL := models/SmolLM2-135M-Instruct.Q4_1.gguf
 model:
 	$(Q)packaging/fetch-model.sh
+vocabs:
+	$(Q)packaging/fetch-vocabs.sh
 venv: build/venv/.stamp
 build/venv/.stamp: tests/api/requirements.txt
 	@echo "  VENV build/venv"
@@ -122,6 +124,7 @@ run:
 test:
 	$(Q)packaging/deps.sh build test
 	$(Q)packaging/fetch-model.sh
+	$(Q)packaging/fetch-vocabs.sh
 	$(Q)$(MAKE) --no-print-directory check
 
 ## make check      the tests without the set-up
@@ -145,7 +148,7 @@ lint:
 	$(Q)tests/lint/run.sh
 
 ## make golden     regenerate golden files from the real libraries (torch, tokenizers, jinja2)
-golden: model
+golden: model vocabs
 	$(Q)tests/golden/run.sh
 
 # ---- benches ----

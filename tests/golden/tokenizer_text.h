@@ -15,6 +15,7 @@
 struct text_source {
     const json_t *ranges, *words, *lines; /* data/tokenizer_text.json */
     const struct tokenizer *tok;          /* its tokens are material, too */
+    const json_t *tokens;                 /* or these texts of tokens */
     uint64_t state;
 };
 
@@ -91,6 +92,11 @@ static inline void text_add_word(struct text_source *t, size_t most, struct buf 
 static inline void text_tokens(struct text_source *t, struct buf *b)
 {
     for (size_t n = 1 + text_below(t, 8); n > 0; n--) {
+        if (t->tokens) {
+            const json_t *token = text_pick(t, t->tokens);
+            buf_add(b, json_string_value(token), json_string_length(token));
+            continue;
+        }
         uint32_t id = (uint32_t)text_below(t, tokenizer_n_tokens(t->tok));
         struct token_text text = tokenizer_bytes(t->tok, id);
         utf8_add_lossy(b, text.s, text.n);
