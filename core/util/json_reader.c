@@ -27,8 +27,7 @@ static bool fault_at(struct json_reader *r, size_t at, const char *what)
             begin = i + 1;
         }
     }
-    r->rc = err_set(r->err, LLMD_EPARSE, "line %zu column %zu: %s", line,
-                    at - begin + 1, what);
+    r->rc = err_set(r->err, LLMD_EPARSE, "line %zu column %zu: %s", line, at - begin + 1, what);
     return false;
 }
 
@@ -219,9 +218,10 @@ bool json_read_str(struct json_reader *r, struct json_str *out)
         high |= kind == STR_HIGH;
         if (kind != STR_STOP)
             continue;
-        if (i >= r->n || (unsigned char)r->text[i] < 0x20)
-            return fault_at(r, i,
-                            i < r->n ? "a control character in a string" : "no end of the string");
+        if (i >= r->n) /* a backslash may have been the last character */
+            return fault_at(r, r->n, "the string does not end");
+        if ((unsigned char)r->text[i] < 0x20)
+            return fault_at(r, i, "a control character in a string");
         if (r->text[i] == '"')
             break;
         escapes = true;
