@@ -162,6 +162,82 @@ static void test_variants(void **state)
     }
 }
 
+static struct model *open_with(struct gguf_writer *w, struct buf *file)
+{
+    struct model *m = NULL;
+    struct err e = {0};
+    if (open_model(w, file, &m, &e))
+        fail_msg("%s", e.msg);
+    return m;
+}
+
+static void assert_near(double got, double want)
+{
+    assert_true(fabs(got - want) <= 1e-6 * fabs(want));
+}
+
+/* Heads of 6 elements turn three pairs, with theta 100,000. */
+static const double plain[] = {1, 0.021544346900318843, 0.00046415888336127795};
+
+static void test_rope_keys(void **state)
+{
+    static const uint64_t three[] = {3};
+    static const float divisors[] = {1, 2, 8};
+    struct buf file = {0};
+    (void)state;
+
+    struct gguf_writer w = {0};
+    sample_model(&w, NULL);
+    struct model *m = open_with(&w, &file);
+    for (int i = 0; i < 3; i++)
+        assert_near(m->inv_freq[i], plain[i]);
+    assert_true(m->rope_scale == 1 && !m->layer_windows);
+    model_free(m);
+    buf_fini(&file);
+
+    w = (struct gguf_writer){0}; /* files of before rope.scaling.type: a factor alone */
+    sample_model(&w, NULL);
+    gw_f32(&w, "llama.rope.scale_linear", 4);
+    gw_u32(&w, "llama.attention.sliding_window", 100);
+    m = open_with(&w, &file);
+    assert_int_equal(m->hparams.rope_scaling, ROPE_SCALING_LINEAR);
+    assert_near(m->inv_freq[1], plain[1] / 4);
+    assert_true(m->layer_windows[0] == 100 && m->layer_windows[1] == 100);
+    model_free(m);
+    buf_fini(&file);
+
+    w = (struct gguf_writer){0};
+    sample_model(&w, NULL);
+    gw_str(&w, "llama.rope.scaling.type", "none");
+    gw_f32(&w, "llama.rope.scaling.factor", 4);
+    gw_u32(&w, "llama.attention.sliding_window", 0);
+    gw_tensor(&w, "rope_freqs.weight", 1, three, GW_F32, sizeof(divisors));
+    memcpy(w.data.data + w.data.len - sizeof(divisors), divisors, sizeof(divisors));
+    m = open_with(&w, &file);
+    for (int i = 0; i < 3; i++)
+        assert_near(m->inv_freq[i], plain[i] / (double)divisors[i]);
+    assert_null(m->layer_windows);
+    model_free(m);
+    buf_fini(&file);
+
+    w = (struct gguf_writer){0};
+    sample_model(&w, NULL);
+    gw_str(&w, "llama.rope.scaling.type", "yarn");
+    gw_f32(&w, "llama.rope.scaling.factor", 8);
+    gw_u32(&w, "llama.rope.scaling.original_context_length", 64);
+    gw_f32(&w, "llama.rope.scaling.attn_factor", 0.5f);
+    gw_f32(&w, "llama.rope.scaling.yarn_beta_fast", 16);
+    gw_bool(&w, "llama.rope.scaling.finetuned", 1);
+    m = open_with(&w, &file);
+    assert_true(m->hparams.scaling.beta_fast == 16 && m->hparams.scaling.beta_slow == 1);
+    assert_int_equal(m->hparams.scaling.original_context, 64);
+    assert_near(m->rope_scale, 0.5 * (1 + 0.1 * log(8)));
+    assert_near(m->inv_freq[0], plain[0]);
+    assert_near(m->inv_freq[2], plain[2] / 8);
+    model_free(m);
+    buf_fini(&file);
+}
+
 /* Names that must not reach a terminal are replaced by the file's. */
 static void test_names(void **state)
 {
@@ -285,9 +361,10 @@ static const struct fault faults[] = {
     MISSING("blk.0.ffn_gate.weight"),
     MISSING("blk.1.ffn_up.weight"),
     MISSING("blk.1.ffn_down.weight"),
-    TEXT("general.architecture", "qwen2", U, "'qwen2' is not supported (llama is)"),
-    TEXT("general.architecture", "llama4", U, "'llama4' is not supported (llama is)"),
-    TEXT("general.architecture", "a\nb\xff", U, "'a?b?' is not supported (llama is)"),
+    TEXT("general.architecture", "llama4", U,
+         "'llama4' is not supported (llama, qwen2 and qwen3 are)"),
+    TEXT("general.architecture", "qwen2moe", U, "'qwen2moe' is not supported"),
+    TEXT("general.architecture", "a\nb\xff", U, "'a?b?' is not supported (llama, qwen2"),
     NUMBER("general.architecture", 1, P, "holds a uint32, expected a string"),
     NUMBER("llama.block_count", 0, P, "0 is not within 1 to 1024"),
     NUMBER("llama.block_count", UINT32_MAX, P, "4294967295 is not within 1 to 1024"),
@@ -308,9 +385,20 @@ static const struct fault faults[] = {
     REAL("llama.attention.layer_norm_rms_epsilon", INFINITY, P, "inf is not within"),
     NUMBER("llama.expert_count", 8, U, "a mixture of experts is not supported"),
     NUMBER("llama.expert_used_count", 2, U, "a mixture of experts is not supported"),
-    TEXT("llama.rope.scaling.type", "yarn", U, "RoPE scaling is not supported"),
-    REAL("llama.rope.scaling.factor", 8.0f, U, "RoPE scaling is not supported"),
-    NUMBER("llama.attention.sliding_window", 4096, U, "sliding-window attention is not supported"),
+    TEXT("llama.rope.scaling.type", "longrope", U,
+         "'longrope' is not supported (none, linear and yarn are)"),
+    REAL("llama.rope.scaling.factor", 0.5f, P, "0.5 is not within 1 to 1e+06"),
+    REAL("llama.rope.scaling.factor", NAN, P, "nan is not within"),
+    REAL("llama.rope.scale_linear", -4.0f, P, "-4 is not within"),
+    NUMBER("llama.rope.scaling.type", 1, P, "holds a uint32, expected a string"),
+    REAL("llama.rope.scaling.yarn_log_multiplier", 0.1f, U,
+         "this form of RoPE scaling is not supported"),
+    REAL("llama.rope.scaling.yarn_ext_factor", 0.5f, U,
+         "this form of RoPE scaling is not supported"),
+    REAL("llama.rope.scaling.alpha", 2.0f, U, "this form of RoPE scaling is not supported"),
+    TEXT("llama.attention.sliding_window", "8", P, "holds a string, expected an integer"),
+    NUMBER("llama.attention.sliding_window_pattern", 2, U,
+           "this form of attention is not supported"),
     FLAG("llama.attention.causal", 0, "non-causal attention is not supported"),
     FLAG("llama.use_parallel_residual", 1, "what this key asks for is not supported"),
     NUMBER("llama.something_new", 1, U, "what this key asks for is not supported"),
@@ -332,8 +420,14 @@ static const struct fault faults[] = {
     TENSOR("token_embd.weight", GW_F32, 259, 12, P, "has 259 rows of 12"),
     TENSOR("output.weight", GW_F32, 261, 12, P, "has 261 rows of 12"),
     TENSOR("output_norm.weight", GW_F32, 1, 11, P, "has 1 rows of 11"),
-    TENSOR("blk.0.attn_q.bias", GW_F32, 1, 12, U, "a bias; llama models of 2 layers"),
-    TENSOR("rope_freqs.weight", GW_F32, 1, 3, U, "RoPE scaling; "),
+    TENSOR("blk.0.attn_q.bias", GW_F32, 1, 11, P, "has 1 rows of 11, the keys ask for 1 of 12"),
+    TENSOR("blk.0.attn_k.bias", GW_F32, 1, 12, P, "has 1 rows of 12, the keys ask for 1 of 6"),
+    TENSOR("blk.0.ffn_up.bias", GW_F32, 1, 20, U, "a bias; llama models of 2 layers"),
+    TENSOR("blk.0.attn_q_norm.weight", GW_F32, 1, 6, U,
+           "a tensor that is not known here; llama models of 2 layers"),
+    TENSOR("rope_freqs.weight", GW_F32, 1, 6, P, "has 1 rows of 6, not 1 of 3"),
+    TENSOR("rope_freqs.weight", GW_F32, 1, 3, P, "element 0 is 0"),
+    TENSOR("rope_freqs.weight", GW_F16, 1, 3, U, "type F16; F32 is read"),
     TENSOR("blk.0.ffn_gate_inp.weight", GW_F32, 8, 12, U, "a mixture of experts; "),
     TENSOR("blk.2.attn_norm.weight", GW_F32, 1, 12, U, "a tensor that is not known here; "),
     TENSOR("blk.00.attn_norm.weight", GW_F32, 1, 12, U, "a tensor that is not known here; "),
@@ -429,7 +523,7 @@ static void test_norm_type(void **state)
               (size_t)34 * SAMPLE_VOCAB);
     gw_tensor(&w, "output_norm.weight", 1, (uint64_t[]){32}, GW_Q8_0, 34);
     assert_int_equal(open_model(&w, &file, &m, &e), -LLMD_EUNSUPPORTED);
-    assert_string_equal(e.msg, "mem: tensor 'output_norm.weight': a norm of type Q8_0; F32, F16 "
+    assert_string_equal(e.msg, "mem: tensor 'output_norm.weight': a vector of type Q8_0; F32, F16 "
                                "and BF16 are read");
     buf_fini(&file);
 }
@@ -505,11 +599,11 @@ static void test_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_opens),     cmocka_unit_test(test_variants),
-        cmocka_unit_test(test_names),     cmocka_unit_test(test_template_faults),
-        cmocka_unit_test(test_faults),    cmocka_unit_test(test_vocab_faults),
-        cmocka_unit_test(test_norm_type), cmocka_unit_test(test_flipped),
-        cmocka_unit_test(test_file),
+        cmocka_unit_test(test_opens),           cmocka_unit_test(test_variants),
+        cmocka_unit_test(test_rope_keys),       cmocka_unit_test(test_names),
+        cmocka_unit_test(test_template_faults), cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_vocab_faults),    cmocka_unit_test(test_norm_type),
+        cmocka_unit_test(test_flipped),         cmocka_unit_test(test_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
