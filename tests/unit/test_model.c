@@ -13,21 +13,6 @@
 #include "core/model/model_int.h"
 #include "tests/unit/model_sample.h"
 
-/* Opens what the writer holds; frees everything but the model. */
-static int open_model(struct gguf_writer *w, struct buf *file, struct model **out, struct err *e)
-{
-    struct gguf *g;
-    gw_finish(w, file);
-    gw_fini(w);
-    int rc = gguf_open_memory(file->data, file->len, "mem", &g, e);
-    if (rc)
-        return rc;
-    rc = model_from_gguf(g, out, e);
-    if (rc)
-        gguf_close(g);
-    return rc;
-}
-
 static void assert_shape(const struct host_tensor *t, const char *name, uint64_t rows,
                          uint64_t cols)
 {
@@ -160,82 +145,6 @@ static void test_variants(void **state)
         }
         buf_fini(&file);
     }
-}
-
-static struct model *open_with(struct gguf_writer *w, struct buf *file)
-{
-    struct model *m = NULL;
-    struct err e = {0};
-    if (open_model(w, file, &m, &e))
-        fail_msg("%s", e.msg);
-    return m;
-}
-
-static void assert_near(double got, double want)
-{
-    assert_true(fabs(got - want) <= 1e-6 * fabs(want));
-}
-
-/* Heads of 6 elements turn three pairs, with theta 100,000. */
-static const double plain[] = {1, 0.021544346900318843, 0.00046415888336127795};
-
-static void test_rope_keys(void **state)
-{
-    static const uint64_t three[] = {3};
-    static const float divisors[] = {1, 2, 8};
-    struct buf file = {0};
-    (void)state;
-
-    struct gguf_writer w = {0};
-    sample_model(&w, NULL);
-    struct model *m = open_with(&w, &file);
-    for (int i = 0; i < 3; i++)
-        assert_near(m->inv_freq[i], plain[i]);
-    assert_true(m->rope_scale == 1 && !m->layer_windows);
-    model_free(m);
-    buf_fini(&file);
-
-    w = (struct gguf_writer){0}; /* files of before rope.scaling.type: a factor alone */
-    sample_model(&w, NULL);
-    gw_f32(&w, "llama.rope.scale_linear", 4);
-    gw_u32(&w, "llama.attention.sliding_window", 100);
-    m = open_with(&w, &file);
-    assert_int_equal(m->hparams.rope_scaling, ROPE_SCALING_LINEAR);
-    assert_near(m->inv_freq[1], plain[1] / 4);
-    assert_true(m->layer_windows[0] == 100 && m->layer_windows[1] == 100);
-    model_free(m);
-    buf_fini(&file);
-
-    w = (struct gguf_writer){0};
-    sample_model(&w, NULL);
-    gw_str(&w, "llama.rope.scaling.type", "none");
-    gw_f32(&w, "llama.rope.scaling.factor", 4);
-    gw_u32(&w, "llama.attention.sliding_window", 0);
-    gw_tensor(&w, "rope_freqs.weight", 1, three, GW_F32, sizeof(divisors));
-    memcpy(w.data.data + w.data.len - sizeof(divisors), divisors, sizeof(divisors));
-    m = open_with(&w, &file);
-    for (int i = 0; i < 3; i++)
-        assert_near(m->inv_freq[i], plain[i] / (double)divisors[i]);
-    assert_null(m->layer_windows);
-    model_free(m);
-    buf_fini(&file);
-
-    w = (struct gguf_writer){0};
-    sample_model(&w, NULL);
-    gw_str(&w, "llama.rope.scaling.type", "yarn");
-    gw_f32(&w, "llama.rope.scaling.factor", 8);
-    gw_u32(&w, "llama.rope.scaling.original_context_length", 64);
-    gw_f32(&w, "llama.rope.scaling.attn_factor", 0.5f);
-    gw_f32(&w, "llama.rope.scaling.yarn_beta_fast", 16);
-    gw_bool(&w, "llama.rope.scaling.finetuned", 1);
-    m = open_with(&w, &file);
-    assert_true(m->hparams.scaling.beta_fast == 16 && m->hparams.scaling.beta_slow == 1);
-    assert_int_equal(m->hparams.scaling.original_context, 64);
-    assert_near(m->rope_scale, 0.5 * (1 + 0.1 * log(8)));
-    assert_near(m->inv_freq[0], plain[0]);
-    assert_near(m->inv_freq[2], plain[2] / 8);
-    model_free(m);
-    buf_fini(&file);
 }
 
 /* Names that must not reach a terminal are replaced by the file's. */
@@ -599,11 +508,11 @@ static void test_file(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_opens),           cmocka_unit_test(test_variants),
-        cmocka_unit_test(test_rope_keys),       cmocka_unit_test(test_names),
-        cmocka_unit_test(test_template_faults), cmocka_unit_test(test_faults),
-        cmocka_unit_test(test_vocab_faults),    cmocka_unit_test(test_norm_type),
-        cmocka_unit_test(test_flipped),         cmocka_unit_test(test_file),
+        cmocka_unit_test(test_opens),     cmocka_unit_test(test_variants),
+        cmocka_unit_test(test_names),     cmocka_unit_test(test_template_faults),
+        cmocka_unit_test(test_faults),    cmocka_unit_test(test_vocab_faults),
+        cmocka_unit_test(test_norm_type), cmocka_unit_test(test_flipped),
+        cmocka_unit_test(test_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
