@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "cmd/args.h"
+#include "cmd/load_log.h"
 #include "core/config/config.h"
 #include "core/edge/edge.h"
 #include "core/engine/worker.h"
@@ -53,6 +54,7 @@ struct server {
     int signal_fd;
     uint64_t started_us;
     bool was_ready;
+    struct load_log load_log;
 };
 
 /* True when standard error is the journal's own socket: systemd says device and inode. Desktop
@@ -258,6 +260,9 @@ static bool check_workers(struct server *s)
             return false;
         }
     }
+    if (!s->was_ready)
+        load_log_update(&s->load_log, views, (uint32_t)u64_min(n, MAX_WORKERS), s->started_us,
+                        clock_now_us());
     if (!s->was_ready && router_all_ready(s->router)) {
         s->was_ready = true;
         log_info("serve", "ready models=%u workers=%u start_ms=%llu", s->config->n_models, n,
