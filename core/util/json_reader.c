@@ -303,7 +303,7 @@ static bool number(struct json_reader *r, bool *out_integer)
 
 bool json_read_u32(struct json_reader *r, uint32_t *out)
 {
-    bool integer;
+    bool integer = false;
     uint64_t v = 0;
     look(r);
     size_t from = r->at;
@@ -320,7 +320,7 @@ bool json_read_u32(struct json_reader *r, uint32_t *out)
 static bool skip_value(struct json_reader *r)
 {
     struct json_str s;
-    bool unused;
+    bool unused = false;
     switch (look(r)) {
     case '{':
         for (json_open_object(r); json_next_key(r, &s);)
