@@ -144,6 +144,9 @@ def spm_file(rng):
     if rng.random() < 0.5:
         normalizer = rng.choice([replace, {"type": "Sequence", "normalizers": [prepend, replace]},
                                  {"type": "Sequence", "normalizers": [prepend, replace]}])
+        if rng.random() < 0.3:  # as Gemma has it: nothing is left to split at
+            pre = {"type": "Split", "pattern": {"String": " "}, "behavior": "MergedWithPrevious",
+                   "invert": False}
     else:
         pre = {"type": "Metaspace", "replacement": "▁",
                "prepend_scheme": rng.choice(["always", "first", "never"]), "split": rng.random() < 0.5}
