@@ -148,7 +148,8 @@ MUST_CHECK int tokenizer_new(const struct tokenizer_spec *spec, struct tokenizer
 void tokenizer_free(struct tokenizer *t); /* NULL is fine */
 
 /* Appends the ids of text to *out. User-defined tokens are always found in the text, control
- * tokens when flags ask for it. Errors: ENOMEM, EINVAL (not valid UTF-8), ETOOBIG (over 1 GiB). */
+ * tokens when flags ask for it. Errors: ENOMEM, EINVAL (not valid UTF-8), ETOOBIG (over 1 GiB; over
+ * 512 MiB where text is normalized). */
 MUST_CHECK int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n,
                                 unsigned flags, struct token_list *out, struct err *e);
 
@@ -163,14 +164,21 @@ int64_t tokenizer_find(const struct tokenizer *t, const char *text, size_t n);
  * documents (<|endoftext|>) counts only where it is the eos. */
 const uint32_t *tokenizer_eos_ids(const struct tokenizer *t, uint32_t *out_n);
 
-/* A streaming detokenizer: never emits part of a character. */
+/* A streaming detokenizer: never emits part of a character. In a vocabulary with byte fallback a
+ * run of byte tokens comes out at its end, as `tokenizers` decides about a run as a whole; a run
+ * longer than DETOK_RUN_BYTES, in parts. */
+#define DETOK_RUN_BYTES 256
 struct detok {
     const struct tokenizer *tok;
     bool skip_control;
-    char held[8]; /* bytes of an unfinished character */
-    uint8_t n_held;
+    bool strip;      /* nothing came out yet, and a space in front is to be dropped */
+    uint16_t n_held; /* bytes of an unfinished character, or run */
+    char held[DETOK_RUN_BYTES];
 };
+/* The text begins here: a vocabulary that puts a space before every text loses it again. */
 void detok_init(struct detok *d, const struct tokenizer *t, bool skip_control);
+/* To be called behind detok_init where the text goes on after other text: nothing is dropped. */
+void detok_after_text(struct detok *d);
 /* Appends the text that became complete with this token. Bytes that can never be valid become
  * U+FFFD, as `tokenizers` and Python's errors="replace" do. An id past the vocabulary (padding of
  * the embedding) adds nothing. */
