@@ -55,12 +55,13 @@ static uint64_t model_bytes(const struct model *m)
     return n;
 }
 
-static void report(struct loader *ld)
+static int report(struct loader *ld, struct err *e)
 {
     ld->percent = load_percent(&ld->at);
     ld->at.elapsed_us = clock_now_us() - ld->started_us;
-    if (ld->progress)
-        ld->progress(ld->ctx, &ld->at);
+    if (!ld->progress || ld->progress(ld->ctx, &ld->at))
+        return 0;
+    return err_set(e, LLMD_EDRAINING, "the server is shutting down");
 }
 
 /* Parts that make one product, with their biases (NULL: none). */
@@ -78,7 +79,7 @@ static int load_parts(struct loader *ld, enum weight_role role, const struct hos
         ld->at.done_bytes += tensor_bytes(&parts[i]) + (biases ? tensor_bytes(&biases[i]) : 0);
     /* All done is said once the pages are released. */
     if (load_percent(&ld->at) > ld->percent && ld->at.done_bytes < ld->at.total_bytes)
-        report(ld);
+        return report(ld, e);
     return 0;
 }
 
@@ -185,14 +186,17 @@ int engine_weights_new(struct backend *be, const struct model *m, engine_progres
     struct loader ld = {.be = be, .w = w, .progress = progress, .ctx = ctx};
     ld.at.total_bytes = model_bytes(m);
     ld.started_us = clock_now_us();
-    report(&ld);
-    int rc = load_all(&ld, m, e);
+    int rc = report(&ld, e);
+    if (!rc)
+        rc = load_all(&ld, m, e);
+    if (!rc) {
+        model_release_pages(m);
+        rc = report(&ld, e);
+    }
     if (rc) {
         engine_weights_unref(w);
         return rc;
     }
-    model_release_pages(m);
-    report(&ld);
     *out = w;
     return 0;
 }

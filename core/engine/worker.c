@@ -83,15 +83,17 @@ void worker_publish(struct worker *w, enum worker_state state)
         w->cb.step_published(w->cb.ctx, w, &copy);
 }
 
-void worker_publish_progress(struct worker *w, const struct load_progress *p)
+bool worker_publish_progress(struct worker *w, const struct load_progress *p)
 {
     lock_take(&w->mu);
+    const bool go_on = !w->stop && !w->drain;
     w->status.load = *p;
     w->status.heartbeat_us = clock_now_us();
     struct worker_status copy = status_now(w);
     lock_drop(&w->mu);
     if (w->cb.step_published)
         w->cb.step_published(w->cb.ctx, w, &copy);
+    return go_on;
 }
 
 /* --- what other threads ask for --- */

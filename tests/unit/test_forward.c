@@ -385,9 +385,10 @@ static void test_sim_samples_by_itself(void **state)
 struct progress {
     struct load_progress last;
     int n_calls, n_whole;
+    int stop_at; /* the call that asks to end */
 };
 
-static void note_progress(void *ctx, const struct load_progress *at)
+static bool note_progress(void *ctx, const struct load_progress *at)
 {
     struct progress *p = ctx;
     assert_true(at->total_bytes > 0 && at->done_bytes <= at->total_bytes);
@@ -403,6 +404,7 @@ static void note_progress(void *ctx, const struct load_progress *at)
     p->last = *at;
     p->n_calls++;
     p->n_whole += at->done_bytes == at->total_bytes;
+    return p->n_calls != p->stop_at;
 }
 
 static void test_progress_grows_to_100(void **state)
@@ -457,6 +459,31 @@ static void test_optional_tensors(void **state)
                         "norm vec:fn + 8>8\nmul gu:g:u 8>12\nmul lin:d 12>8\nnorm vec:an + 8>8\n"
                         "mul lin:q:k:v 8>16\nrope 1 16 vec:qn vec:kn\nfinish\n");
     forward_free(fw);
+    teardown(&f);
+}
+
+/* Whatever the progress is, a load can be stopped there and leaves nothing behind. */
+static void test_a_load_can_be_stopped(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct engine_weights *w = NULL;
+    setup(&f);
+    const int before = atomic_load(&f.rec.n_weights);
+    for (int i = 1;; i++) {
+        struct progress p = {.stop_at = i};
+        struct err e = {0};
+        int rc = engine_weights_new(&f.rec.base, &f.model, note_progress, &p, &w, &e);
+        if (rc == 0) {
+            assert_true(i > 5 && p.n_calls == i - 1);
+            break;
+        }
+        assert_int_equal(rc, -LLMD_EDRAINING);
+        assert_int_equal(p.n_calls, i);
+        assert_int_equal(atomic_load(&f.rec.n_weights), before);
+        assert_null(w);
+    }
+    engine_weights_unref(w);
     teardown(&f);
 }
 
@@ -567,6 +594,7 @@ int main(void)
         cmocka_unit_test(test_sim_samples_by_itself),
         cmocka_unit_test(test_progress_grows_to_100),
         cmocka_unit_test(test_optional_tensors),
+        cmocka_unit_test(test_a_load_can_be_stopped),
         cmocka_unit_test(test_failed_load_frees_everything_and_names_the_tensor),
         cmocka_unit_test(test_shared_weights_load_once),
         cmocka_unit_test(test_shared_weights_serve_one_model),
