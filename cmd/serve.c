@@ -30,8 +30,9 @@
 #include "core/observe/metrics.h"
 #include "core/router/router.h"
 #include "core/util/clock.h"
+#include "core/util/cpuinfo.h"
 
-enum { MAX_WORKERS = 64, TICK_MS = 100 };
+enum { MAX_WORKERS = 64, MAX_WORKER_THREADS = 256, TICK_MS = 100 };
 
 /* One configured model and what was made of it. */
 struct served {
@@ -155,7 +156,7 @@ static int start_worker(struct server *s, struct served *m, enum worker_device d
     return rc;
 }
 
-/* Cores given to each CPU worker that does not say how many threads it wants. */
+/* Threads for each CPU worker that does not say how many it wants: its share of the cores. */
 static uint32_t default_threads(const struct config *c)
 {
     uint32_t workers = 0;
@@ -163,10 +164,10 @@ static uint32_t default_threads(const struct config *c)
         for (uint32_t d = 0; d < c->models[i].n_devices; d++)
             if (strcmp(c->models[i].devices[d], "cpu") == 0)
                 workers += c->models[i].cpu_workers;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    if (workers == 0 || cores < (long)workers)
+    uint32_t cores = cpu_usable_cores();
+    if (workers == 0 || cores < workers)
         return 1;
-    return (uint32_t)cores / workers;
+    return (uint32_t)u64_min(cores / workers, MAX_WORKER_THREADS);
 }
 
 static int start_workers(struct server *s, uint32_t i, uint32_t threads, struct err *e)
