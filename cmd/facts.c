@@ -130,7 +130,7 @@ static void print_context(const struct model *m, const struct facts *f, struct b
 {
     const struct hparams *h = &m->hparams;
     uint32_t n_layers, window = window_of(m, &n_layers);
-    buf_addf(out, "  context        %u tokens, RoPE theta %g", h->context_length,
+    buf_addf(out, "  context        %u tokens, RoPE theta %.9g", h->context_length,
              (double)h->rope_theta);
     if (h->rope_scaling != ROPE_SCALING_NONE)
         buf_addf(out, ", %s scaling by %g", scaling_name(h->rope_scaling),
