@@ -147,7 +147,9 @@ static void print_text_side(const struct model *m, struct buf *out)
 {
     uint32_t n_eos = 0;
     const uint32_t *eos = tokenizer_eos_ids(m->tokenizer, &n_eos);
-    buf_addf(out, "  tokenizer      %u tokens", tokenizer_n_tokens(m->tokenizer));
+    const char *split = tokenizer_pretokenizer(m->tokenizer);
+    buf_addf(out, "  tokenizer      %u tokens, %s%s", tokenizer_n_tokens(m->tokenizer),
+             split ? "byte-level BPE split as " : "SentencePiece-style BPE", split ? split : "");
     if (m->bos_token[0]) {
         buf_addstr(out, ", bos ");
         add_quoted(out, m->bos_token, strlen(m->bos_token));
@@ -260,7 +262,11 @@ static void json_text_side(const struct model *m, struct buf *out)
 {
     uint32_t n_eos = 0;
     const uint32_t *eos = tokenizer_eos_ids(m->tokenizer, &n_eos);
-    buf_addf(out, "\"tokenizer\":{\"tokens\":%u,\"bos_token\":", tokenizer_n_tokens(m->tokenizer));
+    const char *split = tokenizer_pretokenizer(m->tokenizer);
+    buf_addf(out, "\"tokenizer\":{\"kind\":\"%s\",\"pretokenizer\":",
+             split ? "byte-level" : "sentencepiece");
+    json_add_cstr(out, split);
+    buf_addf(out, ",\"tokens\":%u,\"bos_token\":", tokenizer_n_tokens(m->tokenizer));
     json_add_cstr(out, m->bos_token[0] ? m->bos_token : NULL);
     buf_addstr(out, ",\"eos_token\":");
     json_add_cstr(out, m->eos_token[0] ? m->eos_token : NULL);

@@ -95,6 +95,13 @@ static int open_signals(struct server *s, struct err *e)
     return 0;
 }
 
+static void warn_template(const char *name, const struct model *m)
+{
+    char why[600];
+    log_warn("serve", "the chat template of model \"%s\" (%s) cannot be used: %s", name,
+             m->chat_template_origin, log_quote(m->chat_template_fault, why, sizeof(why)));
+}
+
 static int open_model(struct server *s, uint32_t i, struct err *e)
 {
     const struct config_model *c = &s->config->models[i];
@@ -107,6 +114,8 @@ static int open_model(struct server *s, uint32_t i, struct err *e)
         err_prefix(e, "model \"%s\": ", c->name);
         return rc;
     }
+    if (m->model->chat_template_fault)
+        warn_template(c->name, m->model);
     uint32_t trained = m->model->hparams.context_length;
     if (c->max_model_len > trained)
         return err_set(e, LLMD_EINVAL,

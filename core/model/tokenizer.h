@@ -154,6 +154,8 @@ MUST_CHECK int tokenizer_encode(const struct tokenizer *t, const char *text, siz
                                 unsigned flags, struct token_list *out, struct err *e);
 
 uint32_t tokenizer_n_tokens(const struct tokenizer *t);
+/* Name of the split pattern ("gpt-2", "llama3", ...); NULL: TOKENIZER_SPM. */
+const char *tokenizer_pretokenizer(const struct tokenizer *t);
 /* The bytes that a token stands for (byte-level alphabet undone; control tokens as written). */
 struct token_text tokenizer_bytes(const struct tokenizer *t, uint32_t id);
 bool tokenizer_is_control(const struct tokenizer *t, uint32_t id);

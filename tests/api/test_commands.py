@@ -19,8 +19,8 @@ def llmd(*args, stdin=b"", code=0):
 def test_check_model_file():
     text = llmd("check", "--model", GGUF).decode()
     for part in ("llama: 30 layers of 576", "134.5 million", "Q4_1 + Q8_0 + F32",
-                 "8192 tokens, RoPE theta 100000", "22.5 KiB per token", "49152 tokens",
-                 "2 '<|im_end|>'", "tokenizer.chat_template", "runs on        cpu"):
+                 "8192 tokens, RoPE theta 100000", "22.5 KiB per token",
+                 "49152 tokens, byte-level BPE split as smollm", "2 '<|im_end|>'", "tokenizer.chat_template", "runs on        cpu"):
         assert part in text
     facts = json.loads(llmd("check", "--json", "-m", GGUF))
     assert facts["supported"] and facts["fault"] is None
@@ -28,6 +28,7 @@ def test_check_model_file():
     assert facts["weight_bytes"] == sum(facts["bytes_by_dtype"].values())
     assert facts["kv_bytes_whole_context"] == 8192 * 23040
     assert facts["chat_template"] is True and facts["tokenizer"]["eos_ids"] == [2]
+    assert facts["tokenizer"]["kind"] == "byte-level"
 
 
 @pytest.mark.parametrize("name", sorted(p.name for p in TINY.iterdir() if p.is_dir()))
