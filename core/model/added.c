@@ -221,6 +221,10 @@ struct added_match added_next(struct added_scan *sc)
         sc->from = end;
         m.begin = a->flags[k] & ADDED_LSTRIP ? white_before(sc, begin) : begin;
         m.end = a->flags[k] & ADDED_RSTRIP ? white_behind(sc, end) : end;
+        if (m.begin >= m.end) { /* all of it was taken in by the token before */
+            m.begin = m.end = sc->n;
+            continue;
+        }
         m.id = a->ids[k];
         sc->taken = m.end;
         return m;

@@ -177,10 +177,19 @@ static bool space_inside(const char *s, size_t n)
     return false;
 }
 
+/* Whether a symbol may be left out, so that its neighbours become adjacent. */
+static bool leaves_out(const struct bpe *b)
+{
+    bool all = b->byte_fallback;
+    for (size_t byte = 0; byte < ARRAY_LEN(b->byte_ids) && all; byte++)
+        all = b->byte_ids[byte] != TEXT_NONE;
+    return b->unk_id == TEXT_NONE && !all;
+}
+
 /* Whether every token that merging can make has U+2581 only in front. */
 static bool may_cut_at_spaces(const struct bpe *b, const struct tokenizer_spec *spec)
 {
-    if (!b->by_characters || b->space_id == TEXT_NONE)
+    if (!b->by_characters || b->space_id == TEXT_NONE || leaves_out(b))
         return false;
     uint32_t n = spec->scores ? b->vocab->n : spec->n_merges;
     for (uint32_t i = 0; i < n; i++) {

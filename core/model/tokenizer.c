@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/model/tokenizer_int.h"
+#include "core/util/utf8.h"
 
 /* What models write at the end of a turn, or of a message that waits for a tool. The separator
  * of documents (<|endoftext|>) is not among them: a model that ends its turns with it names it
@@ -145,8 +146,8 @@ static uint32_t entries_by_kind(const struct vocab *v, struct added_entry *entri
 
 /* Those of a list that are looked for in normalized text, or those that are not. Special ones
  * come first among equals. */
-static uint32_t entries_of_list(const struct tokenizer_spec *spec, bool normalized,
-                                struct added_entry *entries)
+static uint32_t entries_of_list(const struct tokenizer_spec *spec, const struct token_text *forms,
+                                bool normalized, struct added_entry *entries)
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < spec->n_added; i++) {
@@ -154,7 +155,7 @@ static uint32_t entries_of_list(const struct tokenizer_spec *spec, bool normaliz
         if (a->normalized != normalized)
             continue;
         entries[n] = (struct added_entry){
-            .text = a->text, .id = a->id, .order = a->special ? i : spec->n_added + i};
+            .text = forms[i], .id = a->id, .order = a->special ? i : spec->n_added + i};
         entries[n++].flags =
             (uint8_t)((a->special ? ADDED_SPECIAL : 0) | (a->lstrip ? ADDED_LSTRIP : 0) |
                       (a->rstrip ? ADDED_RSTRIP : 0) | (a->single_word ? ADDED_SINGLE_WORD : 0));
@@ -162,50 +163,75 @@ static uint32_t entries_of_list(const struct tokenizer_spec *spec, bool normaliz
     return n;
 }
 
-/* Brings the texts of the entries to their normalized form, which lies in *out. */
-static int normalize_entries(const struct tokenizer *t, struct added_entry *entries, uint32_t n,
-                             struct buf *out)
+/* What each added token of the list is found and decoded as: its text, normalized where it wants
+ * that. The texts that normalization changes lie in *buf. */
+static int added_forms(const struct tokenizer *t, const struct tokenizer_spec *spec,
+                       struct token_text *forms, struct buf *buf, struct err *e)
 {
     struct buf one = {0};
-    for (uint32_t i = 0; i < n; i++) {
-        struct token_text *text = &entries[i].text;
-        if (tokenizer_normalize(t, text->s, text->n, &one))
-            buf_add(out, text->s, text->n);
-        else
-            buf_add(out, one.data, one.len);
-        text->n = out->len; /* where it ends, until all are there */
-        out->failed |= one.failed;
+    size_t at = 0;
+    for (uint32_t i = 0; i < spec->n_added; i++) {
+        const struct added_token *a = &spec->added[i];
+        forms[i] = a->text;
+        if (!utf8_valid(a->text.s, a->text.n)) {
+            buf_fini(&one);
+            return err_set(e, LLMD_EPARSE, "%s: added token %u '%s' is not valid UTF-8",
+                           spec->source, a->id, quote_text(a->text.s, a->text.n).s);
+        }
+        if (!a->normalized || tokenizer_normalize(t, a->text.s, a->text.n, &one))
+            continue;
+        buf_add(buf, one.data, one.len);
+        buf->failed |= one.failed;
+        forms[i] = (struct token_text){NULL, one.len}; /* its place is known when all are there */
     }
     buf_fini(&one);
-    if (out->failed)
-        return -LLMD_ENOMEM;
-    for (uint32_t i = n; i-- > 0;) {
-        size_t begin = i > 0 ? entries[i - 1].text.n : 0;
-        entries[i].text = (struct token_text){buf_str(out) + begin, entries[i].text.n - begin};
+    if (buf->failed)
+        return no_memory(spec, e);
+    for (uint32_t i = 0; i < spec->n_added; i++) {
+        if (forms[i].s || forms[i].n == 0)
+            continue;
+        forms[i].s = buf_str(buf) + at;
+        at += forms[i].n;
     }
     return 0;
 }
 
-static int set_added(struct tokenizer *t, const struct tokenizer_spec *spec, struct err *e)
+static int set_added(struct tokenizer *t, const struct tokenizer_spec *spec,
+                     const struct token_text *forms, struct err *e)
 {
     uint32_t n = spec->has_added ? spec->n_added : entries_by_kind(&t->vocab, NULL);
     struct added_entry *entries = malloc(((size_t)n + 1) * sizeof(*entries));
-    struct buf texts = {0};
     if (!entries)
         return no_memory(spec, e);
-    n = spec->has_added ? entries_of_list(spec, false, entries)
+    n = spec->has_added ? entries_of_list(spec, forms, false, entries)
                         : entries_by_kind(&t->vocab, entries);
     int rc = added_init(&t->raw, entries, n, spec->source, e);
-    n = spec->has_added ? entries_of_list(spec, true, entries) : 0;
-    if (rc == 0) {
-        rc = normalize_entries(t, entries, n, &texts);
-        if (rc < 0)
-            no_memory(spec, e);
-    }
+    n = spec->has_added ? entries_of_list(spec, forms, true, entries) : 0;
     if (rc == 0)
         rc = added_init(&t->normalized, entries, n, spec->source, e);
     free(entries);
-    buf_fini(&texts);
+    return rc;
+}
+
+/* ---- all of it ---- */
+
+static int build(struct tokenizer *t, const struct tokenizer_spec *spec, struct err *e)
+{
+    struct buf buf = {0};
+    struct token_text *forms = malloc(((size_t)spec->n_added + 1) * sizeof(*forms));
+    int rc = forms ? find_pretok(t, spec, e) : no_memory(spec, e);
+    if (rc == 0 && spec->has_added)
+        rc = added_forms(t, spec, forms, &buf, e);
+    if (rc == 0)
+        rc = vocab_init(&t->vocab, spec, forms, e);
+    if (rc == 0)
+        rc = set_special_ids(t, spec, e);
+    if (rc == 0)
+        rc = bpe_init(&t->bpe, &t->vocab, spec, e);
+    if (rc == 0)
+        rc = set_added(t, spec, forms, e);
+    free(forms);
+    buf_fini(&buf);
     return rc;
 }
 
@@ -222,15 +248,7 @@ int tokenizer_new(const struct tokenizer_spec *spec, struct tokenizer **out, str
     t->space_prefix = spec->space_prefix;
     char_classes_init(&t->classes);
     nfc_init(&t->nfc_table);
-    int rc = find_pretok(t, spec, e);
-    if (rc == 0)
-        rc = vocab_init(&t->vocab, spec, e);
-    if (rc == 0)
-        rc = set_special_ids(t, spec, e);
-    if (rc == 0)
-        rc = bpe_init(&t->bpe, &t->vocab, spec, e);
-    if (rc == 0)
-        rc = set_added(t, spec, e);
+    int rc = build(t, spec, e);
     if (rc < 0) {
         tokenizer_free(t);
         return rc;

@@ -51,8 +51,10 @@ struct quoted quote_text(const char *s, size_t n)
 struct source {
     const struct tokenizer_spec *spec;
     const struct token_text *texts; /* [n_tokens] */
+    const struct token_text *forms; /* [n_tokens] what they are decoded as */
     const enum token_kind *kinds;   /* [n_tokens] */
     struct token_text *own_texts;   /* to be freed; NULL when the spec's arrays serve */
+    struct token_text *own_forms;
     enum token_kind *own_kinds;
     struct alphabet alphabet;
 };
@@ -98,10 +100,10 @@ static size_t copy_spaced(const char *s, size_t n, char *out)
     return k;
 }
 
-/* Writes the bytes of token i, at most as many as its text has, and its flags. */
+/* Writes the bytes of token i, at most as many as its form has, and its flags. */
 static size_t spell(const struct source *src, uint32_t i, char *out, uint8_t *out_flags)
 {
-    const struct token_text *t = &src->texts[i];
+    const struct token_text *t = &src->forms[i];
     if (src->spec->form == TOKENIZER_SPM) {
         int byte = src->spec->byte_fallback ? byte_form(t->s, t->n) : -1;
         if (byte < 0)
@@ -110,7 +112,10 @@ static size_t spell(const struct source *src, uint32_t i, char *out, uint8_t *ou
         out[0] = (char)byte;
         return 1;
     }
-    size_t k = src->kinds[i] == TOKEN_NORMAL ? spell_bytes(&src->alphabet, t->s, t->n, out) : 0;
+    /* What merging can make is read by the alphabet, also where it is an added token too. */
+    bool by_alphabet =
+        src->kinds[i] == TOKEN_NORMAL || (src->spec->has_added && src->spec->texts[i].n > 0);
+    size_t k = by_alphabet ? spell_bytes(&src->alphabet, t->s, t->n, out) : 0;
     if (k > 0) {
         *out_flags |= VOCAB_SPELLED;
         return k;
@@ -134,8 +139,9 @@ static int check_byte_token(const struct source *src, uint32_t i, struct err *e)
     return 0;
 }
 
-/* Checks token i and adds its length to *total. */
-static int check_token(const struct source *src, uint32_t i, size_t *total, struct err *e)
+/* Checks token i and adds its length, and that of its form, to the totals. */
+static int check_token(const struct source *src, uint32_t i, size_t *total, size_t *total_forms,
+                       struct err *e)
 {
     const struct token_text *t = &src->texts[i];
     const char *file = src->spec->source;
@@ -144,7 +150,8 @@ static int check_token(const struct source *src, uint32_t i, size_t *total, stru
     if (!utf8_valid(t->s, t->n))
         return err_set(e, LLMD_EPARSE, "%s: token %u '%s' is not valid UTF-8", file, i,
                        quote_text(t->s, t->n).s);
-    if (!size_add(*total, t->n, total) || *total > UINT32_MAX)
+    if (!size_add(*total, t->n, total) || !size_add(*total_forms, src->forms[i].n, total_forms) ||
+        *total > UINT32_MAX || *total_forms > UINT32_MAX)
         return err_set(e, LLMD_ELIMIT, "%s: the tokens take more than 4 GiB", file);
     switch (src->kinds[i]) {
     case TOKEN_NORMAL:
@@ -161,7 +168,8 @@ static int check_token(const struct source *src, uint32_t i, size_t *total, stru
 }
 
 /* Lays one added token over the vocabulary. */
-static int lay_added(struct source *src, const struct added_token *a, struct err *e)
+static int lay_added(struct source *src, const struct added_token *a, struct token_text form,
+                     struct err *e)
 {
     const struct tokenizer_spec *spec = src->spec;
     struct quoted shown = quote_text(a->text.s, a->text.n);
@@ -175,43 +183,50 @@ static int lay_added(struct source *src, const struct added_token *a, struct err
         return err_set(e, LLMD_EPARSE, "%s: added token %u is '%s', but the vocabulary has '%s'",
                        spec->source, a->id, shown.s, quote_text(own->s, own->n).s);
     src->own_texts[a->id] = a->text;
+    src->own_forms[a->id] = form;
     src->own_kinds[a->id] = a->special ? TOKEN_CONTROL : TOKEN_USER_DEFINED;
     return 0;
 }
 
-static int source_init(struct source *src, const struct tokenizer_spec *spec, struct err *e)
+static int source_init(struct source *src, const struct tokenizer_spec *spec,
+                       const struct token_text *forms, struct err *e)
 {
+    size_t n_bytes = spec->n_tokens * sizeof(*src->own_texts);
     memset(src, 0, sizeof(*src));
     alphabet_init(&src->alphabet);
     src->spec = spec;
-    src->texts = spec->texts;
+    src->texts = src->forms = spec->texts;
     src->kinds = spec->kinds;
     if (!spec->has_added)
         return 0;
-    src->own_texts = malloc(spec->n_tokens * sizeof(*src->own_texts));
+    src->own_texts = malloc(n_bytes);
+    src->own_forms = malloc(n_bytes);
     src->own_kinds = malloc(spec->n_tokens * sizeof(*src->own_kinds));
-    if (!src->own_texts || !src->own_kinds)
+    if (!src->own_texts || !src->own_forms || !src->own_kinds)
         return err_set(e, LLMD_ENOMEM, "%s: no memory for %u tokens", spec->source, spec->n_tokens);
-    memcpy(src->own_texts, spec->texts, spec->n_tokens * sizeof(*src->own_texts));
+    memcpy(src->own_texts, spec->texts, n_bytes);
+    memcpy(src->own_forms, spec->texts, n_bytes);
     memcpy(src->own_kinds, spec->kinds, spec->n_tokens * sizeof(*src->own_kinds));
     src->texts = src->own_texts;
+    src->forms = src->own_forms;
     src->kinds = src->own_kinds;
     int rc = 0;
     for (uint32_t i = 0; i < spec->n_added && rc == 0; i++)
-        rc = lay_added(src, &spec->added[i], e);
+        rc = lay_added(src, &spec->added[i], forms[i], e);
     return rc;
 }
 
 static void source_fini(struct source *src)
 {
     free(src->own_texts);
+    free(src->own_forms);
     free(src->own_kinds);
 }
 
-static int vocab_alloc(struct vocab *v, uint32_t n, size_t total_bytes)
+static int vocab_alloc(struct vocab *v, uint32_t n, size_t total, size_t total_forms)
 {
-    v->written.bytes = malloc(total_bytes + 1);
-    v->bytes.bytes = malloc(total_bytes + 1);
+    v->written.bytes = malloc(total + 1);
+    v->bytes.bytes = malloc(total_forms + 1);
     v->written.at = malloc(((size_t)n + 1) * sizeof(uint32_t));
     v->bytes.at = malloc(((size_t)n + 1) * sizeof(uint32_t));
     v->kinds = malloc(n);
@@ -251,18 +266,19 @@ static int vocab_fill(struct vocab *v, const struct source *src, struct err *e)
 static int vocab_read(struct vocab *v, const struct source *src, struct err *e)
 {
     const struct tokenizer_spec *spec = src->spec;
-    size_t total = 0;
+    size_t total = 0, total_forms = 0;
     for (uint32_t i = 0; i < spec->n_tokens; i++) {
-        int rc = check_token(src, i, &total, e);
+        int rc = check_token(src, i, &total, &total_forms, e);
         if (rc < 0)
             return rc;
     }
-    if (vocab_alloc(v, spec->n_tokens, total) < 0)
+    if (vocab_alloc(v, spec->n_tokens, total, total_forms) < 0)
         return err_set(e, LLMD_ENOMEM, "%s: no memory for %u tokens", spec->source, spec->n_tokens);
     return vocab_fill(v, src, e);
 }
 
-int vocab_init(struct vocab *v, const struct tokenizer_spec *spec, struct err *e)
+int vocab_init(struct vocab *v, const struct tokenizer_spec *spec, const struct token_text *forms,
+               struct err *e)
 {
     struct source src;
     memset(v, 0, sizeof(*v));
@@ -271,7 +287,7 @@ int vocab_init(struct vocab *v, const struct tokenizer_spec *spec, struct err *e
     if (spec->n_tokens > VOCAB_MAX_TOKENS)
         return err_set(e, LLMD_ELIMIT, "%s: %u tokens; at most %u are supported", spec->source,
                        spec->n_tokens, VOCAB_MAX_TOKENS);
-    int rc = source_init(&src, spec, e);
+    int rc = source_init(&src, spec, forms, e);
     if (rc == 0)
         rc = vocab_read(v, &src, e);
     source_fini(&src);

@@ -37,7 +37,9 @@ struct vocab {
     size_t max_written_bytes; /* longest written form */
 };
 
-MUST_CHECK int vocab_init(struct vocab *v, const struct tokenizer_spec *spec, struct err *e);
+/* forms: [n_added] what each added token is decoded as, its normalized form. */
+MUST_CHECK int vocab_init(struct vocab *v, const struct tokenizer_spec *spec,
+                          const struct token_text *forms, struct err *e);
 void vocab_fini(struct vocab *v); /* a zeroed vocab is fine */
 /* Id of a written form, or TEXT_NONE. */
 uint32_t vocab_find(const struct vocab *v, const char *s, size_t n);
