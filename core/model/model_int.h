@@ -43,6 +43,8 @@ MUST_CHECK int model_read_weights(const struct gguf *g, struct hparams *hp,
 /* model_text.c: tokenizer, chat template, names, sampling defaults, into m. What was made stays
  * in m after an error, for model_free. */
 MUST_CHECK int model_read_text(const struct gguf *g, struct model *m, struct err *e);
+/* model_tokenizer.c: its first part. */
+MUST_CHECK int model_read_tokenizer(const struct gguf *g, struct model *m, struct err *e);
 
 /* model_template.c: parses a chat template into m; source and origin move. One that cannot be used is
  * no error: m->chat_template_fault says why, and the model serves completions. */
