@@ -70,12 +70,12 @@ static void add_spaced(struct buf *out, const char *s, size_t n)
 
 bool tokenizer_normalize(const struct tokenizer *t, const char *s, size_t n, struct buf *out)
 {
-    bool every = t->form == TOKENIZER_SPM && t->space_prefix == SPACE_PREFIX_EVERY && n > 0;
+    bool spaced = t->form == TOKENIZER_SPM && t->spaces_normalized && n > 0;
     bool is_nfc = !t->nfc || nfc_stable_prefix(&t->nfc_table, s, n) == n;
-    if (is_nfc && !every)
+    if (is_nfc && !spaced)
         return true;
     buf_clear(out);
-    if (!every) {
+    if (!spaced) {
         nfc_add(&t->nfc_table, out, s, n);
         return false;
     }
@@ -85,7 +85,8 @@ bool tokenizer_normalize(const struct tokenizer *t, const char *s, size_t n, str
         s = buf_str(&composed);
         n = composed.len;
     }
-    buf_add(out, SPM_SPACE, SPM_SPACE_N);
+    if (t->space_prefix == SPACE_PREFIX_EVERY)
+        buf_add(out, SPM_SPACE, SPM_SPACE_N);
     add_spaced(out, s, n);
     out->failed |= composed.failed;
     buf_fini(&composed);
@@ -158,7 +159,7 @@ static size_t spaced_piece(bool split, const char *s, size_t n)
 static int encode_spm(struct encoding *c, const char *s, size_t n, bool first)
 {
     const struct tokenizer *t = c->t;
-    if (t->space_prefix != SPACE_PREFIX_EVERY) {
+    if (!t->spaces_normalized) {
         bool prefix = t->space_prefix == SPACE_PREFIX_ABSENT ||
                       (t->space_prefix == SPACE_PREFIX_FIRST && first);
         buf_clear(&c->spaced);

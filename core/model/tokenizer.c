@@ -244,6 +244,7 @@ int tokenizer_new(const struct tokenizer_spec *spec, struct tokenizer **out, str
     t->nfc = spec->nfc;
     t->add_prefix_space = spec->add_prefix_space;
     t->split_spaces = spec->split_spaces;
+    t->spaces_normalized = spec->spaces_normalized || spec->space_prefix == SPACE_PREFIX_EVERY;
     t->strip_first_space = spec->strip_first_space;
     t->space_prefix = spec->space_prefix;
     char_classes_init(&t->classes);

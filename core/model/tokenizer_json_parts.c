@@ -287,6 +287,7 @@ static int set_spm(struct tokjson *t, const struct parts *p)
     t->spec.space_prefix = p->prefix;
     if (!p->metaspace)
         t->spec.space_prefix = p->prepend ? SPACE_PREFIX_EVERY : SPACE_PREFIX_NONE;
+    t->spec.spaces_normalized = p->replace;
     t->spec.split_spaces = p->metaspace && p->split_spaces;
     t->spec.strip_first_space = p->strips_first;
     return 0;

@@ -13,6 +13,7 @@ import json
 import os
 import random
 import sys
+import unicodedata
 
 from tokenizers import Tokenizer
 
@@ -74,9 +75,17 @@ def merges_of(rng, tokens, alphabet_tokens, n):
     return merges
 
 
-def draw_added(rng, tokens):
+def draw_added(rng, tokens, byte_level):
+    """Not both of two that normalization makes one; in a byte-level vocabulary none that could be
+    read as bytes (README of core/model: "Unlike it")."""
     out = []
+    chars = set(alphabet().values())
     for content in rng.sample(ADDED, rng.choice([0, 1, 3, 6])):
+        composed = unicodedata.normalize("NFC", content)
+        if any(unicodedata.normalize("NFC", a["content"]) == composed for a in out):
+            continue
+        if byte_level and content not in tokens and not content.isascii() and chars >= set(composed):
+            continue
         flags = {f: rng.random() < 0.25 for f in ("lstrip", "rstrip", "single_word")}
         flags["normalized"] = rng.random() < 0.5
         out.append({"id": 0, "content": content, "special": rng.random() < 0.5, **flags})
@@ -114,7 +123,7 @@ def byte_level_file(rng):
     if unk:
         tokens.append(unk)
     rng.shuffle(tokens)
-    added = draw_added(rng, tokens)
+    added = draw_added(rng, tokens, True)
     # Ids need not follow each other, as long as no added token is numbered into a hole.
     gap = rng.random() < 0.3 and all(a["content"] in tokens for a in added)
     vocab = {t: i + (i // 50 if gap else 0) for i, t in enumerate(tokens)}
@@ -137,7 +146,7 @@ def spm_file(rng):
     small = ["▁", "a", "b", "c", "A", "1", "é", "漢", "\n", "!", "'", "w", "o", "r", "d"]
     tokens += small
     merges = merges_of(rng, tokens, small + ["▁"], rng.choice([4, 20, 60]))
-    added = draw_added(rng, tokens)
+    added = draw_added(rng, tokens, False)
     replace = {"type": "Replace", "pattern": {"String": " "}, "content": "▁"}
     prepend = {"type": "Prepend", "prepend": "▁"}
     normalizer = pre = None
@@ -166,7 +175,17 @@ def draw_text(rng, file):
     return "".join(rng.choice(fragments) for _ in range(rng.choice([0, 1, 3, 8, 20])))
 
 
+def tame(file):
+    """A special token whose normalized form is another text is not skipped by tokenizers 0.23 (README
+    of core/model: "Unlike it"): none is made."""
+    normalizer = Tokenizer.from_str(json.dumps(file)).normalizer
+    for a in file["added_tokens"]:
+        if a["special"] and normalizer and normalizer.normalize_str(a["content"]) != a["content"]:
+            a["normalized"] = False
+
+
 def line(rng, file):
+    tame(file)
     text = json.dumps(file, separators=(",", ":"), ensure_ascii=rng.random() < 0.3)
     tok = Tokenizer.from_str(text)
     out = {"json": text, "cases": [], "decodes": []}
