@@ -89,11 +89,11 @@ struct tokenizer_spec {
 
     /* TOKENIZER_SPM; pretokenizer is NULL. */
     enum space_prefix space_prefix;
-    bool
-        spaces_normalized; /* a normalizer writes U+2581 for a space, before normalized added tokens
-                             * are looked for; SPACE_PREFIX_EVERY does so anyway */
-    bool split_spaces;     /* Metaspace with split: nothing is merged across a space */
-    bool byte_fallback;    /* characters that no token writes become tokens "<0xNN>" */
+    /* A normalizer writes U+2581 for a space, before normalized added tokens are looked for;
+     * with SPACE_PREFIX_EVERY it is so anyway. */
+    bool spaces_normalized;
+    bool split_spaces;      /* Metaspace with split: nothing is merged across a space */
+    bool byte_fallback;     /* characters that no token writes become tokens "<0xNN>" */
     bool strip_first_space; /* decoding drops a space that the whole text begins with */
 
     /* Tokens found in the text. has_added: exactly these, which may name ids whose texts[id] is
