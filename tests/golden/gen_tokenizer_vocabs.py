@@ -71,7 +71,8 @@ LINES = [
     "ΟΔΥΣΣΕΥΣ Οδυσσεύς ὈΔΥΣΣΕΎΣ; ЁЛКИ-палки; ŽLUŤOUČKÝ kůň; İSTANBUL ısı ǅUNGLA ǆungla.",
     "    def f(self):\n        return [x for x in self.items() if x  is  not   None]\n\n\n    # end",
     "क्षत्रिय ज्ञान श्रीमान् र्क ड़ ढ़ फ़ "
-    "— \u0958\u0959\u095a — ਪੰਜਾਬੀ ગુજરાતી ଓଡ଼ିଆ తెలుగు ಕನ್ನಡ മലയാളം",
+    "— \u0958\u0959\u095a — ਪੰਜਾਬੀ ગુજરાતી ଓଡ଼ିଆ "
+    "తెలుగు ಕನ್ನಡ മലയാളം",
     "  leading and trailing  ", "\u2581already\u2581written\u2581so\u2581", "a  b   c    d     e      f",
     "<|im_start|>system\nYou are helpful.<|im_end|>\n<|im_start|>user\nHi!<|im_end|>\n<|im_start|>assistant\n",
     "<s>[INST] What is 2+2? [/INST] It is 4.</s>[INST]   And 3+3?  [/INST]",
