@@ -92,7 +92,7 @@ static void add_eos(struct tokenizer *t, uint32_t id)
 
 static int set_eos(struct tokenizer *t, const struct tokenizer_spec *spec, struct err *e)
 {
-    t->eos_ids = malloc((1 + (size_t)spec->n_eos_ids + ARRAY_LEN(turn_ends)) * sizeof(*t->eos_ids));
+    t->eos_ids = calloc(1 + (size_t)spec->n_eos_ids + ARRAY_LEN(turn_ends), sizeof(*t->eos_ids));
     if (!t->eos_ids)
         return no_memory(spec, e);
     if (spec->eos_id >= 0)
