@@ -18,9 +18,9 @@
 
 /* A SentencePiece-style vocabulary: <unk> <s> </s>, the bytes, then these with their scores. */
 enum { FIRST_BYTE = 3, FIRST_OWN = FIRST_BYTE + 256, N_OWN = 9, N_SPM = FIRST_OWN + N_OWN };
-static const char space_a[] = SPACE "a";
-static const char *const own_texts[N_OWN] = {SPACE, "a",   "b",     "c",       "ab",
-                                             "bc",  "abc", space_a, "\xc3\xa9"};
+static const char own_space_a[] = SPACE "a";
+static const char *const own_texts[N_OWN] = {SPACE, "a",   "b",         "c",       "ab",
+                                             "bc",  "abc", own_space_a, "\xc3\xa9"};
 static const float own_scores[N_OWN] = {-20, -20, -20, -20, -3, -2, -1, -4, -20};
 
 static struct {
