@@ -60,6 +60,8 @@ void worker_publish(struct worker *w, enum worker_state state)
 {
     const struct sched *s = &w->sched;
     uint64_t prefill_tokens = sched_prefill_tokens(s);
+    struct sched_load load;
+    sched_load(s, &load);
     lock_take(&w->mu);
     if (state == WORKER_READY && w->drain)
         state = WORKER_DRAINING;
@@ -74,13 +76,22 @@ void worker_publish(struct worker *w, enum worker_state state)
         .n_kv_blocks = s->pool.n_blocks,
         .n_free_kv_blocks = s->pool.n_blocks > 0 ? kv_prefix_n_free(&s->prefix) : 0,
         .generated_tokens = w->n_generated,
+        .n_accepted = w->n_accepted,
+        .n_seqs = load.n_seqs,
+        .n_prefilling = load.n_prefilling,
+        .n_owed_tokens = load.n_owed_tokens,
+        .n_owed_blocks = load.n_owed_blocks,
+        .prefill_us_per_token = step_cost_prefill_token(&w->cost),
+        .decode_us_per_seq = step_cost_decode_seq(&w->cost),
     };
     w->n_queued_groups = s->queue.n;
-    struct worker_status copy = status_now(w);
+    struct worker_report r = {.status = status_now(w)};
     lock_drop(&w->mu);
-    publish_metrics(w, &copy);
-    if (w->cb.step_published)
-        w->cb.step_published(w->cb.ctx, w, &copy);
+    publish_metrics(w, &r.status);
+    if (s->pool.n_blocks > 0)
+        r.n_changes = kv_prefix_take_changes(&w->sched.prefix, &r.changes, &r.changes_anew);
+    if (w->cb.published)
+        w->cb.published(w->cb.ctx, w, &r);
 }
 
 void worker_publish_progress(struct worker *w, const struct load_progress *p)
@@ -88,10 +99,10 @@ void worker_publish_progress(struct worker *w, const struct load_progress *p)
     lock_take(&w->mu);
     w->status.load = *p;
     w->status.heartbeat_us = clock_now_us();
-    struct worker_status copy = status_now(w);
+    const struct worker_report r = {.status = status_now(w)};
     lock_drop(&w->mu);
-    if (w->cb.step_published)
-        w->cb.step_published(w->cb.ctx, w, &copy);
+    if (w->cb.published)
+        w->cb.published(w->cb.ctx, w, &r);
 }
 
 /* --- what other threads ask for --- */
@@ -126,6 +137,9 @@ static int submit_verdict(const struct worker *w, struct err *e)
 {
     const struct worker_opts *o = w->opts;
     enum worker_state state = w->status.state;
+    if (w->abandoned)
+        return err_set(e, LLMD_ENOTREADY, "worker %u of model \"%s\" was given up", o->index,
+                       o->model_name);
     if (w->drain || w->stop || state == WORKER_DRAINING)
         return err_set(e, LLMD_EDRAINING, "the server is shutting down");
     if (state != WORKER_READY)
@@ -175,7 +189,9 @@ int worker_submit(struct worker *w, struct request *r, struct err *e)
     uint64_t now_us = clock_now_us();
     g->queued_us = now_us;
     lock_take(&r->stream.mu);
-    r->trace.queued_us = now_us;
+    g->epoch = r->stream.epoch;
+    if (r->trace.queued_us == 0)
+        r->trace.queued_us = now_us;
     lock_drop(&r->stream.mu);
 
     lock_take(&w->mu);
@@ -188,6 +204,14 @@ int worker_submit(struct worker *w, struct request *r, struct err *e)
     else
         request_unref(r); /* the group holds its own */
     return rc;
+}
+
+void worker_abandon(struct worker *w)
+{
+    lock_take(&w->mu);
+    w->abandoned = w->stop = true;
+    wake(w);
+    lock_drop(&w->mu);
 }
 
 void worker_drain(struct worker *w)
@@ -213,7 +237,7 @@ void worker_stop(struct worker *w)
 /* What the others left for the worker, taken at once. */
 struct orders {
     struct seq_group *inbox;
-    bool drain, stop;
+    bool drain, stop, abandoned;
 };
 
 /* Waits for something to do. w->mu is not held. */
@@ -228,7 +252,8 @@ static struct orders take_orders(struct worker *w)
         lock_wait(&w->mu, &w->wake, UINT64_MAX);
         w->asleep = false;
     }
-    struct orders o = {.inbox = w->inbox_first, .drain = w->drain, .stop = w->stop};
+    struct orders o = {
+        .inbox = w->inbox_first, .drain = w->drain, .stop = w->stop, .abandoned = w->abandoned};
     w->inbox_first = w->inbox_last = NULL;
     /* They count as waiting again when sched_add has them, before the next publication. */
     w->status.n_waiting += w->n_inbox_seqs;
@@ -245,11 +270,16 @@ static void accept_inbox(struct worker *w, struct seq_group *inbox)
     static const struct err cancelled = {.code = LLMD_ECANCELLED, .msg = "cancelled"};
     for (struct seq_group *g = inbox, *next; g; g = next) {
         next = g->inbox_next;
-        g->epoch = stream_attach(g->req, poke, g);
+        int rc = stream_attach_from(g->req, g->epoch, poke, g, &g->epoch);
+        w->n_accepted++;
+        sched_add(&w->sched, g);
+        if (rc) { /* it moved to another worker in the meantime */
+            worker_group_over(w, g);
+            continue;
+        }
         lock_take(&g->req->stream.mu);
         g->req->trace.worker = (int32_t)w->opts->index;
         lock_drop(&g->req->stream.mu);
-        sched_add(&w->sched, g);
         if (request_is_cancelled(g->req)) /* before it could poke us */
             worker_group_fail(w, g, &cancelled);
     }
@@ -313,7 +343,7 @@ static void fail_all(struct worker *w, const struct err *why)
     struct orders o = take_orders(w);
     accept_inbox(w, o.inbox);
     for (struct seq_group *g = w->sched.groups; g; g = g->next)
-        worker_group_fail(w, g, &e);
+        worker_group_fail(w, g, &e); /* does nothing to a stream that another has attached to */
     waker_set_flush(&w->touched);
     worker_reap(w);
 }
@@ -337,6 +367,8 @@ static void *worker_main(void *arg)
     lock_take(&w->mu);
     w->status.state = WORKER_DEAD; /* from here on submissions are refused */
     lock_drop(&w->mu);
+    if (-rc != LLMD_EDRAINING && w->cb.dying)
+        w->cb.dying(w->cb.ctx, w, &e);
     fail_all(w, &e);
     worker_publish(w, WORKER_DEAD);
     worker_unload(w);

@@ -36,6 +36,7 @@ void request_unref(struct request *r)
 
     BUG_ON(r->stream.linked); /* the link holds a reference */
     lock_fini(&r->stream.mu);
+    free(r->stream.outputs);
     arena_fini(&r->arena); /* the ring is in it */
     free(r);
 }

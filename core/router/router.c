@@ -100,12 +100,12 @@ int router_add_model(struct router *r, const char *name, struct err *e)
 
 /* --- callbacks: on the workers' threads --- */
 
-static void on_published(void *ctx, struct worker *w, const struct worker_status *status)
+static void on_published(void *ctx, struct worker *w, const struct worker_report *r)
 {
     struct slot *s = ctx;
     (void)w;
     lock_take(&s->router->mu);
-    s->status = *status;
+    s->status = r->status;
     lock_drop(&s->router->mu);
 }
 
@@ -152,7 +152,7 @@ int router_start_worker(struct router *r, const char *model, const struct worker
         return err_set(e, LLMD_ENOMEM, "out of memory for a worker of \"%s\"", model);
     s->router = r;
     s->routed = m;
-    const struct worker_callbacks cb = {.ctx = s, .step_published = on_published, .dead = on_dead};
+    const struct worker_callbacks cb = {.ctx = s, .published = on_published, .dead = on_dead};
     int rc = worker_start(opts, &cb, &s->worker, e);
     if (rc) {
         free(s);
