@@ -118,7 +118,12 @@ static int open_model(struct server *s, uint32_t i, struct err *e)
         .max_model_len = m->max_model_len,
         .created = (int64_t)(clock_wall_us() / 1000000u),
     };
-    return router_add_model(s->router, c->name, e);
+    const struct router_model_opts route = {
+        .policy = ROUTE_PREFIX,
+        .max_queue = c->max_queue,
+        .max_migrations = 2,
+    };
+    return router_add_model(s->router, c->name, &route, e);
 }
 
 static int start_worker(struct server *s, struct served *m, enum worker_device device,

@@ -362,12 +362,14 @@ void sched_load(const struct sched *s, struct sched_load *out)
     for (const struct seq_group *g = s->groups; g; g = g->next)
         for (uint32_t i = 0; i < g->n_seqs && g->started; i++) {
             const struct seq *q = &g->seqs[i];
-            if (q->state == SEQ_DONE)
-                continue;
             const uint32_t n_blocks = blocks_for(q->n_known);
+            if (q->state == SEQ_PAUSED)
+                out->n_idle_blocks += q->n_blocks;
+            if (q->state == SEQ_DONE || q->state == SEQ_PAUSED)
+                continue;
             out->n_seqs++;
             out->n_owed_blocks += n_blocks > q->n_blocks ? n_blocks - q->n_blocks : 0;
-            if (q->state == SEQ_DECODE || (q->state == SEQ_PAUSED && seq_n_todo(q) == 1)) {
+            if (q->state == SEQ_DECODE) {
                 out->n_owed_blocks++;
                 continue;
             }

@@ -104,10 +104,11 @@ void sched_end_seq(struct sched *s, struct seq *q);
 uint64_t sched_prefill_tokens(const struct sched *s);
 /* What the started groups (seq_group.started) mean for a newcomer. O(sequences). */
 struct sched_load {
-    uint32_t n_seqs;        /* live sequences */
+    uint32_t n_seqs;        /* live sequences, but for paused ones: they are in nobody's way */
     uint32_t n_prefilling;  /* of those: have rows to compute before their next token */
     uint64_t n_owed_tokens; /* these rows */
-    uint64_t n_owed_blocks; /* blocks that they will take, and one more for each that runs */
+    uint64_t n_owed_blocks; /* blocks that they will take, and one more for each that decodes */
+    uint64_t n_idle_blocks; /* of paused sequences: taken from them when somebody needs them */
 };
 void sched_load(const struct sched *s, struct sched_load *out);
 /* Walks the invariants: for tests. */

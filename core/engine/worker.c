@@ -81,6 +81,7 @@ void worker_publish(struct worker *w, enum worker_state state)
         .n_prefilling = load.n_prefilling,
         .n_owed_tokens = load.n_owed_tokens,
         .n_owed_blocks = load.n_owed_blocks,
+        .n_idle_kv_blocks = load.n_idle_blocks,
         .prefill_us_per_token = step_cost_prefill_token(&w->cost),
         .decode_us_per_seq = step_cost_decode_seq(&w->cost),
     };
@@ -206,6 +207,14 @@ int worker_submit(struct worker *w, struct request *r, struct err *e)
     return rc;
 }
 
+void worker_nudge(struct worker *w)
+{
+    lock_take(&w->mu);
+    w->nudged = true;
+    wake(w);
+    lock_drop(&w->mu);
+}
+
 void worker_abandon(struct worker *w)
 {
     lock_take(&w->mu);
@@ -247,7 +256,7 @@ static struct orders take_orders(struct worker *w)
     bool runnable = s->n_running > 0 || s->queue.n > 0;
     lock_take(&w->mu);
     while (!runnable && !w->stop && w->status.state != WORKER_DEAD && !w->inbox_first &&
-           !w->poked && !(w->drain && w->n_groups == 0)) {
+           !w->poked && !w->nudged && !(w->drain && w->n_groups == 0)) {
         w->asleep = true;
         lock_wait(&w->mu, &w->wake, UINT64_MAX);
         w->asleep = false;
@@ -255,6 +264,7 @@ static struct orders take_orders(struct worker *w)
     struct orders o = {
         .inbox = w->inbox_first, .drain = w->drain, .stop = w->stop, .abandoned = w->abandoned};
     w->inbox_first = w->inbox_last = NULL;
+    w->nudged = false;
     /* They count as waiting again when sched_add has them, before the next publication. */
     w->status.n_waiting += w->n_inbox_seqs;
     w->status.n_prefill_tokens += w->n_inbox_tokens;
@@ -334,16 +344,21 @@ static int run(struct worker *w, struct err *e)
     }
 }
 
-/* Ends all requests with an error item. Nobody submits any more. */
-static void fail_all(struct worker *w, const struct err *why)
+/* Ends all requests with an error item; those of a worker that was given up are left to whom they
+ * move. Nobody submits any more. */
+static void end_all(struct worker *w, const struct err *why)
 {
     struct err e = *why;
     if (e.code != LLMD_EDRAINING)
         e.code = LLMD_EWORKER;
     struct orders o = take_orders(w);
     accept_inbox(w, o.inbox);
-    for (struct seq_group *g = w->sched.groups; g; g = g->next)
-        worker_group_fail(w, g, &e); /* does nothing to a stream that another has attached to */
+    for (struct seq_group *g = w->sched.groups; g; g = g->next) {
+        if (o.abandoned)
+            worker_group_over(w, g);
+        else
+            worker_group_fail(w, g, &e);
+    }
     waker_set_flush(&w->touched);
     worker_reap(w);
 }
@@ -369,7 +384,7 @@ static void *worker_main(void *arg)
     lock_drop(&w->mu);
     if (-rc != LLMD_EDRAINING && w->cb.dying)
         w->cb.dying(w->cb.ctx, w, &e);
-    fail_all(w, &e);
+    end_all(w, &e);
     worker_publish(w, WORKER_DEAD);
     worker_unload(w);
     if (w->cb.dead)

@@ -53,9 +53,10 @@ struct worker_status {
     uint64_t n_accepted;                    /* requests taken from the inbox since start */
 
     /* Of the requests that were told as started: what a newcomer finds before it. */
-    uint32_t n_seqs, n_prefilling; /* sequences; those with rows to compute before a token */
+    uint32_t n_seqs, n_prefilling; /* not paused; of those: with rows to compute before a token */
     uint64_t n_owed_tokens;        /* these rows */
     uint64_t n_owed_blocks;        /* KV blocks that they will still take */
+    uint64_t n_idle_kv_blocks;     /* held by paused sequences, but to be had */
     double prefill_us_per_token;   /* measured; 0: not yet */
     double decode_us_per_seq;      /* what one more sequence adds to a step; 0: not yet */
 };
@@ -118,6 +119,8 @@ MUST_CHECK int worker_start(const struct worker_opts *opts, const struct worker_
 MUST_CHECK int worker_submit(struct worker *w, struct request *r, struct err *e);
 void worker_status(struct worker *w, struct worker_status *out);
 const struct worker_opts *worker_options(const struct worker *w);
+/* Makes it publish soon, though nothing may have changed. */
+void worker_nudge(struct worker *w);
 /* The router gave up on it (it stalls, or died): it takes nothing more, ends when it can, and
  * leaves the streams of its requests to whom they moved. */
 void worker_abandon(struct worker *w);

@@ -22,7 +22,7 @@ struct worker {
 
     struct lock mu; /* rank INBOX; guards all down to `status` */
     pthread_cond_t wake;
-    bool asleep, drain, stop, abandoned;
+    bool asleep, drain, stop, abandoned, nudged;
     struct seq_group *inbox_first, *inbox_last; /* submitted, not yet seen by the scheduler */
     uint32_t n_inbox_groups, n_inbox_seqs;
     uint64_t n_inbox_tokens;

@@ -40,8 +40,10 @@ void worker_reap(struct worker *w)
 {
     if (!w->over)
         return;
-    for (struct seq_group *g = w->over; g; g = g->over_next)
+    for (struct seq_group *g = w->over; g; g = g->over_next) {
+        stream_detach(g->req, g->epoch); /* it may have been taken away: no poke any more */
         sched_remove(&w->sched, g);
+    }
     sched_sweep(&w->sched);
 
     lock_take(&w->mu);

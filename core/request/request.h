@@ -63,6 +63,7 @@ struct request {
     uint32_t n_prompt;      /* >= 1 */
     struct sampling_params sampling;
     int64_t priority;    /* lower first */
+    uint64_t session; /* hash of the session that it belongs to; 0: none */
     uint64_t cache_salt; /* enters the first prefix-cache hash: different salts share nothing */
     uint64_t arrival_us; /* first byte handled by the edge */
     struct stream stream;

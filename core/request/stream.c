@@ -189,6 +189,16 @@ int stream_attach_from(struct request *r, uint32_t from, void (*room)(void *ctx)
     return 0;
 }
 
+void stream_detach(struct request *r, uint32_t epoch)
+{
+    struct stream *s = &r->stream;
+    lock_take(&s->mu);
+    if (s->epoch == epoch)
+        s->room = NULL;
+    lock_drop(&s->mu);
+    room_quiesce(s);
+}
+
 uint32_t stream_epoch(struct request *r)
 {
     lock_take(&r->stream.mu);

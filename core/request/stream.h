@@ -96,6 +96,9 @@ uint32_t stream_attach(struct request *r, void (*room)(void *ctx), void *ctx);
  * nothing is changed, when another producer took it since. */
 MUST_CHECK int stream_attach_from(struct request *r, uint32_t from, void (*room)(void *ctx),
                                   void *ctx, uint32_t *out_epoch);
+/* A producer that may have lost the request leaves: no room() to it any more when this returns.
+ * Somebody else ends the stream. */
+void stream_detach(struct request *r, uint32_t epoch);
 uint32_t stream_epoch(struct request *r);
 /* Makes the stream keep what is pushed, up to max_output tokens of each choice, so that another
  * producer can go on where this one ended. Once; later calls change nothing. */

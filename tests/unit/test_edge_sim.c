@@ -30,8 +30,9 @@ static void world_start(struct world *w, uint64_t step_us, uint32_t max_num_seqs
     w->worker.max_num_seqs = max_num_seqs;
     w->model = (struct edge_model){
         .name = "tiny", .model = w->sample.model, .max_model_len = w->worker.max_model_len};
+    const struct router_model_opts route = {.max_queue = 64, .max_migrations = 2};
     assert_int_equal(router_new(&w->router, &e), 0);
-    assert_int_equal(router_add_model(w->router, "tiny", &e), 0);
+    assert_int_equal(router_add_model(w->router, "tiny", &route, &e), 0);
     assert_int_equal(router_start_worker(w->router, "tiny", &w->worker, &e), 0);
     const struct edge_opts opts = {
         .listen = listen,
