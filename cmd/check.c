@@ -5,6 +5,7 @@
 
 #include "cmd/args.h"
 #include "cmd/commands.h"
+#include "cmd/facts.h"
 #include "core/config/config.h"
 #include "core/model/model.h"
 #include "core/util/json.h"
@@ -17,69 +18,19 @@ struct check {
     struct buf models; /* text lines or JSON objects, one per model */
 };
 
-static void count_tensor(const struct host_tensor *t, size_t by_dtype[DTYPE_COUNT])
-{
-    size_t row;
-    if (t->data && dtype_row_bytes(t->dtype, t->cols, &row))
-        by_dtype[t->dtype] += row * t->rows;
-}
-
-/* Bytes of weights by their type. */
-static void count_weights(const struct model *m, size_t by_dtype[DTYPE_COUNT])
-{
-    const struct model_weights *w = &m->weights;
-    count_tensor(&w->embed, by_dtype);
-    count_tensor(&w->final_norm, by_dtype);
-    if (!m->hparams.tied_embedding)
-        count_tensor(&w->lm_head, by_dtype);
-    for (uint32_t i = 0; i < m->hparams.n_layers; i++) {
-        const struct layer_weights *l = &w->layers[i];
-        const struct host_tensor *const all[] = {&l->attn_norm, &l->q,    &l->k,  &l->v,   &l->o,
-                                                 &l->ffn_norm,  &l->gate, &l->up, &l->down};
-        for (size_t k = 0; k < ARRAY_LEN(all); k++)
-            count_tensor(all[k], by_dtype);
-    }
-}
-
-/* "Q4_1 + Q8_0 + F32": the types by their share. */
-static void add_dtypes(struct buf *b, size_t by_dtype[DTYPE_COUNT])
-{
-    for (bool first = true;; first = false) {
-        int best = 0;
-        for (int i = 1; i < DTYPE_COUNT; i++)
-            if (by_dtype[i] > by_dtype[best])
-                best = i;
-        if (by_dtype[best] == 0)
-            return;
-        buf_addf(b, "%s%s", first ? "" : " + ", dtype_name((enum dtype)best));
-        by_dtype[best] = 0;
-    }
-}
-
 static void describe(struct check *c, const struct config_model *cm, const struct model *m)
 {
-    const struct hparams *h = &m->hparams;
-    size_t by_dtype[DTYPE_COUNT] = {0}, bytes = m->weights.total_bytes;
-    struct buf types = {0}, *out = &c->models;
-    count_weights(m, by_dtype);
-    add_dtypes(&types, by_dtype);
+    struct buf *out = &c->models;
     if (c->json) {
         buf_addstr(out, out->len ? ",{\"name\":" : "{\"name\":");
         json_add_cstr(out, cm->name);
-        buf_addf(out, ",\"architecture\":\"%s\",\"layers\":%u,\"hidden_size\":%u,\"heads\":%u,",
-                 arch_name(h->arch), h->n_layers, h->hidden_size, h->n_heads);
-        buf_addf(out, "\"kv_heads\":%u,\"vocabulary\":%u,\"dtype\":\"%s\",\"context_length\":%u,",
-                 h->n_kv_heads, h->vocab_size, buf_str(&types), h->context_length);
-        buf_addf(out, "\"weight_bytes\":%zu,\"chat_template\":%s}", bytes,
-                 m->chat_template ? "true" : "false");
+        buf_addstr(out, ",\"model\":");
+        facts_print_json(m, out);
+        buf_addch(out, '}');
     } else {
-        buf_addf(out, "model \"%s\": %s, %u layers of %u, %s, context %u, %.1f MiB of weights%s\n",
-                 cm->name, arch_name(h->arch), h->n_layers, h->hidden_size, buf_str(&types),
-                 h->context_length, (double)bytes / (1 << 20),
-                 m->chat_template ? "" : ", no chat template");
+        buf_addf(out, "model \"%s\": ", cm->name);
+        facts_print(m, out);
     }
-    out->failed |= types.failed;
-    buf_fini(&types);
 }
 
 static void check_model(struct check *c, const struct config_model *cm)
@@ -176,9 +127,38 @@ static int print(void (*make)(struct buf *))
     return failed ? EXIT_FAILED : EXIT_SUCCESS;
 }
 
+/* `llmd check --model PATH`: describes one model, whatever the configuration says. */
+static int check_model_at(const char *path, bool json)
+{
+    struct model *m = NULL;
+    struct buf out = {0};
+    struct err e = {0};
+    struct facts f = {0};
+    int rc = model_open(path, &m, &e);
+    if (rc == 0) {
+        facts_of(m, &f);
+        (json ? facts_print_json : facts_print)(m, &out);
+    } else if (json) {
+        buf_addstr(&out, "{\"path\":");
+        json_add_cstr(&out, path);
+        buf_addstr(&out, ",\"supported\":false,\"fault\":");
+        json_add_cstr(&out, e.msg);
+        buf_addch(&out, '}');
+    } else
+        fprintf(stderr, "llmd check: %s\n", e.msg);
+    if (json)
+        buf_addch(&out, '\n');
+    fputs(buf_str(&out), stdout);
+    bool failed = rc != 0 || f.fault[0] || out.failed;
+    buf_fini(&out);
+    model_free(m);
+    return failed ? EXIT_FAILED : EXIT_SUCCESS;
+}
+
 int cmd_check(int argc, char **argv)
 {
     struct check c = {.path = "/etc/llmd.conf"};
+    const char *model = NULL;
     bool print_defaults = false, print_options = false;
     const struct arg_option options[] = {
         {.name = "config",
@@ -187,6 +167,12 @@ int cmd_check(int argc, char **argv)
          .value = "FILE",
          .help = "the file to check (default /etc/llmd.conf)",
          .out = &c.path},
+        {.name = "model",
+         .letter = 'm',
+         .type = ARG_STRING,
+         .value = "PATH",
+         .help = "describe this model (GGUF file or folder) instead of a configuration",
+         .out = &model},
         {.name = "json", .type = ARG_FLAG, .help = "the result as one JSON object", .out = &c.json},
         {.name = "print-defaults",
          .type = ARG_FLAG,
@@ -201,10 +187,12 @@ int cmd_check(int argc, char **argv)
         .command = "llmd check",
         .operands = "",
         .about = "Checks a configuration file and opens the models that it names. Every fault is\n"
-                 "named with file, line and option; a valid file is shown with all its values.",
+                 "named with file, line and option; a valid file is shown with all its values.\n"
+                 "With --model, describes one model: architecture, weights, memory, tokenizer,\n"
+                 "chat template, or what of it is not supported.",
         .options = options,
         .n_options = ARRAY_LEN(options),
-        .footer = "Exit codes: 0 valid, 1 faults were found, 2 usage.",
+        .footer = "Exit codes: 0 valid, 1 faults were found or the model cannot run, 2 usage.",
     };
     int first, rc = args_or_exit(&spec, argc, argv, &first);
     if (rc >= 0)
@@ -213,5 +201,5 @@ int cmd_check(int argc, char **argv)
         return print(config_print_example);
     if (print_options)
         return print(config_print_reference);
-    return check(&c);
+    return model ? check_model_at(model, c.json) : check(&c);
 }

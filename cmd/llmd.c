@@ -15,8 +15,10 @@ static const struct command {
     const char *summary;
 } commands[] = {
     {"serve", cmd_serve, "serve the configured models over HTTP"},
-    {"check", cmd_check, "check a configuration file, describe its models"},
+    {"check", cmd_check, "check a configuration file, describe models"},
     {"chat", cmd_chat, "talk to a running server in the terminal"},
+    {"template", cmd_template, "render a chat template"},
+    {"tokenize", cmd_tokenize, "show the token ids of a text"},
     {"version", cmd_version, "show the version, the compiler and the libraries"},
     {"help", cmd_help, "show this text, or that of a command"},
 };

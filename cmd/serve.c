@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "cmd/args.h"
+#include "cmd/load_log.h"
 #include "core/config/config.h"
 #include "core/edge/edge.h"
 #include "core/engine/worker.h"
@@ -29,8 +30,9 @@
 #include "core/observe/metrics.h"
 #include "core/router/router.h"
 #include "core/util/clock.h"
+#include "core/util/cpuinfo.h"
 
-enum { MAX_WORKERS = 64, TICK_MS = 100 };
+enum { MAX_WORKERS = 64, MAX_WORKER_THREADS = 256, TICK_MS = 100 };
 
 /* One configured model and what was made of it. */
 struct served {
@@ -53,6 +55,7 @@ struct server {
     int signal_fd;
     uint64_t started_us;
     bool was_ready;
+    struct load_log load_log;
 };
 
 /* True when standard error is the journal's own socket: systemd says device and inode. Desktop
@@ -92,6 +95,13 @@ static int open_signals(struct server *s, struct err *e)
     return 0;
 }
 
+static void warn_template(const char *name, const struct model *m)
+{
+    char why[600];
+    log_warn("serve", "the chat template of model \"%s\" (%s) cannot be used: %s", name,
+             m->chat_template_origin, log_quote(m->chat_template_fault, why, sizeof(why)));
+}
+
 static int open_model(struct server *s, uint32_t i, struct err *e)
 {
     const struct config_model *c = &s->config->models[i];
@@ -104,6 +114,8 @@ static int open_model(struct server *s, uint32_t i, struct err *e)
         err_prefix(e, "model \"%s\": ", c->name);
         return rc;
     }
+    if (m->model->chat_template_fault)
+        warn_template(c->name, m->model);
     uint32_t trained = m->model->hparams.context_length;
     if (c->max_model_len > trained)
         return err_set(e, LLMD_EINVAL,
@@ -158,7 +170,7 @@ static int start_worker(struct server *s, struct served *m, enum worker_device d
     return rc;
 }
 
-/* Cores given to each CPU worker that does not say how many threads it wants. */
+/* Threads for each CPU worker that does not say how many it wants: its share of the cores. */
 static uint32_t default_threads(const struct config *c)
 {
     uint32_t workers = 0;
@@ -166,10 +178,10 @@ static uint32_t default_threads(const struct config *c)
         for (uint32_t d = 0; d < c->models[i].n_devices; d++)
             if (strcmp(c->models[i].devices[d], "cpu") == 0)
                 workers += c->models[i].cpu_workers;
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    if (workers == 0 || cores < (long)workers)
+    uint32_t cores = cpu_usable_cores();
+    if (workers == 0 || cores < workers)
         return 1;
-    return (uint32_t)cores / workers;
+    return (uint32_t)u64_min(cores / workers, MAX_WORKER_THREADS);
 }
 
 static int start_workers(struct server *s, uint32_t i, uint32_t threads, struct err *e)
@@ -263,6 +275,9 @@ static bool check_workers(struct server *s)
             return false;
         }
     }
+    if (!s->was_ready)
+        load_log_update(&s->load_log, views, (uint32_t)u64_min(n, MAX_WORKERS), s->started_us,
+                        clock_now_us());
     if (!s->was_ready && router_all_ready(s->router)) {
         s->was_ready = true;
         log_info("serve", "ready models=%u workers=%u start_ms=%llu", s->config->n_models, n,

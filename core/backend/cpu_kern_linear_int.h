@@ -3,8 +3,9 @@
  * Written once over cpu_vec_int.h. A kernel body takes the type and the numbers of tokens and
  * tiles as constants and is inlined for each, so that accumulators and the unpacked group stay in
  * registers. Quantized types: one group of 16 rows is unpacked once and used for up to 16 tokens.
- * Float types: two tiles share the loads of 8 tokens; four tiles give a single token's sums,
- * each a chain of dependent additions, company.
+ * Float types: two tiles share the loads of 8 tokens, and give a single token's sums, each a chain
+ * of dependent additions, company. (Four would compute faster, but memory is slower with as many
+ * streams.)
  *
  * Order  acc = 0; types with a minimum, for each group g, ascending:
  *          acc = fma(m_w, d_a * sum(q), acc)
@@ -20,7 +21,7 @@
 enum {
     Q_TOKENS = V16_REGISTERS >= 32 ? 16 : 4, /* accumulators beside an unpacked group */
     F_TOKENS = V16_REGISTERS >= 32 ? 8 : 2,  /* times two accumulators */
-    MAX_TILES = 4,
+    MAX_TILES = 2,
 };
 
 /* A tile and where its product with a block goes. */
@@ -273,14 +274,10 @@ static ALWAYS_INLINE void linear_block_of(const enum dtype type, const struct ti
     if (tiles_quantized(type)) {
         for (uint32_t i = 0; i < n_tiles; i++)
             q_block(type, &tiles[i], b);
-    } else if (n_tiles == MAX_TILES && b->n_rows == 1) {
-        f_tokens(type, MAX_TILES, 1, tiles, b, 0);
+    } else if (n_tiles == MAX_TILES) {
+        f_block(type, MAX_TILES, tiles, b);
     } else {
-        uint32_t i = 0;
-        for (; i + 2 <= n_tiles; i += 2)
-            f_block(type, 2, tiles + i, b);
-        if (i < n_tiles)
-            f_block(type, 1, tiles + i, b);
+        f_block(type, 1, tiles, b);
     }
 }
 

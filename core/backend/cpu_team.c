@@ -4,7 +4,6 @@
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -243,33 +242,4 @@ int cpu_team_new(uint32_t n_threads, struct cpu_team **out, struct err *e)
     }
     *out = t;
     return 0;
-}
-
-/* The lowest-numbered processor that shares cpu's core; cpu itself when unknown. */
-static int first_sibling(int cpu)
-{
-    char text[96], *end;
-    (void)snprintf(text, sizeof(text),
-                   "/sys/devices/system/cpu/cpu%d/topology/thread_siblings_list", cpu);
-    FILE *f = fopen(text, "re");
-    if (!f)
-        return cpu;
-    const bool read = fgets(text, sizeof(text), f) != NULL;
-    (void)fclose(f);
-    const long first = read ? strtol(text, &end, 10) : -1;
-    return read && end != text && first >= 0 && first < CPU_SETSIZE ? (int)first : cpu;
-}
-
-uint32_t cpu_physical_cores(void)
-{
-    cpu_set_t ours, cores;
-    CPU_ZERO(&ours);
-    CPU_ZERO(&cores);
-    if (sched_getaffinity(0, sizeof(ours), &ours) != 0)
-        return 1;
-    for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
-        if (CPU_ISSET(cpu, &ours))
-            CPU_SET(first_sibling(cpu), &cores);
-    const int n = CPU_COUNT(&cores);
-    return n < 1 ? 1 : n > CPU_TEAM_MAX ? CPU_TEAM_MAX : (uint32_t)n;
 }

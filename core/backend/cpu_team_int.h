@@ -37,5 +37,3 @@ uint32_t cpu_team_size(const struct cpu_team *t);
 void cpu_team_run(struct cpu_team *t, uint32_t n_chunks, cpu_chunk_fn *fn, void *ctx);
 /* A job will come soon: wakes sleeping helpers. */
 void cpu_team_wake(struct cpu_team *t);
-/* Processors that this process may use, one per physical core. */
-uint32_t cpu_physical_cores(void);

@@ -281,6 +281,22 @@ static void resolve_path(struct config_ctx *c, struct config_model *m)
     m->path = joined;
 }
 
+/* What is wrong with a folder as a model; NULL: nothing that can be seen from here. */
+static const char *check_folder(const char *path)
+{
+    struct stat st;
+    int folder = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    bool found = folder >= 0 && fstatat(folder, "config.json", &st, 0) == 0;
+    bool readable = found && faccessat(folder, "config.json", R_OK, AT_EACCESS) == 0;
+    if (folder >= 0)
+        close(folder);
+    if (readable)
+        return NULL;
+    return found ? "holds files that cannot be read by this user; check their permissions"
+                 : "is a folder without config.json; name a GGUF file, or the folder of a model in "
+                   "Hugging Face form";
+}
+
 static void check_path(struct config_ctx *c, struct config_section *s, struct config_model *m)
 {
     const struct config_setting *set = config_setting_of(s, "path");
@@ -295,9 +311,9 @@ static void check_path(struct config_ctx *c, struct config_section *s, struct co
         config_fault(c, set->line, "path", "%s: %s%s", shown, strerror(errno),
                      relative ? " (relative paths start at the folder of this file)" : "");
     else if (S_ISDIR(st.st_mode))
-        why = "is a folder; name the .gguf file in it";
+        why = check_folder(m->path);
     else if (!S_ISREG(st.st_mode))
-        why = "is not a regular file; name a .gguf file";
+        why = "is not a regular file; name a GGUF file, or the folder of a model";
     else if (faccessat(AT_FDCWD, m->path, R_OK, AT_EACCESS) != 0)
         why = "cannot be read by this user; check the permissions of file and folders";
     if (why)

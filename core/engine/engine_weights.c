@@ -6,9 +6,12 @@
 #include "core/engine/worker.h"
 #include "core/model/model.h"
 #include "core/util/clock.h"
+#include "core/util/fsio.h"
 #include "core/util/lock.h"
 
 /* --- one set of weights --- */
+
+static const uint64_t READ_AHEAD_BYTES = 256 << 20;
 
 /* The state of a load in progress. */
 struct loader {
@@ -18,7 +21,9 @@ struct loader {
     void *ctx;
     struct load_progress at;
     uint64_t started_us;
-    uint32_t percent; /* last reported */
+    uint32_t percent;     /* last reported */
+    uint32_t n_asked;     /* layers that the kernel was asked to read */
+    uint64_t asked_bytes; /* of the model's tensors, likewise */
 };
 
 /* 0 for an optional tensor that the model lacks. */
@@ -32,11 +37,11 @@ static uint64_t tensor_bytes(const struct host_tensor *t)
 
 static uint64_t layer_bytes(const struct layer_weights *l)
 {
-    return tensor_bytes(&l->attn_norm) + tensor_bytes(&l->q) + tensor_bytes(&l->k) +
-           tensor_bytes(&l->v) + tensor_bytes(&l->o) + tensor_bytes(&l->ffn_norm) +
-           tensor_bytes(&l->gate) + tensor_bytes(&l->up) + tensor_bytes(&l->down) +
-           tensor_bytes(&l->q_bias) + tensor_bytes(&l->k_bias) + tensor_bytes(&l->v_bias) +
-           tensor_bytes(&l->o_bias) + tensor_bytes(&l->q_norm) + tensor_bytes(&l->k_norm);
+    const struct host_tensor *all[LAYER_TENSORS_MAX];
+    uint64_t sum = 0;
+    for (uint32_t i = 0, n = layer_tensors(l, all); i < n; i++)
+        sum += tensor_bytes(all[i]);
+    return sum;
 }
 
 static uint64_t model_bytes(const struct model *m)
@@ -50,12 +55,13 @@ static uint64_t model_bytes(const struct model *m)
     return n;
 }
 
-static void report(struct loader *ld)
+static int report(struct loader *ld, struct err *e)
 {
     ld->percent = load_percent(&ld->at);
     ld->at.elapsed_us = clock_now_us() - ld->started_us;
-    if (ld->progress)
-        ld->progress(ld->ctx, &ld->at);
+    if (!ld->progress || ld->progress(ld->ctx, &ld->at))
+        return 0;
+    return err_set(e, LLMD_EDRAINING, "the server is shutting down");
 }
 
 /* Parts that make one product, with their biases (NULL: none). */
@@ -73,7 +79,7 @@ static int load_parts(struct loader *ld, enum weight_role role, const struct hos
         ld->at.done_bytes += tensor_bytes(&parts[i]) + (biases ? tensor_bytes(&biases[i]) : 0);
     /* All done is said once the pages are released. */
     if (load_percent(&ld->at) > ld->percent && ld->at.done_bytes < ld->at.total_bytes)
-        report(ld);
+        return report(ld, e);
     return 0;
 }
 
@@ -113,13 +119,44 @@ static int load_layer(struct loader *ld, const struct layer_weights *l, struct e
     return rc;
 }
 
+/* Asks for a tensor's bytes before they are wanted. */
+static void ask(struct loader *ld, const struct host_tensor *t)
+{
+    file_map_read_ahead(t->data, (size_t)tensor_bytes(t));
+    ld->asked_bytes += tensor_bytes(t);
+}
+
+/* Keeps the disk READ_AHEAD_BYTES ahead of what is being packed, in the order of the load: page
+ * faults alone would read a cold file in small pieces, and only while nobody computes. */
+static void read_ahead(struct loader *ld, const struct model *m)
+{
+    const struct model_weights *mw = &m->weights;
+    if (ld->asked_bytes == 0)
+        ask(ld, &mw->embed);
+    for (; ld->n_asked <= ld->w->n_layers; ld->n_asked++) {
+        if (ld->asked_bytes > ld->at.done_bytes + READ_AHEAD_BYTES)
+            return;
+        if (ld->n_asked == ld->w->n_layers) {
+            if (!m->hparams.tied_embedding)
+                ask(ld, &mw->lm_head);
+            continue;
+        }
+        const struct host_tensor *all[LAYER_TENSORS_MAX];
+        for (uint32_t i = 0, n = layer_tensors(&mw->layers[ld->n_asked], all); i < n; i++)
+            ask(ld, all[i]);
+    }
+}
+
 static int load_all(struct loader *ld, const struct model *m, struct err *e)
 {
     struct engine_weights *w = ld->w;
     const struct model_weights *mw = &m->weights;
+    read_ahead(ld, m);
     int rc = load(ld, WEIGHT_EMBED, &mw->embed, &w->embed, e);
-    for (uint32_t i = 0; !rc && i < w->n_layers; i++)
+    for (uint32_t i = 0; !rc && i < w->n_layers; i++) {
+        read_ahead(ld, m);
         rc = load_layer(ld, &mw->layers[i], &w->layers[i], e);
+    }
     if (!rc)
         rc = load(ld, WEIGHT_VECTOR, &mw->final_norm, &w->final_norm, e);
     if (rc)
@@ -149,14 +186,17 @@ int engine_weights_new(struct backend *be, const struct model *m, engine_progres
     struct loader ld = {.be = be, .w = w, .progress = progress, .ctx = ctx};
     ld.at.total_bytes = model_bytes(m);
     ld.started_us = clock_now_us();
-    report(&ld);
-    int rc = load_all(&ld, m, e);
+    int rc = report(&ld, e);
+    if (!rc)
+        rc = load_all(&ld, m, e);
+    if (!rc) {
+        model_release_pages(m);
+        rc = report(&ld, e);
+    }
     if (rc) {
         engine_weights_unref(w);
         return rc;
     }
-    model_release_pages(m);
-    report(&ld);
     *out = w;
     return 0;
 }

@@ -40,9 +40,9 @@ struct engine_weights {
 };
 
 /* progress (may be NULL) is called on this thread: with nothing done, then whenever a percent has
- * been added, and once with all done, last. */
+ * been added, and once with all done, last. False ends the load with EDRAINING. */
 struct load_progress;
-typedef void engine_progress(void *ctx, const struct load_progress *p);
+typedef bool engine_progress(void *ctx, const struct load_progress *p);
 
 MUST_CHECK int engine_weights_new(struct backend *be, const struct model *m,
                                   engine_progress *progress, void *ctx, struct engine_weights **out,

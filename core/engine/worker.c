@@ -95,15 +95,17 @@ void worker_publish(struct worker *w, enum worker_state state)
         w->cb.published(w->cb.ctx, w, &r);
 }
 
-void worker_publish_progress(struct worker *w, const struct load_progress *p)
+bool worker_publish_progress(struct worker *w, const struct load_progress *p)
 {
     lock_take(&w->mu);
+    const bool go_on = !w->stop && !w->drain;
     w->status.load = *p;
     w->status.heartbeat_us = clock_now_us();
     const struct worker_report r = {.status = status_now(w)};
     lock_drop(&w->mu);
     if (w->cb.published)
         w->cb.published(w->cb.ctx, w, &r);
+    return go_on;
 }
 
 /* --- what other threads ask for --- */

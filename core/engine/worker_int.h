@@ -49,7 +49,8 @@ struct worker {
 
 /* Publishes the state; outside every lock. */
 void worker_publish(struct worker *w, enum worker_state state);
-void worker_publish_progress(struct worker *w, const struct load_progress *p);
+/* False: the worker is to end, so there is no use in loading on. */
+bool worker_publish_progress(struct worker *w, const struct load_progress *p);
 
 /* Backend, weights, pools, one generated token. On failure worker_unload() frees what is there. */
 MUST_CHECK int worker_load(struct worker *w, struct err *e);

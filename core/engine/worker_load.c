@@ -80,9 +80,9 @@ double load_seconds_left(const struct load_progress *p)
            (double)p->done_bytes;
 }
 
-static void publish_progress(void *ctx, const struct load_progress *p)
+static bool publish_progress(void *ctx, const struct load_progress *p)
 {
-    worker_publish_progress(ctx, p);
+    return worker_publish_progress(ctx, p);
 }
 
 static int load_weights(struct worker *w, struct err *e)
@@ -94,7 +94,7 @@ static int load_weights(struct worker *w, struct err *e)
     if (rc == 0 && w->status.load.total_bytes == 0) { /* another worker loaded them */
         uint64_t bytes = o->model->weights.total_bytes;
         const struct load_progress all = {.done_bytes = bytes, .total_bytes = bytes};
-        worker_publish_progress(w, &all);
+        (void)worker_publish_progress(w, &all); /* who is to end sees it after the warm-up */
     }
     return rc;
 }

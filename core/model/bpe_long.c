@@ -115,7 +115,7 @@ static void merge_all(const struct bpe *b, struct node *nodes, struct min_tree *
         if (rank == TEXT_NONE)
             break;
         uint32_t gone = nodes[at].next, next = nodes[gone].next, prev = nodes[at].prev;
-        nodes[at].id = b->results[rank];
+        nodes[at].id = merge_result(b, rank, nodes[at].id, nodes[gone].id);
         nodes[at].next = next;
         if (next != LIST_END)
             nodes[next].prev = at;

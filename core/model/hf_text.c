@@ -16,7 +16,7 @@
 
 enum {
     MAX_CONFIG_BYTES = 1 << 20,
-    MAX_TOKENIZER_CONFIG_BYTES = 32 << 20, /* it may list thousands of added tokens */
+    MAX_TOKENIZER_CONFIG_BYTES = 4 << 20, /* it may list thousands of added tokens */
     MAX_TEMPLATE_BYTES = 4 << 20,
     MAX_VOCAB = 1 << 22,
 };

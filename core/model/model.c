@@ -51,11 +51,12 @@ int model_from_gguf(struct gguf *g, struct model **out, struct err *e)
     struct model *m = model_new(gguf_path(g), e);
     if (!m)
         return -LLMD_ENOMEM;
-    int rc = model_read_hparams(g, &m->hparams, e);
+    const float *divisors = NULL; /* of rotary frequencies */
+    int rc = model_read_hparams(g, &m->hparams, &m->layer_windows, e);
     if (!rc)
-        rc = model_read_weights(g, &m->hparams, &m->weights, e);
+        rc = model_read_weights(g, &m->hparams, &m->weights, &divisors, e);
     if (!rc)
-        rc = model_set_rope(m, NULL, e);
+        rc = model_set_rope(m, divisors, e);
     if (!rc)
         rc = model_read_text(g, m, e);
     if (rc) {
@@ -65,6 +66,22 @@ int model_from_gguf(struct gguf *g, struct model **out, struct err *e)
     m->files->gguf = g;
     *out = m;
     return 0;
+}
+
+uint32_t layer_tensors(const struct layer_weights *l,
+                       const struct host_tensor *out[LAYER_TENSORS_MAX])
+{
+    const struct host_tensor *const all[] = {
+        &l->attn_norm, &l->q,      &l->k,      &l->v,      &l->o,
+        &l->ffn_norm,  &l->gate,   &l->up,     &l->down,   &l->q_bias,
+        &l->k_bias,    &l->v_bias, &l->o_bias, &l->q_norm, &l->k_norm,
+    };
+    _Static_assert(sizeof(*l) == sizeof(all) / sizeof(all[0]) * sizeof(*all[0]), "a new tensor");
+    uint32_t n = 0;
+    for (size_t i = 0; i < ARRAY_LEN(all); i++)
+        if (all[i]->data)
+            out[n++] = all[i];
+    return n;
 }
 
 static bool is_folder(const char *path)

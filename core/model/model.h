@@ -25,6 +25,11 @@ struct layer_weights {
                                                 * (eps is rms_norm_eps); optional, both or none */
 };
 
+/* The tensors that a layer has; returns how many. */
+enum { LAYER_TENSORS_MAX = 15 };
+uint32_t layer_tensors(const struct layer_weights *l,
+                       const struct host_tensor *out[LAYER_TENSORS_MAX]);
+
 struct model_weights {
     struct host_tensor embed;      /* [vocab][hidden] */
     struct host_tensor final_norm; /* [1][hidden] */

@@ -28,18 +28,23 @@ static inline int key_required(int rc, struct err *e)
     return -LLMD_EPARSE;
 }
 
-/* model_keys.c: the architecture's keys. Every one is known and in range, or refused by name. */
-MUST_CHECK int model_read_hparams(const struct gguf *g, struct hparams *out, struct err *e);
+/* model_keys.c: the architecture's keys. Every one is known and in range, or refused by name.
+ * *out_windows stays as it is, or gets an allocated array as in struct model. */
+MUST_CHECK int model_read_hparams(const struct gguf *g, struct hparams *out, uint32_t **out_windows,
+                                  struct err *e);
 
 /* model_weights.c: finds each tensor, checks type and shape; a tensor that the architecture
- * does not have is refused. Sets hp->tied_embedding. The caller frees out->layers, also after
- * an error. */
+ * does not have is refused. Sets hp->tied_embedding. *out_rope_divisors stays as it is, or
+ * borrows the file's (see model_set_rope). The caller frees out->layers, also after an error. */
 MUST_CHECK int model_read_weights(const struct gguf *g, struct hparams *hp,
-                                  struct model_weights *out, struct err *e);
+                                  struct model_weights *out, const float **out_rope_divisors,
+                                  struct err *e);
 
 /* model_text.c: tokenizer, chat template, names, sampling defaults, into m. What was made stays
  * in m after an error, for model_free. */
 MUST_CHECK int model_read_text(const struct gguf *g, struct model *m, struct err *e);
+/* model_tokenizer.c: its first part. */
+MUST_CHECK int model_read_tokenizer(const struct gguf *g, struct model *m, struct err *e);
 
 /* model_template.c: parses a chat template into m; source and origin move. One that cannot be used is
  * no error: m->chat_template_fault says why, and the model serves completions. */

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/model/pretok_int.h"
+#include "core/model/tokenizer_int.h"
 
 /* A stretch without a split pattern. */
 static size_t whole_piece(const struct pretok *p, const struct char_classes *c, const char *s,
@@ -122,4 +123,9 @@ const char *tokenizer_find_pretokenizer(const struct split_step steps[], size_t 
             return known[i].name;
     }
     return NULL;
+}
+
+const char *tokenizer_pretokenizer(const struct tokenizer *t)
+{
+    return t->pretok ? t->pretok->name : NULL;
 }

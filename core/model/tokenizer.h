@@ -89,6 +89,9 @@ struct tokenizer_spec {
 
     /* TOKENIZER_SPM; pretokenizer is NULL. */
     enum space_prefix space_prefix;
+    /* A normalizer writes U+2581 for a space, before normalized added tokens are looked for;
+     * with SPACE_PREFIX_EVERY it is so anyway. */
+    bool spaces_normalized;
     bool split_spaces;      /* Metaspace with split: nothing is merged across a space */
     bool byte_fallback;     /* characters that no token writes become tokens "<0xNN>" */
     bool strip_first_space; /* decoding drops a space that the whole text begins with */
@@ -148,11 +151,14 @@ MUST_CHECK int tokenizer_new(const struct tokenizer_spec *spec, struct tokenizer
 void tokenizer_free(struct tokenizer *t); /* NULL is fine */
 
 /* Appends the ids of text to *out. User-defined tokens are always found in the text, control
- * tokens when flags ask for it. Errors: ENOMEM, EINVAL (not valid UTF-8), ETOOBIG (over 1 GiB). */
+ * tokens when flags ask for it. Errors: ENOMEM, EINVAL (not valid UTF-8), ETOOBIG (over 1 GiB; over
+ * 512 MiB where text is normalized). */
 MUST_CHECK int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n,
                                 unsigned flags, struct token_list *out, struct err *e);
 
 uint32_t tokenizer_n_tokens(const struct tokenizer *t);
+/* Name of the split pattern ("gpt-2", "llama3", ...); NULL: TOKENIZER_SPM. */
+const char *tokenizer_pretokenizer(const struct tokenizer *t);
 /* The bytes that a token stands for (byte-level alphabet undone; control tokens as written). */
 struct token_text tokenizer_bytes(const struct tokenizer *t, uint32_t id);
 bool tokenizer_is_control(const struct tokenizer *t, uint32_t id);
@@ -163,14 +169,21 @@ int64_t tokenizer_find(const struct tokenizer *t, const char *text, size_t n);
  * documents (<|endoftext|>) counts only where it is the eos. */
 const uint32_t *tokenizer_eos_ids(const struct tokenizer *t, uint32_t *out_n);
 
-/* A streaming detokenizer: never emits part of a character. */
+/* A streaming detokenizer: never emits part of a character. In a vocabulary with byte fallback a
+ * run of byte tokens comes out at its end, as `tokenizers` decides about a run as a whole; a run
+ * longer than DETOK_RUN_BYTES, in parts. */
+#define DETOK_RUN_BYTES 256
 struct detok {
     const struct tokenizer *tok;
     bool skip_control;
-    char held[8]; /* bytes of an unfinished character */
-    uint8_t n_held;
+    bool strip;      /* nothing came out yet, and a space in front is to be dropped */
+    uint16_t n_held; /* bytes of an unfinished character, or run */
+    char held[DETOK_RUN_BYTES];
 };
+/* The text begins here: a vocabulary that puts a space before every text loses it again. */
 void detok_init(struct detok *d, const struct tokenizer *t, bool skip_control);
+/* To be called behind detok_init where the text goes on after other text: nothing is dropped. */
+void detok_after_text(struct detok *d);
 /* Appends the text that became complete with this token. Bytes that can never be valid become
  * U+FFFD, as `tokenizers` and Python's errors="replace" do. An id past the vocabulary (padding of
  * the embedding) adds nothing. */

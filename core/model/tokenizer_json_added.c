@@ -95,11 +95,10 @@ static bool wanted_init(struct wanted *w, const struct tokjson *t, size_t more_b
         n_bytes += t->added[i].text.n; /* all of it lies in a file of limited size */
     memset(w, 0, sizeof(*w));
     w->list.bytes = malloc(n_bytes);
-    w->list.at = malloc((n + 1) * sizeof(*w->list.at));
+    w->list.at = calloc(n + 1, sizeof(*w->list.at));
     w->ids = malloc(n * sizeof(*w->ids));
     if (!w->list.bytes || !w->list.at || !w->ids || !text_index_init(&w->index, (uint32_t)n))
         return false;
-    w->list.at[0] = 0;
     memset(w->ids, 0xff, n * sizeof(*w->ids)); /* TEXT_NONE */
     return true;
 }

@@ -89,7 +89,7 @@ static int read_split(struct tokjson *t, const json_t *step, struct parts *p)
     static const char *const names[] = {"type", "pattern", "behavior", "invert", NULL};
     const json_t *pattern = json_object_get(step, "pattern");
     const json_t *regex = json_object_get(pattern, "Regex");
-    bool invert;
+    bool invert = false;
     int rc = tokjson_only(t, PRE, step, names);
     if (rc == 0)
         rc = tokjson_flag(t, PRE, step, "invert", false, &invert);
@@ -126,7 +126,7 @@ static int read_metaspace(struct tokjson *t, const json_t *step, struct parts *p
 {
     static const char *const names[] = {
         "type", "replacement", "add_prefix_space", "prepend_scheme", "split", "str_rep", NULL};
-    bool prefix;
+    bool prefix = true;
     int rc = tokjson_only(t, PRE, step, names);
     if (rc == 0)
         rc = tokjson_flag(t, PRE, step, "split", true, &p->split_spaces);
@@ -287,6 +287,7 @@ static int set_spm(struct tokjson *t, const struct parts *p)
     t->spec.space_prefix = p->prefix;
     if (!p->metaspace)
         t->spec.space_prefix = p->prepend ? SPACE_PREFIX_EVERY : SPACE_PREFIX_NONE;
+    t->spec.spaces_normalized = p->replace;
     t->spec.split_spaces = p->metaspace && p->split_spaces;
     t->spec.strip_first_space = p->strips_first;
     return 0;

@@ -74,6 +74,14 @@ void file_map_drop(const struct file_map *m, const void *from, size_t n_bytes)
         (void)madvise((void *)lo, hi - lo, MADV_DONTNEED);
 }
 
+void file_map_read_ahead(const void *from, size_t n_bytes)
+{
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    uintptr_t lo = (uintptr_t)from & ~(page - 1);
+    if (n_bytes > 0)
+        (void)madvise((void *)lo, (uintptr_t)from + n_bytes - lo, MADV_WILLNEED);
+}
+
 int file_read(const char *path, size_t max_bytes, struct buf *b, struct err *e)
 {
     struct stat st;

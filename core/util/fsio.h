@@ -16,6 +16,8 @@ MUST_CHECK int file_map_open(struct file_map *m, const char *path, struct err *e
 void file_map_close(struct file_map *m); /* a zeroed map is fine */
 /* Tells the kernel that these bytes were copied and their pages may go. */
 void file_map_drop(const struct file_map *m, const void *from, size_t n_bytes);
+/* Tells the kernel that these bytes of a mapping will be wanted soon. Advice: it cannot fail. */
+void file_map_read_ahead(const void *from, size_t n_bytes);
 
 /* Appends the whole file to b. ETOOBIG when it holds more than max_bytes; b keeps what it held
  * on failure. */

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/util/printable.h"
 #include "core/util/utf8.h"
 
 /* Deepest nesting of brackets outside strings; stops early beyond the limit. */
@@ -39,11 +40,10 @@ int json_parse(const char *text, size_t n, json_t **out, struct err *e)
         return err_set(e, LLMD_EPARSE, "JSON is nested deeper than %d levels", JSON_MAX_DEPTH);
     json_t *v = json_loadb(text, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, &je);
     if (!v) {
-        for (char *p = je.text; *p; p++) /* it quotes the input; a message is one line */
-            if ((unsigned char)*p < 0x20 || *p == 0x7f)
-                *p = '?';
+        char shown[2 * JSON_ERROR_TEXT_LENGTH]; /* the message quotes the input */
+        printable_text(je.text, strlen(je.text), "", shown, sizeof(shown));
         return err_set(e, LLMD_EPARSE, "invalid JSON at line %d column %d: %s", je.line, je.column,
-                       je.text);
+                       shown);
     }
     *out = v;
     return 0;

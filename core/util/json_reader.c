@@ -27,8 +27,7 @@ static bool fault_at(struct json_reader *r, size_t at, const char *what)
             begin = i + 1;
         }
     }
-    r->rc = err_set(r->err, LLMD_EPARSE, "line %zu column %zu: %s", line,
-                    at - begin + 1, what);
+    r->rc = err_set(r->err, LLMD_EPARSE, "line %zu column %zu: %s", line, at - begin + 1, what);
     return false;
 }
 
@@ -219,9 +218,10 @@ bool json_read_str(struct json_reader *r, struct json_str *out)
         high |= kind == STR_HIGH;
         if (kind != STR_STOP)
             continue;
-        if (i >= r->n || (unsigned char)r->text[i] < 0x20)
-            return fault_at(r, i,
-                            i < r->n ? "a control character in a string" : "no end of the string");
+        if (i >= r->n) /* a backslash may have been the last character */
+            return fault_at(r, r->n, "the string does not end");
+        if ((unsigned char)r->text[i] < 0x20)
+            return fault_at(r, i, "a control character in a string");
         if (r->text[i] == '"')
             break;
         escapes = true;
@@ -303,7 +303,7 @@ static bool number(struct json_reader *r, bool *out_integer)
 
 bool json_read_u32(struct json_reader *r, uint32_t *out)
 {
-    bool integer;
+    bool integer = false;
     uint64_t v = 0;
     look(r);
     size_t from = r->at;
@@ -320,7 +320,7 @@ bool json_read_u32(struct json_reader *r, uint32_t *out)
 static bool skip_value(struct json_reader *r)
 {
     struct json_str s;
-    bool unused;
+    bool unused = false;
     switch (look(r)) {
     case '{':
         for (json_open_object(r); json_next_key(r, &s);)

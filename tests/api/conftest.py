@@ -24,7 +24,7 @@ def free_port():
 class Server:
     """`llmd serve` with a configuration of its own, stopped by SIGTERM."""
 
-    def __init__(self, folder, model="", top="", name="m"):
+    def __init__(self, folder, model="", top="", name="m", path=GGUF):
         self.port = free_port()
         self.name = name
         self.base = f"http://127.0.0.1:{self.port}"
@@ -32,7 +32,7 @@ class Server:
         self.log_path = pathlib.Path(folder) / "llmd.log"
         self.config.write_text(
             f'listen = {{ "127.0.0.1:{self.port}" }}\n{top}\n'
-            f'model "{name}" {{\n  path = "{GGUF}"\n  {model}\n}}\n')
+            f'model "{name}" {{\n  path = "{path}"\n  {model}\n}}\n')
         self.log = open(self.log_path, "w")
         self.started = time.monotonic()
         self.process = subprocess.Popen([LLMD, "serve", "--config", str(self.config)],

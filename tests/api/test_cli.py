@@ -10,7 +10,8 @@ def llmd(*args, **kw):
     return subprocess.run([LLMD, *args], capture_output=True, text=True, timeout=60, **kw)
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["check"], ["chat"], ["version"]])
+@pytest.mark.parametrize("command", [[], ["serve"], ["check"], ["chat"], ["template"],
+                                     ["tokenize"], ["version"]])
 def test_help_everywhere(command):
     r = llmd(*command, "--help")
     assert r.returncode == 0 and "Usage: llmd" in r.stdout and r.stderr == ""

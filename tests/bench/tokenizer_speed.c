@@ -1,14 +1,17 @@
 /* tokenizer_speed.c - how fast the tokenizer is, on one thread.
  *
  *     tokenizer_speed MODEL.gguf          (from the root of the tree)
+ *     tokenizer_speed tokenizer.json TEXT
  *
- * The text is the corpus of the goldens; `python3 tests/golden/gen_tokenizer.py --time` times
- * Hugging Face `tokenizers` on the same. Then pieces of one megabyte without a split point. Each
- * figure is the median of 9 runs. */
+ * In the first form the text is the corpus of the goldens; `python3 tests/golden/gen_tokenizer.py
+ * --time` times Hugging Face `tokenizers` on the same. Then pieces of one megabyte without a split
+ * point. The second form prints bytes, ids, microseconds to encode the file TEXT and to load the
+ * vocabulary, for tokenizer_peer.py. Each figure is the median of 9 runs. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "core/model/model.h"
+#include "core/model/tokenizer_json.h"
 #include "core/util/clock.h"
 #include "tests/golden/tokenizer_text.h"
 
@@ -26,9 +29,15 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-/* Encodes text N_RUNS times and prints the median. */
-static int measure(const struct tokenizer *t, const char *what, const struct buf *text,
-                   struct err *e)
+static uint64_t median(uint64_t us[N_RUNS])
+{
+    qsort(us, N_RUNS, sizeof(us[0]), by_value);
+    return us[(N_RUNS - 1) / 2];
+}
+
+/* Encodes text N_RUNS times: the median, and the number of ids. */
+static int time_encoding(const struct tokenizer *t, const struct buf *text, uint64_t *out_us,
+                         size_t *out_ids, struct err *e)
 {
     struct token_list l = {0};
     uint64_t us[N_RUNS];
@@ -40,12 +49,47 @@ static int measure(const struct tokenizer *t, const char *what, const struct buf
         us[i] = clock_now_us() - us[i];
     }
     if (rc == 0) {
-        qsort(us, N_RUNS, sizeof(us[0]), by_value);
-        double median = (double)us[(N_RUNS - 1) / 2];
-        printf("%-16s %8zu bytes %8zu ids %9.1f ms %7.1f MB/s\n", what, text->len, l.n,
-               median / 1e3, (double)text->len / median);
+        *out_us = median(us);
+        *out_ids = l.n;
     }
     token_list_fini(&l);
+    return rc;
+}
+
+static int measure(const struct tokenizer *t, const char *what, const struct buf *text,
+                   struct err *e)
+{
+    uint64_t us = 0;
+    size_t n_ids = 0;
+    int rc = time_encoding(t, text, &us, &n_ids, e);
+    if (rc == 0)
+        printf("%-16s %8zu bytes %8zu ids %9.1f ms %7.1f MB/s\n", what, text->len, n_ids,
+               (double)us / 1e3, (double)text->len / (double)us);
+    return rc;
+}
+
+/* The second form. */
+static int measure_vocabulary(const char *json_path, const char *text_path, struct err *e)
+{
+    struct tokenizer *t = NULL;
+    struct buf text = {0};
+    uint64_t loads[N_RUNS] = {0}, us = 0;
+    size_t n_ids = 0;
+    int rc = file_read(text_path, (size_t)1 << 30, &text, e);
+    for (int i = 0; i < N_RUNS && rc == 0; i++) {
+        tokenizer_free(t);
+        t = NULL;
+        loads[i] = clock_now_us();
+        rc = tokenizer_json_load(json_path, NULL, &t, e);
+        loads[i] = clock_now_us() - loads[i];
+    }
+    if (rc == 0)
+        rc = time_encoding(t, &text, &us, &n_ids, e);
+    if (rc == 0)
+        printf("%zu %zu %llu %llu\n", text.len, n_ids, (unsigned long long)us,
+               (unsigned long long)median(loads));
+    tokenizer_free(t);
+    buf_fini(&text);
     return rc;
 }
 
@@ -94,8 +138,10 @@ int main(int argc, char **argv)
 {
     struct err e = {0};
     struct model *m;
+    if (argc == 3)
+        return measure_vocabulary(argv[1], argv[2], &e) < 0 ? fail(&e) : 0;
     if (argc != 2) {
-        fprintf(stderr, "usage: tokenizer_speed MODEL.gguf\n");
+        fprintf(stderr, "usage: tokenizer_speed MODEL.gguf | tokenizer.json TEXT\n");
         return 2;
     }
     uint64_t begin = clock_now_us();

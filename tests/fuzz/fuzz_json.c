@@ -1,11 +1,13 @@
 /* fuzz_json.c - any bytes as JSON: what parses is written by our writer, parsed and written again;
- * both texts must be the same. What is refused says so in one line. */
+ * both texts must be the same. What is refused says so in one line. The reader without trees must
+ * agree with the parser on everything. */
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/util/json.h"
 #include "core/util/utf8.h"
+#include "tests/unit/json_tree.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 
@@ -53,6 +55,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     json_t *v, *again;
     struct err e = {0};
     struct buf first = {0}, second = {0};
+    const char *why;
+    if (!json_readers_agree((const char *)data, n, &why))
+        abort();
     if (json_parse((const char *)data, n, &v, &e) != 0) {
         check_message(&e);
         return 0;

@@ -52,7 +52,7 @@ e\u0301|E\u0301|a\u0323\u0302|a\u0302\u0323|\u1ea5|o\u0308\u0304|\u212b|\u2126|\
 \u2581|\u2581\u2581|\u2581a| \u2581 |<0x41>|<0xE4>|<0x0A>|<unk>|<s>|</s>|<s> |  <s>|<s>  a|[INST]| [/INST] |[TOOL_CALLS]
 <|im_start|<|im_end|>|<|im_end|> | <|endoftext|>|<|eot_id|>|\n<|eot_id|>\n|<|begin_of_text|>|<｜User｜>|<think>\n|</think>
  <left>|   <left>|\t\n<left> |<right>|<right>   a|<right>\n\n|  <both>  |x<both>y|\u3000<both>\u3000|word|swords|word2|_word| word.|wordé
-two words|two  words|TWO words|two wordss|  two words  |café|cafe\u0301|Caf\u00e9|\u00c5ngstr\u00f6m|A\u030angstro\u0308m|\ud55c|\u1112\u1161\u11ab
+two words|two  words|TWO words|two wordss|  two words  |\u01ebra|o\u0328ra|o\u0328rama|\u01ebra |café|\u00c5ngstr\u00f6m|A\u030angstro\u0308m|\ud55c|\u1112\u1161\u11ab
 ▁<PRE>|<PRE>| <PRE> a|<name>|▁<name>|a<name>b| <name>|<|end|<|endof|\U0001f468\u200d\U0001f469\u200d\U0001f467|\U0001f1e9\U0001f1ea|\U0001f44d\U0001f3fd
 \ue000|\uffff|\U0010ffff|\u0378|\U000e0041|\u00ad|\u034f|\u061c|\u2060|\u3164|\u115f|\ufffd|\ufe0f|\u0300""".replace("\n", "|")
 LINES = [
@@ -70,7 +70,7 @@ LINES = [
     "<|im_start|>system\nYou are helpful.<|im_end|>\n<|im_start|>user\nHi!<|im_end|>\n<|im_start|>assistant\n",
     "<s>[INST] What is 2+2? [/INST] It is 4.</s>[INST]   And 3+3?  [/INST]",
     "<|start_header_id|>user<|end_header_id|>\n\nHELLO there<|eot_id|>  <|eot_id|>\n",
-    "x <left> y <right> z <both> word sword word two words twowords <name> cafe\u0301 café",
+    "x <left> y <right> z <both> word sword word two words twowords <name> o\u0328ra \u01ebra",
 ]
 RANGES = [[0x1E00, 0x1EFF], [0x300, 0x345], [0x1100, 0x11FF], [0xAC00, 0xD7A3], [0x1F00, 0x1FFF],
           [0x4E00, 0x9FFF], [0xFB00, 0xFB4F], [0x2F800, 0x2FA1D], [0x0900, 0x0983], [0x20, 0x7E]]

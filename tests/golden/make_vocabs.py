@@ -196,7 +196,7 @@ def odd_tokens():
         added(151651, "<right>", False, rstrip=True),
         added(151652, "<both>", False, lstrip=True, rstrip=True),
         added(151660, "word", False, single_word=True),
-        added(151661, "cafe\u0301", False, normalized=True),
+        added(151661, "o\u0328ra", False, normalized=True),
         added(151662, "A\u030angstro\u0308m", True, normalized=False),
         added(151663, "\u1112\u1161\u11ab", False, normalized=True, lstrip=True),
         added(151664, "<|end", True),

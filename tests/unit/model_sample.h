@@ -2,6 +2,7 @@
 #pragma once
 #include <stdio.h>
 
+#include "core/model/model_int.h"
 #include "tests/unit/gguf_writer.h"
 
 enum {
@@ -126,4 +127,20 @@ static inline void sample_model(struct gguf_writer *w, const char *without)
 {
     sample_keys(w, without ? without : "");
     sample_tensors(w, without ? without : "");
+}
+
+/* Opens what the writer holds; frees everything but the model. */
+static inline int open_model(struct gguf_writer *w, struct buf *file, struct model **out,
+                             struct err *e)
+{
+    struct gguf *g;
+    gw_finish(w, file);
+    gw_fini(w);
+    int rc = gguf_open_memory(file->data, file->len, "mem", &g, e);
+    if (rc)
+        return rc;
+    rc = model_from_gguf(g, out, e);
+    if (rc)
+        gguf_close(g);
+    return rc;
 }

@@ -62,6 +62,18 @@ struct rig {
     struct tensor qkv, out;
 };
 
+/* The sequence's table for a step from position `from` on; blocks that lie before its window have
+ * ids that nobody can follow. */
+static const uint32_t *table_of(const struct world *w, uint32_t q, uint32_t from)
+{
+    static uint32_t tables[MAX_TEST_SEQS][BLOCKS];
+    const uint32_t window = w->shape.windows ? w->shape.windows[w->shape.n_layers - 1] : 0;
+    memcpy(tables[q], w->tables[q], sizeof(tables[q]));
+    if (window && from >= window)
+        memset(tables[q], 0xff, (from + 1 - window) / KV_BLOCK_TOKENS * sizeof(uint32_t));
+    return tables[q];
+}
+
 /* Runs one step in which each sequence q has rows done[q] .. done[q] + n[q] - 1. */
 static void world_step(struct world *w, struct rig *rig, const uint32_t *done, const uint32_t *n)
 {
@@ -72,7 +84,7 @@ static void world_step(struct world *w, struct rig *rig, const uint32_t *done, c
     for (uint32_t q = 0; q < w->n_seqs; q++) {
         if (n[q] == 0)
             continue;
-        seqs[n_seqs++] = (struct batch_seq){rows, n[q], done[q], w->tables[q], q};
+        seqs[n_seqs++] = (struct batch_seq){rows, n[q], done[q], table_of(w, q, done[q]), q};
         for (uint32_t i = 0; i < n[q]; i++, rows++) {
             const uint32_t p = done[q] + i;
             assert_true(rows < MAX_TEST_ROWS);

@@ -13,21 +13,6 @@
 #include "core/model/model_int.h"
 #include "tests/unit/model_sample.h"
 
-/* Opens what the writer holds; frees everything but the model. */
-static int open_model(struct gguf_writer *w, struct buf *file, struct model **out, struct err *e)
-{
-    struct gguf *g;
-    gw_finish(w, file);
-    gw_fini(w);
-    int rc = gguf_open_memory(file->data, file->len, "mem", &g, e);
-    if (rc)
-        return rc;
-    rc = model_from_gguf(g, out, e);
-    if (rc)
-        gguf_close(g);
-    return rc;
-}
-
 static void assert_shape(const struct host_tensor *t, const char *name, uint64_t rows,
                          uint64_t cols)
 {
@@ -285,9 +270,10 @@ static const struct fault faults[] = {
     MISSING("blk.0.ffn_gate.weight"),
     MISSING("blk.1.ffn_up.weight"),
     MISSING("blk.1.ffn_down.weight"),
-    TEXT("general.architecture", "qwen2", U, "'qwen2' is not supported (llama is)"),
-    TEXT("general.architecture", "llama4", U, "'llama4' is not supported (llama is)"),
-    TEXT("general.architecture", "a\nb\xff", U, "'a?b?' is not supported (llama is)"),
+    TEXT("general.architecture", "llama4", U,
+         "'llama4' is not supported (llama, qwen2 and qwen3 are)"),
+    TEXT("general.architecture", "qwen2moe", U, "'qwen2moe' is not supported"),
+    TEXT("general.architecture", "a\nb\xff", U, "'a?b?' is not supported (llama, qwen2"),
     NUMBER("general.architecture", 1, P, "holds a uint32, expected a string"),
     NUMBER("llama.block_count", 0, P, "0 is not within 1 to 1024"),
     NUMBER("llama.block_count", UINT32_MAX, P, "4294967295 is not within 1 to 1024"),
@@ -308,14 +294,26 @@ static const struct fault faults[] = {
     REAL("llama.attention.layer_norm_rms_epsilon", INFINITY, P, "inf is not within"),
     NUMBER("llama.expert_count", 8, U, "a mixture of experts is not supported"),
     NUMBER("llama.expert_used_count", 2, U, "a mixture of experts is not supported"),
-    TEXT("llama.rope.scaling.type", "yarn", U, "RoPE scaling is not supported"),
-    REAL("llama.rope.scaling.factor", 8.0f, U, "RoPE scaling is not supported"),
-    NUMBER("llama.attention.sliding_window", 4096, U, "sliding-window attention is not supported"),
+    TEXT("llama.rope.scaling.type", "longrope", U,
+         "'longrope' is not supported (none, linear and yarn are)"),
+    REAL("llama.rope.scaling.factor", 0.5f, P, "0.5 is not within 1 to 1e+06"),
+    REAL("llama.rope.scaling.factor", NAN, P, "nan is not within"),
+    REAL("llama.rope.scale_linear", -4.0f, P, "-4 is not within"),
+    NUMBER("llama.rope.scaling.type", 1, P, "holds a uint32, expected a string"),
+    REAL("llama.rope.scaling.yarn_log_multiplier", 0.1f, U,
+         "this form of RoPE scaling is not supported"),
+    REAL("llama.rope.scaling.yarn_ext_factor", 0.5f, U,
+         "this form of RoPE scaling is not supported"),
+    REAL("llama.rope.scaling.alpha", 2.0f, U, "this form of RoPE scaling is not supported"),
+    TEXT("llama.attention.sliding_window", "8", P, "holds a string, expected an integer"),
+    NUMBER("llama.attention.sliding_window_pattern", 2, U,
+           "this form of attention is not supported"),
     FLAG("llama.attention.causal", 0, "non-causal attention is not supported"),
     FLAG("llama.use_parallel_residual", 1, "what this key asks for is not supported"),
     NUMBER("llama.something_new", 1, U, "what this key asks for is not supported"),
     NUMBER("split.count", 2, U, "one of 2 parts; merge them into one file first"),
-    TEXT("tokenizer.ggml.model", "llama", U, "only 'gpt2' (byte-level BPE) is supported"),
+    TEXT("tokenizer.ggml.model", "bert", U, "only 'gpt2' (byte-level BPE) and 'llama' (Sentence"),
+    TEXT("tokenizer.ggml.model", "gpt2x", U, "only 'gpt2' (byte-level BPE) and 'llama' (Sentence"),
     FLAG("tokenizer.ggml.add_eos_token", 1, "true is not supported"),
     FLAG("tokenizer.ggml.add_space_prefix", 1, "true is not supported"),
     NUMBER("tokenizer.ggml.bos_token_id", 260, P, "there is no token 260 (260 tokens)"),
@@ -332,8 +330,14 @@ static const struct fault faults[] = {
     TENSOR("token_embd.weight", GW_F32, 259, 12, P, "has 259 rows of 12"),
     TENSOR("output.weight", GW_F32, 261, 12, P, "has 261 rows of 12"),
     TENSOR("output_norm.weight", GW_F32, 1, 11, P, "has 1 rows of 11"),
-    TENSOR("blk.0.attn_q.bias", GW_F32, 1, 12, U, "a bias; llama models of 2 layers"),
-    TENSOR("rope_freqs.weight", GW_F32, 1, 3, U, "RoPE scaling; "),
+    TENSOR("blk.0.attn_q.bias", GW_F32, 1, 11, P, "has 1 rows of 11, the keys ask for 1 of 12"),
+    TENSOR("blk.0.attn_k.bias", GW_F32, 1, 12, P, "has 1 rows of 12, the keys ask for 1 of 6"),
+    TENSOR("blk.0.ffn_up.bias", GW_F32, 1, 20, U, "a bias; llama models of 2 layers"),
+    TENSOR("blk.0.attn_q_norm.weight", GW_F32, 1, 6, U,
+           "a tensor that is not known here; llama models of 2 layers"),
+    TENSOR("rope_freqs.weight", GW_F32, 1, 6, P, "has 1 rows of 6, not 1 of 3"),
+    TENSOR("rope_freqs.weight", GW_F32, 1, 3, P, "element 0 is 0"),
+    TENSOR("rope_freqs.weight", GW_F16, 1, 3, U, "type F16; F32 is read"),
     TENSOR("blk.0.ffn_gate_inp.weight", GW_F32, 8, 12, U, "a mixture of experts; "),
     TENSOR("blk.2.attn_norm.weight", GW_F32, 1, 12, U, "a tensor that is not known here; "),
     TENSOR("blk.00.attn_norm.weight", GW_F32, 1, 12, U, "a tensor that is not known here; "),
@@ -429,7 +433,7 @@ static void test_norm_type(void **state)
               (size_t)34 * SAMPLE_VOCAB);
     gw_tensor(&w, "output_norm.weight", 1, (uint64_t[]){32}, GW_Q8_0, 34);
     assert_int_equal(open_model(&w, &file, &m, &e), -LLMD_EUNSUPPORTED);
-    assert_string_equal(e.msg, "mem: tensor 'output_norm.weight': a norm of type Q8_0; F32, F16 "
+    assert_string_equal(e.msg, "mem: tensor 'output_norm.weight': a vector of type Q8_0; F32, F16 "
                                "and BF16 are read");
     buf_fini(&file);
 }

@@ -87,7 +87,7 @@ static const struct bad {
 } bads[] = {
     {"", 0, "header"},
     {"[]", 0, "not a JSON object"},
-    {"{", 0, "invalid JSON"},
+    {"{", 0, "line 1 column 2"},
     {"{\"a\":1}", 0, "dtype"},
     {"{\"a\":{}}", 0, "dtype"},
     {"{\"a\":{\"dtype\":\"F32\"}}", 0, "shape"},
@@ -112,6 +112,11 @@ static const struct bad {
      8, "overlaps"},
     {"{\"\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "name"},
     {"{\"a b\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", 4, "name"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},"
+     "\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}",
+     8, "twice"},
+    {"{\"a\":{\"dtype\":\"F32\",\"shape\":[99999999999999999999],\"data_offsets\":[0,4]}}", 4,
+     "no size"},
 };
 
 static void test_refuses(void **state)
@@ -256,12 +261,38 @@ static void test_shards(void **state)
     rmdir(folder);
 }
 
+/* Headers of many megabytes: what is passed over takes no memory, and the tensors have a limit. */
+static void test_large_headers(void **state)
+{
+    enum { N = 2000000 };
+    struct buf b = {0};
+    struct safetensors *s = NULL;
+    struct err e = {0};
+    (void)state;
+    buf_addstr(&b, "{\"__metadata__\":[");
+    for (int i = 0; i < N; i++)
+        buf_addstr(&b, "[],");
+    buf_addstr(&b, "[]]}");
+    uint64_t from = clock_now_us();
+    assert_int_equal(open_built(b.data, 0, &s, &e), 0);
+    assert_true(clock_now_us() - from < 5000000);
+    buf_clear(&b);
+    buf_addch(&b, '{');
+    for (int i = 0; i < 70000; i++)
+        buf_addf(&b, "%s\"t%d\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
+                 i ? "," : "", i);
+    buf_addch(&b, '}');
+    assert_int_equal(open_built(b.data, 0, &s, &e), -LLMD_EUNSUPPORTED);
+    assert_non_null(strstr(e.msg, "more than 65536 tensors"));
+    buf_fini(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_reads),  cmocka_unit_test(test_refuses),
         cmocka_unit_test(test_damage), cmocka_unit_test(test_lying_lengths),
-        cmocka_unit_test(test_shards),
+        cmocka_unit_test(test_shards), cmocka_unit_test(test_large_headers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -25,7 +25,7 @@ enum fault { FAULT_NONE, FAULT_OPEN, FAULT_WEIGHT, FAULT_RESERVE, FAULT_TENSOR, 
 
 /* Set before the worker is started; steps are counted from 1, the warm-up takes two. */
 static enum fault fault;
-static uint32_t fault_step, n_steps;
+static uint32_t fault_step, n_steps, n_weights;
 static struct backend device;
 
 static struct weight *const a_weight = (struct weight *)&device;
@@ -39,6 +39,7 @@ static int dev_weight_new(struct backend *be, enum weight_role role,
     (void)parts;
     (void)n_parts;
     (void)biases;
+    n_weights++;
     if (fault == FAULT_WEIGHT)
         return err_set(e, LLMD_ENOMEM, "no memory left");
     *out = a_weight;
@@ -289,11 +290,51 @@ static void test_a_failing_step_ends_every_request(void **state)
     fault = FAULT_NONE;
 }
 
+struct ending {
+    void (*how)(struct worker *w);
+    struct err why;
+};
+
+static void end_while_loading(void *ctx, struct worker *w, const struct worker_status *s)
+{
+    const struct ending *end = ctx;
+    if (s->state == WORKER_LOADING && s->load.done_bytes > 0)
+        end->how(w);
+}
+
+static void keep_why(void *ctx, struct worker *w, const struct err *why)
+{
+    struct ending *end = ctx;
+    (void)w;
+    end->why = *why;
+}
+
+/* Who wants to end does not wait for a load that may take minutes. */
+static void test_ends_while_it_loads(void **state)
+{
+    static void (*const ways[])(struct worker * w) = {worker_stop, worker_drain};
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
+        struct ending end = {.how = ways[i]};
+        const struct worker_callbacks cb = {
+            .ctx = &end, .step_published = end_while_loading, .dead = keep_why};
+        const struct worker_opts o = sim_worker_opts(&llama);
+        struct worker *w;
+        struct err e = {0};
+        n_weights = 0;
+        assert_int_equal(worker_start(&o, &cb, &w, &e), 0);
+        worker_free(w); /* waits for its end */
+        assert_int_equal(end.why.code, LLMD_EDRAINING);
+        assert_in_range(n_weights, 1, 2);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_fails_before_ready_is_named),
         cmocka_unit_test(test_a_failing_step_ends_every_request),
+        cmocka_unit_test(test_ends_while_it_loads),
     };
     return cmocka_run_group_tests(tests, open_llama, close_llama);
 }
