@@ -444,7 +444,7 @@ static int read_windows(const struct hf_reader *r, struct hf_config *c)
 
 static int read_config(const struct hf_reader *r, struct hf_config *c)
 {
-    enum arch arch;
+    enum arch arch = ARCH_LLAMA;
     int rc = read_arch(r, &arch);
     if (!rc)
         rc = check_keys(r, arch);
