@@ -25,6 +25,10 @@ static double fit_slope(const struct line_fit *f)
 
 void step_cost_add(struct step_cost *c, uint32_t n_prefill_rows, uint32_t n_decodes, uint64_t us)
 {
+    const double fade = 0.999, row_us = (double)us / (n_prefill_rows + n_decodes);
+    c->longest_us = (double)us > c->longest_us * fade ? (double)us : c->longest_us * fade;
+    c->worst_row_us = row_us > c->worst_row_us * fade ? row_us : c->worst_row_us * fade;
+    c->n_steps++;
     if (n_prefill_rows > 0)
         fit_add(&c->prefill, n_prefill_rows, (double)us);
     else if (n_decodes > 0)
@@ -39,4 +43,16 @@ double step_cost_prefill_token(const struct step_cost *c)
 double step_cost_decode_seq(const struct step_cost *c)
 {
     return fit_slope(&c->decode);
+}
+
+uint64_t step_cost_limit(const struct step_cost *c, uint32_t n_rows)
+{
+    enum { STEPS_TO_KNOW = 4, SAFETY = 4 };
+    const double slope = step_cost_prefill_token(c);
+    double worst = c->worst_row_us * n_rows;
+    if (c->n_steps < STEPS_TO_KNOW)
+        return 0;
+    if (slope > 0 && c->longest_us + slope * n_rows < worst)
+        worst = c->longest_us + slope * n_rows;
+    return (uint64_t)(SAFETY * worst) + 1;
 }

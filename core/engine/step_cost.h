@@ -14,6 +14,9 @@ struct line_fit {
 
 struct step_cost {
     struct line_fit prefill, decode;
+    double longest_us;   /* step, and */
+    double worst_row_us; /* share of a row in its step; both fade */
+    uint32_t n_steps;
 };
 
 /* A step of so many prefill rows and decoding sequences took us microseconds. */
@@ -21,3 +24,6 @@ void step_cost_add(struct step_cost *c, uint32_t n_prefill_rows, uint32_t n_deco
 /* Microseconds; 0: not known yet. */
 double step_cost_prefill_token(const struct step_cost *c);
 double step_cost_decode_seq(const struct step_cost *c);
+/* What a step of so many rows takes at worst. Rows computed together are never slower each than in
+ * the smallest step that was. */
+uint64_t step_cost_limit(const struct step_cost *c, uint32_t n_rows);

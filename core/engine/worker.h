@@ -57,6 +57,9 @@ struct worker_status {
     uint64_t n_owed_tokens;        /* these rows */
     uint64_t n_owed_blocks;        /* KV blocks that they will still take */
     uint64_t n_idle_kv_blocks;     /* held by paused sequences, but to be had */
+    uint64_t step_began_us;        /* 0: it is not in a step */
+    uint64_t step_limit_us;        /* what that step may take at worst, by the steps before; 0: who
+                                    * knows */
     double prefill_us_per_token;   /* measured; 0: not yet */
     double decode_us_per_seq;      /* what one more sequence adds to a step; 0: not yet */
 };
@@ -92,11 +95,12 @@ struct worker_opts {
     struct shared_weights *shared; /* CPU replicas of one model share it */
     struct metrics *metrics;       /* may be NULL */
     enum worker_device device;
-    uint32_t n_threads;              /* cpu; 0: automatic */
-    const char *isa;                 /* cpu; "auto" */
-    bool compute_f32;                /* cpu: F32 arithmetic instead of quantized */
-    uint64_t sim_step_us;            /* sim */
-    uint64_t sim_row_ns;             /* sim */
+    uint32_t n_threads;   /* cpu; 0: automatic */
+    const char *isa;      /* cpu; "auto" */
+    bool compute_f32;     /* cpu: F32 arithmetic instead of quantized */
+    uint64_t sim_step_us; /* sim */
+    uint64_t sim_row_ns;  /* sim */
+    uint64_t sim_fail_at_step, sim_stall_at_step, sim_stall_us; /* sim: faults for drills */
     uint32_t max_model_len;          /* tokens of prompt and output together */
     uint32_t max_num_seqs;           /* sequences in one step */
     uint32_t max_num_batched_tokens; /* rows of one step: the token budget */

@@ -198,6 +198,17 @@ static uint32_t count_decodes(const struct plan *p)
     return n;
 }
 
+/* For whoever watches. Returns the time. */
+static uint64_t note_step(struct worker *w, uint32_t n_rows)
+{
+    const uint64_t now_us = clock_now_us(), limit_us = step_cost_limit(&w->cost, n_rows);
+    lock_take(&w->mu);
+    w->status.step_began_us = now_us;
+    w->status.step_limit_us = limit_us;
+    lock_drop(&w->mu);
+    return now_us;
+}
+
 int worker_step(struct worker *w, bool *out_worked, struct err *e)
 {
     const struct plan *p = sched_plan(&w->sched);
@@ -205,7 +216,7 @@ int worker_step(struct worker *w, bool *out_worked, struct err *e)
     if (p->n == 0)
         return 0;
     note_scheduled(w, p);
-    uint64_t began_us = clock_now_us();
+    uint64_t began_us = note_step(w, p->n_rows);
     int rc = forward_step(w->forward, batch_build_plan(&w->build, p), e);
     if (!rc)
         rc = sample(w, p, e);

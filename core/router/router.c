@@ -314,7 +314,7 @@ static void tell_workers(struct router *r, void (*tell)(struct worker *w))
             tell(s->link->worker); /* takes the inbox's lock: of a higher rank */
 }
 
-void router_shutdown(struct router *r, uint64_t until_us)
+bool router_shutdown(struct router *r, uint64_t until_us)
 {
     lock_take(&r->mu);
     r->draining = true;
@@ -333,7 +333,9 @@ void router_shutdown(struct router *r, uint64_t until_us)
     const uint64_t patience_us = clock_now_us() + HANGING_WAIT_US;
     while (any_hangs(r) && clock_now_us() < patience_us)
         lock_wait(&r->mu, &r->changed, patience_us);
+    const bool clean = !any_hangs(r);
     lock_drop(&r->mu);
     fail_waiting(r); /* what a worker that died on the way left behind */
     router_reap(r);
+    return clean;
 }

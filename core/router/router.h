@@ -90,5 +90,6 @@ bool router_explain(struct router *r, struct request *req, struct buf *out);
 
 /* Refuses new requests, lets those that wait and run end, drains all workers; waits until they
  * ended or until_us (clock_now_us), then stops the rest and waits for those too: when it returns,
- * no worker pushes to any stream any more. */
-void router_shutdown(struct router *r, uint64_t until_us);
+ * no worker pushes to any stream any more. False: the thread of a lost worker hangs; what it may
+ * use (models, weights) must stay, and router_free() frees nothing. */
+bool router_shutdown(struct router *r, uint64_t until_us);

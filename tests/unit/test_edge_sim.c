@@ -59,7 +59,7 @@ static void world_start(struct world *w, uint64_t step_us, uint32_t max_num_seqs
 
 static void world_stop(struct world *w)
 {
-    router_shutdown(w->router, clock_now_us());
+    (void)router_shutdown(w->router, clock_now_us());
     edge_stop(w->edge);
     router_free(w->router);
     sample_close(&w->sample);

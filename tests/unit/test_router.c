@@ -64,7 +64,7 @@ static void wait_ready(struct world *w)
 
 static void world_fini(struct world *w)
 {
-    router_shutdown(w->router, clock_now_us() + WAIT_LIMIT_US);
+    (void)router_shutdown(w->router, clock_now_us() + WAIT_LIMIT_US);
     router_free(w->router);
 }
 
@@ -367,7 +367,7 @@ static void test_shutdown_drains_then_stops(void **state)
             request_to(&rd[i], "tiny", 10, in_time ? 5 : 400);
             assert_int_equal(submit(&w, &rd[i], &e), 0);
         }
-        router_shutdown(w.router, clock_now_us() + (in_time ? WAIT_LIMIT_US : 20000));
+        (void)router_shutdown(w.router, clock_now_us() + (in_time ? WAIT_LIMIT_US : 20000));
         struct reader late;
         request_to(&late, "tiny", 10, 5);
         assert_int_equal(submit(&w, &late, &e), -LLMD_EDRAINING);

@@ -60,7 +60,7 @@ static void world_init(struct world *w, uint32_t n, uint64_t step_us)
 
 static void world_fini(struct world *w)
 {
-    router_shutdown(w->router, clock_now_us() + WAIT_LIMIT_US);
+    (void)router_shutdown(w->router, clock_now_us() + WAIT_LIMIT_US);
     router_free(w->router);
 }
 
