@@ -91,7 +91,7 @@ static int decode(const struct tokenize *t, const struct buf *in, struct buf *ou
     for (const char *p = buf_str(in) + strspn(buf_str(in), between); *p;) {
         char *end;
         errno = 0;
-        unsigned long id = isdigit((unsigned char)*p) ? strtoul(p, &end, 10) : 0;
+        unsigned long id = strtoul(p, &end, 10);
         if (!isdigit((unsigned char)*p) || (*end && !strchr(between, *end))) {
             char shown[24];
             printable_text(p, strcspn(p, between), "", shown, sizeof(shown));

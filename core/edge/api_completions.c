@@ -101,6 +101,7 @@ int plan_completions_prompts(const json_t *body, struct plan *p, struct err *e)
     if (!p->prompts)
         return out_of_memory(e);
     p->n_prompts = (uint32_t)n;
+    p->rules.continues = true;
     if (each)
         return take_each(v, p, e);
     return json_is_string(v) ? take_text(v, p, &p->prompts[0], e)

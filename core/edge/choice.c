@@ -4,6 +4,8 @@ void choice_init(struct choice *c, const struct choice_rules *rules)
 {
     *c = (struct choice){.stop_string = -1, .stop_id = -1};
     detok_init(&c->detok, rules->tokenizer, rules->skip_special_tokens);
+    if (rules->continues)
+        detok_after_text(&c->detok);
 }
 
 void choice_fini(struct choice *c)

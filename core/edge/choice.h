@@ -21,6 +21,7 @@ struct choice_rules {
     uint32_t min_tokens;      /* stop strings that complete earlier do not count */
     bool skip_special_tokens; /* control tokens are not shown */
     bool include_stop;        /* the stop string or token is shown */
+    bool continues;           /* the text goes on where the prompt ends: a space in front stays */
 };
 
 struct choice {

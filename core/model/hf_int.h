@@ -43,7 +43,8 @@ struct hf_reader {
     struct err *e;
 };
 
-/* Parses the text, whose top must be an object; the caller frees *out. */
+/* Parses the text, whose top must be an object; the caller frees *out. All numbers are reals:
+ * transformers writes 10^30 for "no limit". */
 MUST_CHECK int hf_parse_object(const char *text, size_t n, const char *source, json_t **out,
                                struct err *e);
 /* The value of a key; NULL where it is absent or null. */

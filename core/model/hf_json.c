@@ -1,5 +1,6 @@
 /* hf_json.c - reads the keys of a JSON object that comes with a model, with a message that names
  * file, key and fault. */
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,7 +12,7 @@
 int hf_parse_object(const char *text, size_t n, const char *source, json_t **out, struct err *e)
 {
     json_t *v = NULL;
-    int rc = json_parse(text, n, &v, e);
+    int rc = json_parse_reals(text, n, &v, e);
     if (rc == 0 && !json_is_object(v))
         rc = err_set(e, LLMD_EPARSE, "not a JSON object");
     if (rc != 0) {
@@ -68,16 +69,15 @@ int hf_read_u32(const struct hf_reader *r, const char *key, uint32_t min, uint32
     const json_t *v = json_object_get(r->object, key);
     if (!v)
         return 0;
-    if (json_is_real(v))
-        return hf_fault(r, LLMD_EPARSE, key, "%g is not a whole number from %u to %u",
-                        json_real_value(v), min, max);
-    if (!json_is_integer(v))
+    if (!json_is_number(v))
         return hf_fault(r, LLMD_EPARSE, key, "is %s, not a number from %u to %u", kind(v), min,
                         max);
-    json_int_t n = json_integer_value(v);
-    if (n < (json_int_t)min || n > (json_int_t)max)
-        return hf_fault(r, LLMD_EPARSE, key, "%lld is not within %u to %u", (long long)n, min, max);
-    *io = (uint32_t)n;
+    double d = json_number_value(v);
+    if (d != floor(d))
+        return hf_fault(r, LLMD_EPARSE, key, "%g is not a whole number from %u to %u", d, min, max);
+    if (d < min || d > max)
+        return hf_fault(r, LLMD_EPARSE, key, "%.15g is not within %u to %u", d, min, max);
+    *io = (uint32_t)d;
     return 0;
 }
 
@@ -125,12 +125,12 @@ static int add_eos(const struct hf_reader *r, const json_t *v, uint32_t vocab_si
                    struct hf_eos *out)
 {
     const char *key = "eos_token_id";
-    if (!json_is_integer(v))
+    if (!json_is_number(v))
         return hf_fault(r, LLMD_EPARSE, key, "is %s, not a token id or a list of them", kind(v));
-    json_int_t id = json_integer_value(v);
-    if (id < 0 || id >= (json_int_t)vocab_size)
-        return hf_fault(r, LLMD_EPARSE, key, "there is no token %lld (vocabulary of %u)",
-                        (long long)id, vocab_size);
+    double id = json_number_value(v);
+    if (id < 0 || id >= vocab_size || id != floor(id))
+        return hf_fault(r, LLMD_EPARSE, key, "there is no token %.15g (vocabulary of %u)", id,
+                        vocab_size);
     for (uint32_t i = 0; i < out->n; i++)
         if (out->ids[i] == (uint32_t)id)
             return 0;

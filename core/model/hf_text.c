@@ -55,8 +55,8 @@ int hf_generation_parse(const char *text, size_t n, const char *source, uint32_t
             },
     };
     const json_t *k = json_object_get(object, "top_k");
-    if (json_is_integer(k) && json_integer_value(k) >= 0 && json_integer_value(k) <= INT32_MAX)
-        g.defaults.top_k = (int32_t)json_integer_value(k);
+    if (json_is_number(k) && json_number_value(k) >= 0 && json_number_value(k) <= INT32_MAX)
+        g.defaults.top_k = (int32_t)json_number_value(k);
     rc = hf_read_eos(&r, vocab_size, &g.eos);
     json_decref(object);
     if (rc == 0)

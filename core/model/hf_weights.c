@@ -150,16 +150,18 @@ static bool is_harmless(const char *name)
 /* Whether the architecture has the tensor: then find() has read it. */
 static bool is_used(const struct hf_config *c, const char *name)
 {
-    char own[80];
-    unsigned layer;
-    int n = 0;
+    static const char prefix[] = "model.layers.";
+    char own[80], *end;
     if (strcmp(name, embed_name) == 0 || strcmp(name, norm_rule.name) == 0 ||
         strcmp(name, head_name) == 0)
         return true;
-    if (sscanf(name, "model.layers.%5u.%n", &layer, &n) != 1 || n == 0 || layer >= c->hp.n_layers)
+    if (strncmp(name, prefix, sizeof(prefix) - 1) != 0)
+        return false;
+    unsigned long layer = strtoul(name + sizeof(prefix) - 1, &end, 10);
+    if (layer >= c->hp.n_layers)
         return false;
     for (size_t i = 0; i < ARRAY_LEN(layer_rules); i++) {
-        snprintf(own, sizeof(own), "model.layers.%u.%s", layer, layer_rules[i].name);
+        snprintf(own, sizeof(own), "%s%lu.%s", prefix, layer, layer_rules[i].name);
         if (strcmp(own, name) == 0) /* "layers.01" is no layer */
             return rule_applies(c, layer_rules[i].when);
     }

@@ -30,7 +30,7 @@ static int nesting(const char *s, size_t n)
     return deepest;
 }
 
-int json_parse(const char *text, size_t n, json_t **out, struct err *e)
+static int parse(const char *text, size_t n, size_t flags, json_t **out, struct err *e)
 {
     json_error_t je;
     const char *nul = n ? memchr(text, '\0', n) : NULL; /* jansson would take it for the end */
@@ -38,7 +38,7 @@ int json_parse(const char *text, size_t n, json_t **out, struct err *e)
         return err_set(e, LLMD_EPARSE, "invalid JSON: byte %zu is NUL", (size_t)(nul - text));
     if (nesting(text, n) > JSON_MAX_DEPTH)
         return err_set(e, LLMD_EPARSE, "JSON is nested deeper than %d levels", JSON_MAX_DEPTH);
-    json_t *v = json_loadb(text, n, JSON_DECODE_ANY | JSON_ALLOW_NUL, &je);
+    json_t *v = json_loadb(text, n, JSON_DECODE_ANY | JSON_ALLOW_NUL | flags, &je);
     if (!v) {
         char shown[2 * JSON_ERROR_TEXT_LENGTH]; /* the message quotes the input */
         printable_text(je.text, strlen(je.text), "", shown, sizeof(shown));
@@ -47,6 +47,16 @@ int json_parse(const char *text, size_t n, json_t **out, struct err *e)
     }
     *out = v;
     return 0;
+}
+
+int json_parse(const char *text, size_t n, json_t **out, struct err *e)
+{
+    return parse(text, n, 0, out, e);
+}
+
+int json_parse_reals(const char *text, size_t n, json_t **out, struct err *e)
+{
+    return parse(text, n, JSON_DECODE_INT_AS_REAL, out, e);
 }
 
 static void add_escaped(struct buf *b, const char *s, size_t n)

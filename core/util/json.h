@@ -12,6 +12,8 @@ enum { JSON_MAX_DEPTH = 128 };
  * of duplicate keys the last wins, integers within int64). Nesting beyond JSON_MAX_DEPTH and bytes
  * after the value are refused. EPARSE names line and column. The caller owns *out (json_decref). */
 MUST_CHECK int json_parse(const char *text, size_t n, json_t **out, struct err *e);
+/* The same, but all numbers become reals, so that integers may be of any size. */
+MUST_CHECK int json_parse_reals(const char *text, size_t n, json_t **out, struct err *e);
 
 /* Appends the quoted, escaped string. Invalid UTF-8 becomes U+FFFD; '<' and '/' stay as they are,
  * non-ASCII is not escaped. */

@@ -41,20 +41,25 @@ N_TOKENS = 150  # drawn from each vocabulary
 PARSE, ADD = 1, 2  # flags of a string: control tokens in the text; what the post-processor adds
 
 # What the main model's text lacks: case, marks, normalization, line breaks, spaces near tokens.
-WORDS = """HTTPServer|iPhone|McDonald|JSONParser2|XMLHttpRequest|aB|Ab|ABc|abC|AbCdEfG|ÀÉÎõü|ÉCOLE|École|ǅ|ǈabc
-ǅungla|ŉ|ªº|ʰʲ|ΑΒΓδεζ|Στους|ЖЗИклм|ԱԲգդ|ᏣᎳᎩ|ꮳꮃꭹ|Ⴀⴀ|ＡＢｃｄ|DON'T|We'LL|I'Ve|'S'T'RE|'ſ|'ſt|it'ſ|'Kelvin|'Re-do|'vET
-e\u0301|E\u0301|a\u0323\u0302|a\u0302\u0323|\u1ea5|o\u0308\u0304|\u212b|\u2126|\u0958|\u0915\u093c|\u09c7\u09be
-\u1100\u1161\u11a8|\u1112\u1161|\uac00\u11a8|\u0344|\u0f73|\ufb01|\ufb2a|x\u0301y\u0301|\u0301|\u0301\u0301\u0301|q\u0307\u0323
-\u1e9b\u0323|\ud7a3\u11a7|A\u030a\u0301|\u0061\u05ae\u0300\u0315\u0062|\u2adc|\u1d15e|\u304b\u3099|\u30cf\u309a|cafe\u0301s
-हिन्दी|தமிழ்|ภาษาไทย|བོད|ភាសា|မြန်မာ|বাংলা|עִבְרִית|اَلْعَرَبِيَّةُ|漢字かな交じり|简体中文字|繁體|한국어|㐀㐁|𠀀𠀁|々〆ヶ
-1234567|12|123|1234|0.001|１２３４|٣٤٥٦|१२३४|①②③|½¾|Ⅷ|㊿|²³|1e10|007|3.14159265358979
-\r\n\r\n|\r\r|\n\r\n|  \n|\n  |\t\r\n| \n \n |\n\n\n\n |   \r\n   x|/\n|//\r\n|!\n|...\n\n|;\r\n}|\n/|/|//|*/\n|\x0b\n|\x85\n
-\u2581|\u2581\u2581|\u2581a| \u2581 |<0x41>|<0xE4>|<0x0A>|<unk>|<s>|</s>|<s> |  <s>|<s>  a|[INST]| [/INST] |[TOOL_CALLS]
-<|im_start|<|im_end|>|<|im_end|> | <|endoftext|>|<|eot_id|>|\n<|eot_id|>\n|<|begin_of_text|>|<｜User｜>|<think>\n|</think>
- <left>|   <left>|\t\n<left> |<right>|<right>   a|<right>\n\n|  <both>  |x<both>y|\u3000<both>\u3000|word|swords|word2|_word| word.|wordé
-two words|two  words|TWO words|two wordss|  two words  |\u01ebra|o\u0328ra|o\u0328rama|\u01ebra |café|\u00c5ngstr\u00f6m|A\u030angstro\u0308m|\ud55c|\u1112\u1161\u11ab
-▁<PRE>|<PRE>| <PRE> a|<name>|▁<name>|a<name>b| <name>|<|end|<|endof|\U0001f468\u200d\U0001f469\u200d\U0001f467|\U0001f1e9\U0001f1ea|\U0001f44d\U0001f3fd
-\ue000|\uffff|\U0010ffff|\u0378|\U000e0041|\u00ad|\u034f|\u061c|\u2060|\u3164|\u115f|\ufffd|\ufe0f|\u0300""".replace("\n", "|")
+WORDS = """HTTPServer|iPhone|McDonald|JSONParser2|XMLHttpRequest|aB|Ab|ABc|abC|AbCdEfG|ÀÉÎõü|ÉCOLE|École|ǅ
+ǈabc|ǅungla|ŉ|ªº|ʰʲ|ΑΒΓδεζ|Στους|ЖЗИклм|ԱԲգդ|ᏣᎳᎩ|ꮳꮃꭹ|Ⴀⴀ
+ＡＢｃｄ|DON'T|We'LL|I'Ve|'S'T'RE|'ſ|'ſt|it'ſ|'Kelvin|'Re-do|'vET|e\u0301|E\u0301|a\u0323\u0302
+a\u0302\u0323|\u1ea5|o\u0308\u0304|\u212b|\u2126|\u0958|\u0915\u093c|\u09c7\u09be|\u1100\u1161\u11a8
+\u1112\u1161|\uac00\u11a8|\u0344|\u0f73|\ufb01|\ufb2a|x\u0301y\u0301|\u0301|\u0301\u0301\u0301|q\u0307\u0323
+\u1e9b\u0323|\ud7a3\u11a7|A\u030a\u0301|\u0061\u05ae\u0300\u0315\u0062|\u2adc|\u1d15e|\u304b\u3099
+\u30cf\u309a|cafe\u0301s|हिन्दी|தமிழ்|ภาษาไทย|བོད|ភាសា
+မြန်မာ|বাংলা|עִבְרִית|اَلْعَرَبِيَّةُ|漢字かな交じり
+简体中文字|繁體|한국어|㐀㐁|𠀀𠀁|々〆ヶ|1234567|12|123|1234|0.001|１２３４|٣٤٥٦
+१२३४|①②③|½¾|Ⅷ|㊿|²³|1e10|007|3.14159265358979|\r\n\r\n|\r\r|\n\r\n|  \n|\n  |\t\r\n
+ \n \n |\n\n\n\n |   \r\n   x|/\n|//\r\n|!\n|...\n\n|;\r\n}|\n/|/|//|*/\n|\x0b\n|\x85\n|\u2581|\u2581\u2581
+\u2581a| \u2581 |<0x41>|<0xE4>|<0x0A>|<unk>|<s>|</s>|<s> |  <s>|<s>  a|[INST]| [/INST] |[TOOL_CALLS]|<
+im_start|<|im_end|>|<|im_end|> | <|endoftext|>|<|eot_id|>|\n<|eot_id|>\n|<|begin_of_text|>|<｜User｜>
+<think>\n|</think>| <left>|   <left>|\t\n<left> |<right>|<right>   a|<right>\n\n|  <both>  |x<both>y
+\u3000<both>\u3000|word|swords|word2|_word| word.|wordé|two words|two  words|TWO words|two wordss
+  two words  |\u01ebra|o\u0328ra|o\u0328rama|\u01ebra |café|\u00c5ngstr\u00f6m|A\u030angstro\u0308m|\ud55c
+\u1112\u1161\u11ab|▁<PRE>|<PRE>| <PRE> a|<name>|▁<name>|a<name>b| <name>|<|end|<|endof
+\U0001f468\u200d\U0001f469\u200d\U0001f467|\U0001f1e9\U0001f1ea|\U0001f44d\U0001f3fd|\ue000|\uffff
+\U0010ffff|\u0378|\U000e0041|\u00ad|\u034f|\u061c|\u2060|\u3164|\u115f|\ufffd|\ufe0f|\u0300""".replace("\n", "|")
 LINES = [
     "class HTTPServerFactory extends AbstractFactory<XMLHttpRequest> { int maxRetryCount42 = 0x7FFF; }",
     "Le cœur déçu mais l'âme plutôt naïve, Louÿs rêva de crapaüter en canoë au delà des îles.",
@@ -65,7 +70,9 @@ LINES = [
     "SELECT COUNT(*) FROM users WHERE NAME LIKE 'O''Brien%' AND NOT(deleted);--ok\r\n\t\t\tGO",
     "ΟΔΥΣΣΕΥΣ Οδυσσεύς ὈΔΥΣΣΕΎΣ; ЁЛКИ-палки; ŽLUŤOUČKÝ kůň; İSTANBUL ısı ǅUNGLA ǆungla.",
     "    def f(self):\n        return [x for x in self.items() if x  is  not   None]\n\n\n    # end",
-    "क्षत्रिय ज्ञान श्रीमान् र्क ड़ ढ़ फ़ — \u0958\u0959\u095a — ਪੰਜਾਬੀ ગુજરાતી ଓଡ଼ିଆ తెలుగు ಕನ್ನಡ മലയാളം",
+    "क्षत्रिय ज्ञान श्रीमान् र्क ड़ ढ़ फ़ "
+    "— \u0958\u0959\u095a — ਪੰਜਾਬੀ ગુજરાતી ଓଡ଼ିଆ "
+    "తెలుగు ಕನ್ನಡ മലയാളം",
     "  leading and trailing  ", "\u2581already\u2581written\u2581so\u2581", "a  b   c    d     e      f",
     "<|im_start|>system\nYou are helpful.<|im_end|>\n<|im_start|>user\nHi!<|im_end|>\n<|im_start|>assistant\n",
     "<s>[INST] What is 2+2? [/INST] It is 4.</s>[INST]   And 3+3?  [/INST]",

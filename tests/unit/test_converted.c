@@ -129,7 +129,7 @@ static void test_same_logits(void **state)
            "<|im_start|>assistant\nThe capital of France is",
            &prompt);
     size_t n = prompt.n * from_file->hparams.vocab_size;
-    float *a = malloc(n * sizeof(*a)), *b = malloc(n * sizeof(*b));
+    float *a = calloc(n, sizeof(*a)), *b = calloc(n, sizeof(*b));
     assert_true(prompt.n > 20 && prompt.n <= MAX_OUT && a && b);
     logits_of(from_file, &prompt, a);
     logits_of(from_folder, &prompt, b);

@@ -232,6 +232,36 @@ static void test_counts_and_reasons(void **state)
     choice_fini(&c);
 }
 
+/* A vocabulary that puts a space before every text: a message begins without it, a text that
+ * goes on keeps it. */
+static void test_space_in_front(void **state)
+{
+    (void)state;
+    const struct token_text texts[] = {{"\xe2\x96\x81", 3}, {"a", 1}};
+    const enum token_kind kinds[] = {TOKEN_NORMAL, TOKEN_NORMAL};
+    struct tokenizer_spec spec = {
+        .source = "spaced", .texts = texts, .kinds = kinds, .n_tokens = 2};
+    spec.bos_id = spec.eos_id = -1;
+    spec.form = TOKENIZER_SPM;
+    spec.space_prefix = SPACE_PREFIX_EVERY;
+    spec.strip_first_space = true;
+    struct tokenizer *t;
+    struct err e = {0};
+    assert_int_equal(tokenizer_new(&spec, &t, &e), 0);
+    for (int continues = 0; continues < 2; continues++) {
+        struct choice_rules rules = {.tokenizer = t, .continues = continues};
+        struct choice c;
+        choice_init(&c, &rules);
+        for (uint32_t i = 0; i < 4; i++) {
+            struct stream_item item = {.token = i % 2, .stop_id = -1};
+            choice_take(&c, &rules, &item);
+        }
+        assert_string_equal(buf_str(&c.text), continues ? " a a" : "a a");
+        choice_fini(&c);
+    }
+    tokenizer_free(t);
+}
+
 static void test_stop_set_is_bounded(void **state)
 {
     (void)state;
@@ -264,6 +294,7 @@ int main(void)
         cmocka_unit_test(test_examples),
         cmocka_unit_test(test_held_text_begins_at_a_character),
         cmocka_unit_test(test_counts_and_reasons),
+        cmocka_unit_test(test_space_in_front),
         cmocka_unit_test(test_stop_set_is_bounded),
     };
     return cmocka_run_group_tests(tests, setup, teardown);

@@ -131,6 +131,19 @@ static void test_nul(void **state)
     json_decref(v);
 }
 
+static void test_reals(void **state)
+{
+    static const char text[] = "[1, 1000000000000000019884624838656, 0.5]";
+    json_t *v = NULL;
+    struct err e = {0};
+    (void)state;
+    assert_int_equal(json_parse(text, strlen(text), &v, &e), -LLMD_EPARSE);
+    assert_int_equal(json_parse_reals(text, strlen(text), &v, NULL), 0);
+    assert_true(json_is_real(json_array_get(v, 0)));
+    assert_true(json_real_value(json_array_get(v, 1)) == 1e30);
+    json_decref(v);
+}
+
 static void test_depth(void **state)
 {
     static char text[2 * (JSON_MAX_DEPTH + 1)];
@@ -304,10 +317,15 @@ static void test_doubles_round_trip(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_accepts),       cmocka_unit_test(test_refuses),
-        cmocka_unit_test(test_nul),           cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_write_strings), cmocka_unit_test(test_strings_round_trip),
-        cmocka_unit_test(test_doubles),       cmocka_unit_test(test_doubles_round_trip),
+        cmocka_unit_test(test_accepts),
+        cmocka_unit_test(test_refuses),
+        cmocka_unit_test(test_nul),
+        cmocka_unit_test(test_reals),
+        cmocka_unit_test(test_depth),
+        cmocka_unit_test(test_write_strings),
+        cmocka_unit_test(test_strings_round_trip),
+        cmocka_unit_test(test_doubles),
+        cmocka_unit_test(test_doubles_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -160,10 +160,28 @@ static struct text_source source(const struct form *f, uint64_t seed)
 struct group {
     const struct form *form;
     const char *kind, *hashes;
+    bool decoding;
     uint32_t n; /* texts so far */
     uint64_t hash;
-    struct buf shown;
+    struct buf texts, ids; /* of the group: bytes, and uint32_t */
+    size_t n_members, text_ends[GROUP], ids_ends[GROUP];
 };
+
+static struct group group_begin(const struct form *f, const char *kind, const char *hashes)
+{
+    return (struct group){.form = f, .kind = kind, .hashes = hashes, .hash = TEXT_HASH_BEGIN};
+}
+
+static void group_fini(struct group *c)
+{
+    buf_fini(&c->texts);
+    buf_fini(&c->ids);
+}
+
+static bool group_wanted(const struct group *c)
+{
+    return c->n / GROUP % GROUP_STEP == 0;
+}
 
 static void add_shown(struct buf *b, const char *s, size_t n)
 {
@@ -176,56 +194,60 @@ static void add_shown(struct buf *b, const char *s, size_t n)
     buf_addch(b, '\n');
 }
 
-static bool group_wanted(const struct group *c)
+/* Text and ids of each member, in the order in which the generator prints them. */
+static void group_show(const struct group *c, uint32_t at)
 {
-    return c->n / GROUP % GROUP_STEP == 0;
-}
-
-static void group_check(struct group *c)
-{
-    uint32_t at = (c->n - 1) / GROUP;
-    if (text_hash_fold(c->hash) != hash_at(c->hashes, at)) {
-        print_error("%s: group %u of %ss; expected: python3 tests/golden/gen_tokenizer_vocabs.py "
-                    "--show %s %s %u\n%s",
-                    c->form->name, at, c->kind, c->form->name, c->kind, at, buf_str(&c->shown));
-        fail();
+    struct buf b = {0};
+    for (size_t i = 0; i < c->n_members; i++) {
+        size_t text = i ? c->text_ends[i - 1] : 0, id = i ? c->ids_ends[i - 1] : 0;
+        if (!c->decoding)
+            add_shown(&b, buf_str(&c->texts) + text, c->text_ends[i] - text);
+        for (; id < c->ids_ends[i]; id += sizeof(uint32_t)) {
+            uint32_t v;
+            memcpy(&v, c->ids.data + id, sizeof(v));
+            buf_addf(&b, " %u", v);
+        }
+        buf_addch(&b, '\n');
+        if (c->decoding)
+            add_shown(&b, buf_str(&c->texts) + text, c->text_ends[i] - text);
     }
+    print_error("%s: group %u of %ss; expected: python3 tests/golden/gen_tokenizer_vocabs.py "
+                "--show %s %s %u\n%s",
+                c->form->name, at, c->kind, c->form->name, c->kind, at, buf_str(&b));
+    buf_fini(&b);
 }
 
 /* Ends one text of the group; the last one ends the group. */
 static void group_next(struct group *c, bool last)
 {
     bool wanted = group_wanted(c);
-    c->n++;
+    uint32_t at = c->n++ / GROUP;
     if (c->n % GROUP != 0 && !last)
         return;
-    if (wanted)
-        group_check(c);
-    c->hash = TEXT_HASH_BEGIN;
-    buf_clear(&c->shown);
-}
-
-static void group_add_ids(struct group *c, const struct buf *text, const struct token_list *l)
-{
-    c->hash = text_hash_add(c->hash, (uint32_t)l->n);
-    add_shown(&c->shown, buf_str(text), text->len);
-    buf_addstr(&c->shown, "     ");
-    for (size_t i = 0; i < l->n; i++) {
-        c->hash = text_hash_add(c->hash, l->ids[i]);
-        buf_addf(&c->shown, " %u", l->ids[i]);
+    if (wanted && text_hash_fold(c->hash) != hash_at(c->hashes, at)) {
+        group_show(c, at);
+        fail();
     }
-    buf_addch(&c->shown, '\n');
+    c->hash = TEXT_HASH_BEGIN;
+    c->n_members = 0;
+    buf_clear(&c->texts);
+    buf_clear(&c->ids);
 }
 
-static void group_add_text(struct group *c, const struct token_list *l, const struct buf *text)
+/* Keeps a text and its ids, and hashes whichever is the result. */
+static void group_add(struct group *c, const struct buf *text, const struct token_list *l)
 {
-    for (size_t i = 0; i < l->n; i++)
-        buf_addf(&c->shown, " %u", l->ids[i]);
-    buf_addstr(&c->shown, "\n     ");
-    add_shown(&c->shown, buf_str(text), text->len);
-    c->hash = text_hash_add(c->hash, (uint32_t)text->len);
-    for (size_t i = 0; i < text->len; i++)
-        c->hash = text_hash_add(c->hash, (unsigned char)text->data[i]);
+    uint64_t h = text_hash_add(c->hash, (uint32_t)(c->decoding ? text->len : l->n));
+    for (size_t i = 0; !c->decoding && i < l->n; i++)
+        h = text_hash_add(h, l->ids[i]);
+    for (size_t i = 0; c->decoding && i < text->len; i++)
+        h = text_hash_add(h, (unsigned char)text->data[i]);
+    c->hash = h;
+    buf_add(&c->texts, buf_str(text), text->len);
+    if (l->n > 0)
+        buf_add(&c->ids, l->ids, l->n * sizeof(*l->ids));
+    c->text_ends[c->n_members] = c->texts.len;
+    c->ids_ends[c->n_members++] = c->ids.len;
 }
 
 static void encode(const struct form *f, const struct buf *text, size_t flags, struct token_list *l)
@@ -242,7 +264,7 @@ static void encode(const struct form *f, const struct buf *text, size_t flags, s
 static void check_corpus(const struct form *f)
 {
     struct text_source s = source(f, SEED_CORPUS);
-    struct group c = {f, "part", f->parts, 0, TEXT_HASH_BEGIN, {0}};
+    struct group c = group_begin(f, "part", f->parts);
     struct token_list l = {0};
     struct buf corpus = {0}, part = {0};
     for (uint32_t i = 0; i < f->head.n_parts; i++) {
@@ -251,7 +273,7 @@ static void check_corpus(const struct form *f)
         buf_add(&corpus, part.data, part.len);
         if (group_wanted(&c)) {
             encode(f, &part, PARSE, &l);
-            group_add_ids(&c, &part, &l);
+            group_add(&c, &part, &l);
         }
         group_next(&c, i + 1 == f->head.n_parts);
     }
@@ -265,7 +287,7 @@ static void check_corpus(const struct form *f)
     token_list_fini(&l);
     buf_fini(&corpus);
     buf_fini(&part);
-    buf_fini(&c.shown);
+    group_fini(&c);
 }
 
 /* Token by token; what comes out is valid after each. */
@@ -286,7 +308,7 @@ static void check_decode(struct group *c, const struct token_list *l, bool skip,
 {
     if (group_wanted(c)) {
         decode(c->form, l, skip, out);
-        group_add_text(c, l, out);
+        group_add(c, out, l);
     }
     group_next(c, c->n + 1 == c->form->head.n_decodes);
 }
@@ -309,10 +331,11 @@ static void check_decodes(struct group *c)
 static void check_strings(const struct form *f)
 {
     struct text_source s = source(f, SEED_STRINGS);
-    struct group c = {f, "string", f->strings, 0, TEXT_HASH_BEGIN, {0}};
-    struct group d = {f, "decode", f->decodes, 0, TEXT_HASH_BEGIN, {0}};
+    struct group c = group_begin(f, "string", f->strings);
+    struct group d = group_begin(f, "decode", f->decodes);
     struct token_list l = {0};
     struct buf text = {0}, out = {0};
+    d.decoding = true;
     check_decodes(&d);
     for (uint32_t i = 0; i < f->head.n_strings; i++) {
         size_t flags = text_below(&s, 4);
@@ -321,7 +344,7 @@ static void check_strings(const struct form *f)
         if (group_wanted(&c) || (i % 2 == 0 && group_wanted(&d)))
             encode(f, &text, flags, &l);
         if (group_wanted(&c))
-            group_add_ids(&c, &text, &l);
+            group_add(&c, &text, &l);
         group_next(&c, i + 1 == f->head.n_strings);
         if (i % 2 == 0)
             check_decode(&d, &l, i % 4 == 0, &out);
@@ -330,8 +353,8 @@ static void check_strings(const struct form *f)
     token_list_fini(&l);
     buf_fini(&text);
     buf_fini(&out);
-    buf_fini(&c.shown);
-    buf_fini(&d.shown);
+    group_fini(&c);
+    group_fini(&d);
 }
 
 static void test_vocabulary(void **state)
