@@ -132,11 +132,12 @@ static int open_model(struct server *s, uint32_t i, struct err *e)
         .max_model_len = m->max_model_len,
         .created = (int64_t)(clock_wall_us() / 1000000u),
     };
-    const struct router_model_opts route = {
-        .policy = ROUTE_PREFIX,
+    struct router_model_opts route = {
         .max_queue = c->max_queue,
-        .max_migrations = 2,
+        .max_queue_us = c->max_queue_time_s * 1000000ull,
+        .max_migrations = c->max_retries,
     };
+    BUG_ON(!route_policy_find(c->policy, &route.policy)); /* the configuration knows the words */
     return router_add_model(s->router, c->name, &route, e);
 }
 

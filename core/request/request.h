@@ -63,7 +63,7 @@ struct request {
     uint32_t n_prompt;      /* >= 1 */
     struct sampling_params sampling;
     int64_t priority;    /* lower first */
-    uint64_t session; /* hash of the session that it belongs to; 0: none */
+    uint64_t session;    /* request_session() of what it belongs to; 0: nothing */
     uint64_t cache_salt; /* enters the first prefix-cache hash: different salts share nothing */
     uint64_t arrival_us; /* first byte handled by the edge */
     struct stream stream;
@@ -76,6 +76,9 @@ struct request {
 MUST_CHECK int request_new(struct request **out);
 struct request *request_ref(struct request *r);
 void request_unref(struct request *r); /* NULL is fine */
+
+/* What stands for a session's name; never 0. */
+uint64_t request_session(const char *name);
 
 /* Tells the producer to stop; its sequences are freed at the next step. Idempotent; any thread. */
 void request_cancel(struct request *r);
