@@ -18,8 +18,8 @@
 enum {
     TOKJSON_MAX_BYTES = 128 << 20,
     TOKJSON_MAX_PART_BYTES = 1 << 20, /* of a section that is read as a tree */
-    TOKJSON_MAX_TOKENS = 1 << 22,
-    TOKJSON_MAX_MERGES = 1 << 22,
+    TOKJSON_MAX_TOKENS = 1 << 20,
+    TOKJSON_MAX_MERGES = 1 << 21,
     TOKJSON_MAX_ADDED = 1 << 16,
     TOKJSON_MAX_HOLES = 1 << 16, /* ids below the highest that no token has */
     TOKJSON_MAX_STEPS = 16,      /* in a normalizer, pre-tokenizer, decoder, post-processor */
