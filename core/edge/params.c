@@ -271,15 +271,14 @@ static int read_cache_salt(const json_t *body, struct plan *p, struct err *e)
     return 0;
 }
 
-/* Whom the request belongs to, for session affinity: OpenAI's own field for it, else the user. */
+/* Whom the request belongs to, for session affinity: OpenAI's own field for it, else the user. What
+ * is no name is no session: neither field changes an answer. */
 static int read_session(const json_t *body, struct plan *p, struct err *e)
 {
     static const char *const names[] = {"prompt_cache_key", "user"};
+    (void)e;
     for (size_t i = 0; i < ARRAY_LEN(names) && p->session == 0; i++) {
-        const char *name = NULL;
-        int rc = field_string(body, names[i], &name, e);
-        if (rc != 0)
-            return rc;
+        const char *name = json_string_value(json_object_get(body, names[i]));
         if (name && *name)
             p->session = request_session(name);
     }

@@ -29,11 +29,18 @@ struct world {
 static const struct router_model_opts model_opts = {
     .policy = ROUTE_PREFIX, .delta = 250, .max_queue = 6, .max_migrations = 2};
 
-static void world_init(struct world *w)
+static void world_init_policy(struct world *w, enum route_policy policy)
 {
+    struct router_model_opts o = model_opts;
+    o.policy = policy;
     memset(w, 0, sizeof(*w));
     assert_int_equal(router_new(&w->router, NULL), 0);
-    assert_int_equal(router_add_model(w->router, "tiny", &model_opts, NULL), 0);
+    assert_int_equal(router_add_model(w->router, "tiny", &o, NULL), 0);
+}
+
+static void world_init(struct world *w)
+{
+    world_init_policy(w, ROUTE_PREFIX);
 }
 
 static struct worker_opts *add_opts(struct world *w)
@@ -93,7 +100,7 @@ static void test_takes_turns(void **state)
     struct reader rd[9];
     struct err e = {0};
     uint32_t n_of[3] = {0};
-    world_init(&w);
+    world_init_policy(&w, ROUTE_ROUNDROBIN);
     for (uint32_t i = 0; i < 3; i++)
         start(&w, add_opts(&w));
     wait_ready(&w);
