@@ -136,6 +136,7 @@ static int open_model(struct server *s, uint32_t i, struct err *e)
         .max_queue = c->max_queue,
         .max_queue_us = c->max_queue_time_s * 1000000ull,
         .max_migrations = c->max_retries,
+        .metrics = s->metrics,
     };
     BUG_ON(!route_policy_find(c->policy, &route.policy)); /* the configuration knows the words */
     return router_add_model(s->router, c->name, &route, e);

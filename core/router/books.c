@@ -203,6 +203,7 @@ void books_decide(struct routed *m, struct route *rt)
     for (uint32_t i = 0; i < m->n_slots; i++)
         fill_candidate(m->slots[i], rt, &matches[i], &d->candidates[i]);
     decision_make(d);
+    metric_observe(m->metrics.decision_time, (double)(clock_now_us() - d->at_us) * 1e-6);
 }
 
 /* --- reservations --- */
@@ -237,6 +238,7 @@ void books_bind(struct routed *m, struct route *rt)
     rt->demand = demand_of(rt, &matches[s->bit]);
     demand_add(&s->unstarted, &rt->demand);
     s->last_chosen = ++m->n_decisions;
+    metric_add(m->metrics.decisions[rt->decision->reason], 1);
     s->n_chosen++;
     s->n_bound++;
     rt->prev = NULL;

@@ -117,6 +117,7 @@ static void take_routes(struct slot *s, struct link *l, struct route_list *out)
         rt->n_migrations++;
         s->n_migrated++;
         s->routed->n_migrations++;
+        metric_add(s->routed->metrics.migrations, 1);
         route_list_add(out, rt);
     }
 }
@@ -168,8 +169,10 @@ static void move_routes(struct router *r, struct routed *m, struct route_list *m
     while ((rt = route_list_pop(&live)) != NULL) {
         if (has_future(m, rt))
             submit_move(m, rt);
-        else
+        else {
             route_list_add(&hopeless, rt);
+            metric_add(m->metrics.lost_requests, 1);
+        }
     }
     if (any_able(m))
         submit_pump(m, &bound);

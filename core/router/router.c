@@ -95,6 +95,11 @@ int router_add_model(struct router *r, const char *name, const struct router_mod
     }
     m->opts = *o;
     memcpy(m->name, name, n);
+    if (router_metrics_init(&m->metrics, o->metrics, name) != 0) {
+        fair_queue_free(m->queue);
+        free(m);
+        return err_set(e, LLMD_ENOMEM, "out of memory for model \"%s\"", name);
+    }
     lock_take(&r->mu);
     bool known = router_find_model(r, name) != NULL;
     if (!known) {

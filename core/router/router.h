@@ -19,6 +19,7 @@
 #include "core/util/base.h"
 #include "core/util/err.h"
 
+struct metrics;
 struct request;
 struct router;
 
@@ -29,6 +30,7 @@ struct router_model_opts {
     uint32_t max_queue;      /* requests that wait here */
     uint64_t max_queue_us;   /* a longer wait is refused at once; 0: any */
     uint32_t max_migrations; /* of one request */
+    struct metrics *metrics; /* NULL: none */
 };
 
 MUST_CHECK int router_new(struct router **out, struct err *e);

@@ -22,6 +22,7 @@
 #include "core/router/fair_queue.h"
 #include "core/router/prefix_map.h"
 #include "core/router/router.h"
+#include "core/router/router_metrics.h"
 #include "core/util/lock.h"
 
 enum { LOST_BY_MAX = 8 };
@@ -128,6 +129,7 @@ struct routed {
     struct fair_queue *queue;
     struct route_list movers; /* lost their worker: they go before the queue */
     uint64_t n_decisions, n_migrations;
+    struct router_metrics metrics;
     double mean_output;      /* tokens of an answer, exponentially weighted */
     double bind_interval_us; /* between two that left the queue, likewise; 0: not known */
     uint64_t last_bound_us;  /* 0: the queue was empty since */

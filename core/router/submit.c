@@ -136,6 +136,7 @@ static int enqueue(struct routed *m, struct route *rt, struct err *e)
     if (fair_queue_n(m->queue) == 1)
         m->last_bound_us = clock_now_us();
     rt->queued_us = clock_now_us();
+    metric_set(m->metrics.waiting, submit_n_waiting(m));
     return 0;
 }
 
@@ -198,7 +199,10 @@ void submit_pump(struct routed *m, struct route_list *out)
         if (try_bind(&p, rt) != FAIR_TAKE)
             submit_move(m, rt);
     }
-    fair_queue_scan(m->queue, ASKED_AT_ONCE, visit_queued, &p);
+    if (fair_queue_n(m->queue) > 0)
+        fair_queue_scan(m->queue, ASKED_AT_ONCE, visit_queued, &p);
+    if (out->first)
+        metric_set(m->metrics.waiting, submit_n_waiting(m));
 }
 
 void submit_move(struct routed *m, struct route *rt)
@@ -226,6 +230,7 @@ void submit_take_waiting(struct routed *m, struct route_list *out)
         fair_queue_remove(m->queue, i);
         route_list_add(out, (struct route *)i);
     }
+    metric_set(m->metrics.waiting, 0);
 }
 
 /* --- handing over --- */
