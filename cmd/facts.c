@@ -16,10 +16,9 @@ static const double MIB = 1 << 20;
 
 static void count_tensor(const struct host_tensor *t, struct facts *f)
 {
-    size_t row;
-    if (!t->data || !dtype_row_bytes(t->dtype, t->cols, &row))
+    if (!t->data)
         return;
-    f->bytes_of[t->dtype] += row * t->rows;
+    f->bytes_of[t->dtype] += host_tensor_bytes(t);
     f->n_params += t->rows * t->cols;
 }
 

@@ -29,12 +29,6 @@ static void sim_free(struct backend *be)
     free(be);
 }
 
-static size_t tensor_bytes(const struct host_tensor *t)
-{
-    size_t row;
-    return dtype_row_bytes(t->dtype, t->cols, &row) ? row * t->rows : 0;
-}
-
 static int sim_weight_new(struct backend *be, enum weight_role role,
                           const struct host_tensor *parts, uint32_t n_parts,
                           const struct host_tensor *biases, struct weight **out, struct err *e)
@@ -45,9 +39,9 @@ static int sim_weight_new(struct backend *be, enum weight_role role,
     if (!w)
         return err_set(e, LLMD_ENOMEM, "out of memory for a weight");
     for (uint32_t i = 0; i < n_parts; i++) {
-        w->n_bytes += tensor_bytes(&parts[i]);
-        if (biases && biases[i].data)
-            w->n_bytes += tensor_bytes(&biases[i]);
+        w->n_bytes += host_tensor_bytes(&parts[i]);
+        if (biases)
+            w->n_bytes += host_tensor_bytes(&biases[i]);
     }
     *out = (struct weight *)w;
     return 0;

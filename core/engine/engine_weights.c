@@ -26,30 +26,21 @@ struct loader {
     uint64_t asked_bytes; /* of the model's tensors, likewise */
 };
 
-/* 0 for an optional tensor that the model lacks. */
-static uint64_t tensor_bytes(const struct host_tensor *t)
-{
-    size_t row_bytes;
-    if (!t->data)
-        return 0;
-    return dtype_row_bytes(t->dtype, t->cols, &row_bytes) ? (uint64_t)row_bytes * t->rows : 0;
-}
-
 static uint64_t layer_bytes(const struct layer_weights *l)
 {
     const struct host_tensor *all[LAYER_TENSORS_MAX];
     uint64_t sum = 0;
     for (uint32_t i = 0, n = layer_tensors(l, all); i < n; i++)
-        sum += tensor_bytes(all[i]);
+        sum += host_tensor_bytes(all[i]);
     return sum;
 }
 
 static uint64_t model_bytes(const struct model *m)
 {
     const struct model_weights *mw = &m->weights;
-    uint64_t n = tensor_bytes(&mw->embed) + tensor_bytes(&mw->final_norm);
+    uint64_t n = host_tensor_bytes(&mw->embed) + host_tensor_bytes(&mw->final_norm);
     if (!m->hparams.tied_embedding)
-        n += tensor_bytes(&mw->lm_head);
+        n += host_tensor_bytes(&mw->lm_head);
     for (uint32_t i = 0; i < m->hparams.n_layers; i++)
         n += layer_bytes(&mw->layers[i]);
     return n;
@@ -76,7 +67,8 @@ static int load_parts(struct loader *ld, enum weight_role role, const struct hos
     }
     ld->w->n_bytes += ld->be->ops->weight_bytes(*out);
     for (uint32_t i = 0; i < n_parts; i++)
-        ld->at.done_bytes += tensor_bytes(&parts[i]) + (biases ? tensor_bytes(&biases[i]) : 0);
+        ld->at.done_bytes +=
+            host_tensor_bytes(&parts[i]) + (biases ? host_tensor_bytes(&biases[i]) : 0);
     /* All done is said once the pages are released. */
     if (load_percent(&ld->at) > ld->percent && ld->at.done_bytes < ld->at.total_bytes)
         return report(ld, e);
@@ -122,8 +114,8 @@ static int load_layer(struct loader *ld, const struct layer_weights *l, struct e
 /* Asks for a tensor's bytes before they are wanted. */
 static void ask(struct loader *ld, const struct host_tensor *t)
 {
-    file_map_read_ahead(t->data, (size_t)tensor_bytes(t));
-    ld->asked_bytes += tensor_bytes(t);
+    file_map_read_ahead(t->data, host_tensor_bytes(t));
+    ld->asked_bytes += host_tensor_bytes(t);
 }
 
 /* Keeps the disk READ_AHEAD_BYTES ahead of what is being packed, in the order of the load: page

@@ -10,7 +10,7 @@ void detok_init(struct detok *d, const struct tokenizer *t, bool skip_control)
     memset(d, 0, sizeof(*d));
     d->tok = t;
     d->skip_control = skip_control;
-    d->strip = t->strip_first_space;
+    d->strip = t->strip_first_space || t->drop_first_spaces;
 }
 
 void detok_after_text(struct detok *d)
@@ -64,6 +64,20 @@ static void end_run(struct detok *d, struct buf *out)
     d->n_held = 0;
 }
 
+/* The first token without its spaces. */
+static void push_first(struct detok *d, uint32_t id, struct buf *out)
+{
+    size_t n;
+    const char *s = text_at(&d->tok->vocab.written, id, &n);
+    d->strip = false;
+    for (size_t i = 0; i < n;) {
+        if (n - i >= SPM_SPACE_N && memcmp(s + i, SPM_SPACE, SPM_SPACE_N) == 0)
+            i += SPM_SPACE_N;
+        else
+            buf_addch(out, s[i++]);
+    }
+}
+
 static void push_spm(struct detok *d, uint32_t id, struct token_text t, struct buf *out)
 {
     if (!(d->tok->vocab.flags[id] & VOCAB_BYTE)) {
@@ -81,7 +95,9 @@ void detok_push(struct detok *d, uint32_t id, struct buf *out)
     if (id >= tokenizer_n_tokens(d->tok) || (d->skip_control && tokenizer_is_control(d->tok, id)))
         return;
     struct token_text t = tokenizer_bytes(d->tok, id);
-    if (d->tok->form == TOKENIZER_SPM)
+    if (d->strip && d->tok->drop_first_spaces && t.n > 0)
+        push_first(d, id, out);
+    else if (d->tok->form == TOKENIZER_SPM)
         push_spm(d, id, t, out);
     else
         push_bytes(d, t, out);

@@ -246,6 +246,7 @@ int tokenizer_new(const struct tokenizer_spec *spec, struct tokenizer **out, str
     t->split_spaces = spec->split_spaces;
     t->spaces_normalized = spec->spaces_normalized || spec->space_prefix == SPACE_PREFIX_EVERY;
     t->strip_first_space = spec->strip_first_space;
+    t->drop_first_spaces = spec->drop_first_spaces;
     t->space_prefix = spec->space_prefix;
     char_classes_init(&t->classes);
     nfc_init(&t->nfc_table);

@@ -95,6 +95,8 @@ struct tokenizer_spec {
     bool split_spaces;      /* Metaspace with split: nothing is merged across a space */
     bool byte_fallback;     /* characters that no token writes become tokens "<0xNN>" */
     bool strip_first_space; /* decoding drops a space that the whole text begins with */
+    bool drop_first_spaces; /* decoding drops each U+2581 of the first token (decoder Metaspace) */
+    bool bytes_as_text;     /* decoding leaves byte tokens as they are written, "<0xNN>" */
 
     /* Tokens found in the text. has_added: exactly these, which may name ids whose texts[id] is
      * empty (kind TOKEN_UNUSED), i.e. that are not in the model's own vocabulary; they also decide
@@ -176,7 +178,7 @@ const uint32_t *tokenizer_eos_ids(const struct tokenizer *t, uint32_t *out_n);
 struct detok {
     const struct tokenizer *tok;
     bool skip_control;
-    bool strip;      /* nothing came out yet, and a space in front is to be dropped */
+    bool strip;      /* nothing came out yet, and spaces in front are to be dropped */
     uint16_t n_held; /* bytes of an unfinished character, or run */
     char held[DETOK_RUN_BYTES];
 };

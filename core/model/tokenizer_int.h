@@ -10,7 +10,8 @@ struct tokenizer {
     struct vocab vocab;
     struct bpe bpe;
     enum tokenizer_form form;
-    bool nfc, add_prefix_space, spaces_normalized, split_spaces, strip_first_space;
+    bool nfc, add_prefix_space, spaces_normalized, split_spaces;
+    bool strip_first_space, drop_first_spaces;
     enum space_prefix space_prefix;
     struct added raw;            /* found in the text as it comes */
     struct added normalized;     /* found in what normalization makes of the rest */

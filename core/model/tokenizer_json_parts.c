@@ -20,7 +20,7 @@ struct parts {
     bool metaspace, split_spaces;
     enum space_prefix prefix;
     bool decodes_byte_level;
-    bool decodes_spaces, decodes_bytes, strips_first;
+    bool decodes_spaces, decodes_bytes, strips_first, drops_first;
 };
 
 static int unsupported(struct tokjson *t, const char *key, const json_t *step, const char *known)
@@ -122,20 +122,20 @@ static int read_digits(struct tokjson *t, const json_t *step, struct parts *p)
     return rc;
 }
 
-static int read_metaspace(struct tokjson *t, const json_t *step, struct parts *p)
+static int read_metaspace(struct tokjson *t, const char *key, const json_t *step, struct parts *p)
 {
     static const char *const names[] = {
         "type", "replacement", "add_prefix_space", "prepend_scheme", "split", "str_rep", NULL};
     bool prefix = true;
-    int rc = tokjson_only(t, PRE, step, names);
+    int rc = tokjson_only(t, key, step, names);
     if (rc == 0)
-        rc = tokjson_flag(t, PRE, step, "split", true, &p->split_spaces);
+        rc = tokjson_flag(t, key, step, "split", true, &p->split_spaces);
     if (rc == 0)
-        rc = tokjson_flag(t, PRE, step, "add_prefix_space", true, &prefix);
+        rc = tokjson_flag(t, key, step, "add_prefix_space", true, &prefix);
     if (rc < 0)
         return rc;
     if (!tokjson_has(step, "replacement", SPACE_SIGN))
-        return tokjson_fault(t, LLMD_EUNSUPPORTED, PRE,
+        return tokjson_fault(t, LLMD_EUNSUPPORTED, key,
                              "Metaspace is supported with the replacement U+2581 alone");
     const json_t *scheme = json_object_get(step, "prepend_scheme");
     p->metaspace = true;
@@ -145,12 +145,17 @@ static int read_metaspace(struct tokjson *t, const json_t *step, struct parts *p
     else if (tokjson_has(step, "prepend_scheme", "first"))
         p->prefix = SPACE_PREFIX_FIRST;
     else if (scheme && !tokjson_has(step, "prepend_scheme", "always"))
-        return tokjson_fault(t, LLMD_EPARSE, PRE,
+        return tokjson_fault(t, LLMD_EPARSE, key,
                              "Metaspace: 'prepend_scheme' must be always, first or never");
     if (!prefix && p->prefix != SPACE_PREFIX_NONE)
-        return tokjson_fault(t, LLMD_EPARSE, PRE,
+        return tokjson_fault(t, LLMD_EPARSE, key,
                              "Metaspace: 'add_prefix_space' and 'prepend_scheme' do not agree");
     return 0;
+}
+
+static int read_pre_metaspace(struct tokjson *t, const json_t *step, struct parts *p)
+{
+    return read_metaspace(t, PRE, step, p);
 }
 
 static int read_pre_step(struct tokjson *t, const json_t *step, struct parts *p)
@@ -161,7 +166,7 @@ static int read_pre_step(struct tokjson *t, const json_t *step, struct parts *p)
     } kinds[] = {{"ByteLevel", read_byte_level},
                  {"Split", read_split},
                  {"Digits", read_digits},
-                 {"Metaspace", read_metaspace}};
+                 {"Metaspace", read_pre_metaspace}};
     for (size_t i = 0; i < ARRAY_LEN(kinds) && !p->byte_level && !p->metaspace; i++)
         if (strcmp(tokjson_type(step), kinds[i].type) == 0)
             return kinds[i].read(t, step, p);
@@ -173,17 +178,9 @@ static int read_pre_step(struct tokjson *t, const json_t *step, struct parts *p)
 
 #define DEC "decoder"
 
-/* The steps that undo U+2581 and byte tokens, in this order; the last may be left out. */
-static bool decodes_text(const struct tokjson_steps *s)
+static bool is_type(const json_t *step, const char *type)
 {
-    static const char *const types[] = {"Replace", "ByteFallback", "Fuse", "Strip"};
-    if (s->n < 3 || s->n > ARRAY_LEN(types))
-        return false;
-    for (size_t i = 0; i < s->n; i++)
-        if (strcmp(tokjson_type(s->at[i]), types[i]) != 0)
-            return false;
-    return tokjson_has(json_object_get(s->at[0], "pattern"), "String", SPACE_SIGN) &&
-           tokjson_has(s->at[0], "content", " ");
+    return strcmp(tokjson_type(step), type) == 0;
 }
 
 static int read_strip(struct tokjson *t, const json_t *step, struct parts *p)
@@ -198,6 +195,38 @@ static int read_strip(struct tokjson *t, const json_t *step, struct parts *p)
     return 0;
 }
 
+/* Replace, ByteFallback, Fuse, Strip: what undoes U+2581 and byte tokens. The second and the last
+ * may be left out. */
+static int read_text_steps(struct tokjson *t, const struct tokjson_steps *s, struct parts *p)
+{
+    size_t i = 0;
+    p->decodes_spaces = i < s->n && is_type(s->at[i], "Replace") &&
+                        tokjson_has(json_object_get(s->at[i], "pattern"), "String", SPACE_SIGN) &&
+                        tokjson_has(s->at[i], "content", " ");
+    i += p->decodes_spaces;
+    p->decodes_bytes = i < s->n && is_type(s->at[i], "ByteFallback");
+    i += p->decodes_bytes;
+    bool fused = i < s->n && is_type(s->at[i], "Fuse");
+    i += fused;
+    if (p->decodes_spaces && fused && i + 1 == s->n && is_type(s->at[i], "Strip"))
+        return read_strip(t, s->at[i], p);
+    if (p->decodes_spaces && fused && i == s->n)
+        return 0;
+    return tokjson_fault(t, LLMD_EUNSUPPORTED, DEC,
+                         "these steps are not supported; known are ByteLevel; Replace of U+2581 by "
+                         "' ', ByteFallback, Fuse, Strip in this order; Metaspace");
+}
+
+/* Replaces U+2581 in each token; drops it in the first one, unless the scheme is "never". */
+static int read_metaspace_decoder(struct tokjson *t, const json_t *step, struct parts *p)
+{
+    struct parts same = {0};
+    int rc = read_metaspace(t, DEC, step, &same);
+    p->decodes_spaces = true;
+    p->drops_first = same.prefix != SPACE_PREFIX_NONE;
+    return rc;
+}
+
 static int read_decoder(struct tokjson *t, struct parts *p)
 {
     static const char *const names[] = {"type",    "add_prefix_space", "trim_offsets", "use_regex",
@@ -205,22 +234,14 @@ static int read_decoder(struct tokjson *t, struct parts *p)
                                         NULL};
     struct tokjson_steps s;
     int rc = tokjson_steps(t, DEC, "decoders", t->decoder, &s);
+    if (rc == 0 && s.n == 1 && is_type(s.at[0], "Metaspace"))
+        return read_metaspace_decoder(t, s.at[0], p);
     for (size_t i = 0; rc == 0 && i < s.n; i++)
         rc = tokjson_only(t, DEC, s.at[i], names);
     if (rc < 0)
         return rc;
-    if (s.n == 1 && strcmp(tokjson_type(s.at[0]), "ByteLevel") == 0) {
-        p->decodes_byte_level = true;
-    } else if (decodes_text(&s)) {
-        p->decodes_spaces = p->decodes_bytes = true;
-        if (s.n == 4)
-            return read_strip(t, s.at[3], p);
-    } else {
-        return tokjson_fault(t, LLMD_EUNSUPPORTED, DEC,
-                             "these steps are not supported; known are ByteLevel, and Replace of "
-                             "U+2581 by ' ', ByteFallback, Fuse, Strip");
-    }
-    return 0;
+    p->decodes_byte_level = s.n == 1 && is_type(s.at[0], "ByteLevel");
+    return p->decodes_byte_level ? 0 : read_text_steps(t, &s, p);
 }
 
 /* ---- together ---- */
@@ -280,9 +301,12 @@ static int set_spm(struct tokjson *t, const struct parts *p)
     if (!p->decodes_spaces)
         return tokjson_fault(t, LLMD_EUNSUPPORTED, DEC,
                              "ByteLevel needs a pre-tokenizer ByteLevel");
-    if (p->decodes_bytes != t->spec.byte_fallback)
+    if (p->drops_first && !p->metaspace)
+        return tokjson_fault(t, LLMD_EUNSUPPORTED, DEC,
+                             "Metaspace needs a pre-tokenizer Metaspace");
+    if (p->decodes_bytes && !t->spec.byte_fallback)
         return tokjson_fault(t, LLMD_EUNSUPPORTED, "model.byte_fallback",
-                             "it must be true where the decoder has ByteFallback, and only there");
+                             "it must be true where the decoder has ByteFallback");
     t->spec.form = TOKENIZER_SPM;
     t->spec.space_prefix = p->prefix;
     if (!p->metaspace)
@@ -290,6 +314,8 @@ static int set_spm(struct tokjson *t, const struct parts *p)
     t->spec.spaces_normalized = p->replace;
     t->spec.split_spaces = p->metaspace && p->split_spaces;
     t->spec.strip_first_space = p->strips_first;
+    t->spec.drop_first_spaces = p->drops_first;
+    t->spec.bytes_as_text = !p->decodes_bytes;
     return 0;
 }
 

@@ -105,7 +105,8 @@ static size_t spell(const struct source *src, uint32_t i, char *out, uint8_t *ou
 {
     const struct token_text *t = &src->forms[i];
     if (src->spec->form == TOKENIZER_SPM) {
-        int byte = src->spec->byte_fallback ? byte_form(t->s, t->n) : -1;
+        bool bytes = src->spec->byte_fallback && !src->spec->bytes_as_text;
+        int byte = bytes ? byte_form(t->s, t->n) : -1;
         if (byte < 0)
             return copy_spaced(t->s, t->n, out);
         *out_flags |= VOCAB_BYTE;

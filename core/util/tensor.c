@@ -33,3 +33,11 @@ bool dtype_row_bytes(enum dtype t, uint64_t cols, size_t *out_bytes)
         return false;
     return size_mul(cols / dtype_block_elems(t), dtype_block_bytes(t), out_bytes);
 }
+
+size_t host_tensor_bytes(const struct host_tensor *t)
+{
+    size_t row, all;
+    if (!t->data || !dtype_row_bytes(t->dtype, t->cols, &row) || !size_mul(row, t->rows, &all))
+        return 0;
+    return all;
+}

@@ -38,3 +38,7 @@ struct host_tensor {
     enum dtype dtype;
     uint64_t rows, cols;
 };
+
+/* Bytes of its data; 0 when there is none (an optional tensor that a model lacks), or for a shape
+ * that the type cannot have. */
+size_t host_tensor_bytes(const struct host_tensor *t);

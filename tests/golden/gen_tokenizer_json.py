@@ -161,11 +161,18 @@ def spm_file(rng):
                "prepend_scheme": rng.choice(["always", "first", "never"]), "split": rng.random() < 0.5}
     steps = [{"type": "Replace", "pattern": {"String": "▁"}, "content": " "}, {"type": "ByteFallback"},
              {"type": "Fuse"}, {"type": "Strip", "content": " ", "start": 1, "stop": 0}]
-    model = bpe({t: i for i, t in enumerate(tokens)}, merges, rng.random() < 0.5, byte_fallback=True,
+    decoder = {"type": "Sequence", "decoders": steps[: rng.choice([3, 4])]}
+    fallback = rng.random() < 0.8
+    if not fallback:
+        del decoder["decoders"][1]
+    if rng.random() < 0.25 and not normalizer:
+        decoder = {"type": "Metaspace", "replacement": "▁", "split": True,
+                   "prepend_scheme": rng.choice(["always", "first", "never"])}
+    model = bpe({t: i for i, t in enumerate(tokens)}, merges, rng.random() < 0.5, byte_fallback=fallback,
                 unk_token=rng.choice([None, "<unk>"]), fuse_unk=rng.random() < 0.5,
                 ignore_merges=rng.random() < 0.3)
     return whole(model, added, normalizer=normalizer, pre_tokenizer=pre,
-                 decoder={"type": "Sequence", "decoders": steps[: rng.choice([3, 4])]},
+                 decoder=decoder,
                  post_processor=draw_post(rng, tokens, False))
 
 

@@ -49,11 +49,28 @@ static void test_overflow(void **state)
     }
 }
 
+static void test_bytes_of_a_tensor(void **state)
+{
+    static const char data[1];
+    struct host_tensor t = {.data = data, .dtype = DTYPE_Q8_0, .rows = 3, .cols = 64};
+    (void)state;
+    assert_int_equal(host_tensor_bytes(&t), 3 * 68);
+    t.cols = 65;
+    assert_int_equal(host_tensor_bytes(&t), 0);
+    t.cols = 64;
+    t.rows = UINT64_MAX / 2;
+    assert_int_equal(host_tensor_bytes(&t), 0);
+    t.rows = 3;
+    t.data = NULL;
+    assert_int_equal(host_tensor_bytes(&t), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_rows),
         cmocka_unit_test(test_overflow),
+        cmocka_unit_test(test_bytes_of_a_tensor),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

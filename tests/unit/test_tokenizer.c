@@ -461,8 +461,9 @@ static void test_malformed_names_and_ids(void **state)
     tiny_init(&vocab, NULL);
     struct tokenizer_spec spec = tiny_spec(&vocab);
     spec.pretokenizer = "de\x1b[31mfault";
-    assert_refused(&spec, LLMD_EUNSUPPORTED,
-                   "unknown pretokenizer 'de\\x1b[31mfault'; known are 'gpt-2', 'smollm', 'llama-bpe'");
+    assert_refused(
+        &spec, LLMD_EUNSUPPORTED,
+        "unknown pretokenizer 'de\\x1b[31mfault'; known are 'gpt-2', 'smollm', 'llama-bpe'");
     spec.pretokenizer = NULL;
     assert_refused(&spec, LLMD_EUNSUPPORTED, "unknown pretokenizer ''");
     spec = tiny_spec(&vocab);

@@ -124,18 +124,10 @@ static inline int64_t tiny_rank(const struct tiny_vocab *v, uint32_t left, uint3
     return -1;
 }
 
-/* Merges one piece the way the definition reads, rescanning after every merge. ids has room for
- * n; returns the number of tokens. */
-static inline size_t tiny_encode(const struct tiny_vocab *v, const char *s, size_t n, uint32_t *ids)
+/* Merges the tokens ids[0..k-1] the way the definition reads, rescanning after every merge;
+ * returns their number. */
+static inline size_t tiny_merge_ids(const struct tiny_vocab *v, uint32_t *ids, size_t k)
 {
-    size_t k = 0;
-    for (size_t i = 0; i < n; i++) {
-        char c[4];
-        struct token_text t = {c, tiny_byte_char((unsigned char)s[i], c)};
-        int64_t id = tiny_find(v, t);
-        if (id >= 0)
-            ids[k++] = (uint32_t)id;
-    }
     for (;;) {
         int64_t best = -1;
         size_t at = 0;
@@ -156,4 +148,18 @@ static inline size_t tiny_encode(const struct tiny_vocab *v, const char *s, size
         memmove(ids + at + 1, ids + at + 2, (k - at - 2) * sizeof(*ids));
         k--;
     }
+}
+
+/* The same for one byte-level piece. ids has room for n. */
+static inline size_t tiny_encode(const struct tiny_vocab *v, const char *s, size_t n, uint32_t *ids)
+{
+    size_t k = 0;
+    for (size_t i = 0; i < n; i++) {
+        char c[4];
+        struct token_text t = {c, tiny_byte_char((unsigned char)s[i], c)};
+        int64_t id = tiny_find(v, t);
+        if (id >= 0)
+            ids[k++] = (uint32_t)id;
+    }
+    return tiny_merge_ids(v, ids, k);
 }
