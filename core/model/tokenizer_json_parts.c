@@ -16,6 +16,7 @@ struct parts {
     bool nfc, prepend, replace;
     struct split_step steps[TOKJSON_MAX_STEPS];
     size_t n_steps;
+    bool matches_alone; /* of a Split */
     bool byte_level, add_prefix_space;
     bool metaspace, split_spaces;
     enum space_prefix prefix;
@@ -100,9 +101,13 @@ static int read_split(struct tokjson *t, const json_t *step, struct parts *p)
         return 0;
     if (!json_is_string(regex))
         return tokjson_fault(t, LLMD_EUNSUPPORTED, PRE, "Split is supported with a 'Regex' alone");
-    if (invert || !tokjson_has(step, "behavior", "Isolated"))
+    /* What is a match and what lies between is isolated alike, so that inverting changes nothing.
+     * To keep the matches alone comes to the same where every text is made of matches. */
+    bool matches_alone = invert && tokjson_has(step, "behavior", "Removed");
+    if (!matches_alone && !tokjson_has(step, "behavior", "Isolated"))
         return tokjson_fault(t, LLMD_EUNSUPPORTED, PRE,
-                             "Split is supported with behavior 'Isolated', not inverted");
+                             "Split is supported with behavior 'Isolated', or 'Removed' inverted");
+    p->matches_alone |= matches_alone;
     p->steps[p->n_steps++] =
         (struct split_step){SPLIT_REGEX, {json_string_value(regex), json_string_length(regex)}};
     return 0;
@@ -279,6 +284,10 @@ static int set_byte_level(struct tokjson *t, const struct parts *p)
     if (!p->decodes_byte_level)
         return tokjson_fault(t, LLMD_EUNSUPPORTED, DEC,
                              "ByteLevel is needed, as the pre-tokenizer ends with it");
+    if (p->matches_alone && p->n_steps > 1) /* each known pattern of one step matches all texts */
+        return tokjson_fault(
+            t, LLMD_EUNSUPPORTED, PRE,
+            "Split with behavior 'Removed', inverted, is supported as the only one");
     t->spec.form = TOKENIZER_BYTE_LEVEL;
     t->spec.nfc = p->nfc;
     t->spec.add_prefix_space = p->add_prefix_space;

@@ -42,6 +42,12 @@ def split(pattern):
     return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": "Isolated", "invert": False}
 
 
+def inverted(rng, pre):
+    """Says the same with another word: what is no match is removed, and all is a match."""
+    pre["pretokenizers"][0] |= rng.choice([{"behavior": "Removed", "invert": True}, {"invert": True}])
+    return pre
+
+
 def pre_tokenizers(rng):
     digits = {"type": "Digits", "individual_digits": True}
     alone = byte_level_part(use_regex=True, add_prefix_space=rng.random() < 0.5)
@@ -50,6 +56,7 @@ def pre_tokenizers(rng):
         {"type": "Sequence", "pretokenizers": [digits, byte_level_part(use_regex=True)]},
         split_then_bytes(QWEN_PATTERN), split_then_bytes(LLAMA3_PATTERN),
         split_then_bytes(TEKKEN_PATTERN),
+        inverted(rng, split_then_bytes(rng.choice([QWEN_PATTERN, LLAMA3_PATTERN, TEKKEN_PATTERN]))),
         {"type": "Sequence",
          "pretokenizers": [*map(split, DEEPSEEK_PATTERNS), byte_level_part()]},
     ])

@@ -403,9 +403,11 @@ static void test_unfit_patterns(void **state)
          "Split is supported with a 'Regex' alone"},
         {"{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x\"},\"behavior\":\"Removed\"}",
          "Split is supported with behavior 'Isolated'"},
-        {"{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x\"},\"behavior\":\"Isolated\","
+        {"{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x\"},\"behavior\":\"MergedWithNext\"}",
+         "Split is supported with behavior 'Isolated'"},
+        {"{\"type\":\"Split\",\"pattern\":{\"Regex\":\"x\"},\"behavior\":\"Removed\","
          "\"invert\":true}",
-         "not inverted"},
+         "inverted, is supported as the only one"},
         {"{\"type\":\"Digits\",\"individual_digits\":false}", "with individual_digits alone"},
         {"{\"type\":\"Metaspace\",\"replacement\":\"_\"}", "with the replacement U+2581 alone"},
         {"{\"type\":\"Metaspace\",\"replacement\":\"\xe2\x96\x81\"}", "'ByteLevel' is not"},
