@@ -29,6 +29,7 @@
 #include "core/observe/log.h"
 #include "core/observe/metrics.h"
 #include "core/router/router.h"
+#include "core/supervise/supervise.h"
 #include "core/util/clock.h"
 #include "core/util/cpuinfo.h"
 
@@ -47,6 +48,7 @@ struct server {
     struct metrics *metrics;
     struct router *router;
     struct edge *edge;
+    struct supervise *supervise;    /* NULL until all was ready once */
     struct served *models;          /* [config->n_models] */
     struct edge_model *edge_models; /* [config->n_models] */
     struct edge_key *keys;          /* [config->n_keys] */
@@ -130,7 +132,14 @@ static int open_model(struct server *s, uint32_t i, struct err *e)
         .max_model_len = m->max_model_len,
         .created = (int64_t)(clock_wall_us() / 1000000u),
     };
-    return router_add_model(s->router, c->name, e);
+    struct router_model_opts route = {
+        .max_queue = c->max_queue,
+        .max_queue_us = c->max_queue_time_s * 1000000ull,
+        .max_migrations = c->max_retries,
+        .metrics = s->metrics,
+    };
+    BUG_ON(!route_policy_find(c->policy, &route.policy)); /* the configuration knows the words */
+    return router_add_model(s->router, c->name, &route, e);
 }
 
 static int start_worker(struct server *s, struct served *m, enum worker_device device,
@@ -248,6 +257,17 @@ static int start(struct server *s, struct err *e)
     return rc;
 }
 
+/* From when all workers were there once: what does not even start is the operator's to mend. */
+static bool start_supervisor(struct server *s)
+{
+    const struct supervise_opts o = {.router = s->router};
+    struct err e = {0};
+    if (supervise_start(&o, &s->supervise, &e) == 0)
+        return true;
+    log_error("serve", "%s", e.msg);
+    return false;
+}
+
 /* Says once when everything is ready; false when a model has no living worker left. */
 static bool check_workers(struct server *s)
 {
@@ -264,7 +284,7 @@ static bool check_workers(struct server *s)
             else
                 why = views[i].error;
         }
-        if (alive == 0) {
+        if (alive == 0 && !s->was_ready) { /* later the supervisor starts them again */
             log_error("serve", "no worker of model \"%s\" is left: %s", s->config->models[m].name,
                       why);
             return false;
@@ -277,6 +297,7 @@ static bool check_workers(struct server *s)
         s->was_ready = true;
         log_info("serve", "ready models=%u workers=%u start_ms=%llu", s->config->n_models, n,
                  (unsigned long long)((clock_now_us() - s->started_us) / 1000u));
+        return start_supervisor(s);
     }
     return true;
 }
@@ -326,12 +347,16 @@ static int run(struct server *s)
 static void stop(struct server *s)
 {
     enum { LAST_WORDS_US = 200000 }; /* for the error events of what is cut off */
-    if (s->router)
-        router_shutdown(s->router, clock_now_us());
+    supervise_stop(s->supervise);
+    const bool clean = !s->router || router_shutdown(s->router, clock_now_us());
     for (uint64_t until = clock_now_us() + LAST_WORDS_US;
          s->edge && edge_active(s->edge) > 0 && clock_now_us() < until;)
         clock_sleep_us(LAST_WORDS_US / 20);
     edge_stop(s->edge);
+    if (!clean) { /* it may still read weights: nothing more can be freed */
+        log_warn("serve", "a worker hangs; stopped without it");
+        _exit(EXIT_SUCCESS);
+    }
     router_free(s->router);
     for (uint32_t i = 0; s->models && i < s->config->n_models; i++) {
         shared_weights_unref(s->models[i].shared);

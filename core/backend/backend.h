@@ -143,5 +143,8 @@ struct sim_opts {
     uint64_t row_us_x1000; /* nanoseconds per row */
     uint32_t first_token;  /* produced ids lie in [first_token, first_token + n_tokens) */
     uint32_t n_tokens;
+    /* Faults, for drills: the number of the step that fails, and of one that takes stall_us more;
+     * from 1, the warm-up's steps count; 0: none. */
+    uint64_t fail_at_step, stall_at_step, stall_us;
 };
 MUST_CHECK int sim_backend_new(const struct sim_opts *o, struct backend **out, struct err *e);

@@ -14,6 +14,7 @@ struct sim {
     struct backend base;
     struct sim_opts opts;
     uint64_t step_end_us;
+    uint64_t n_steps;
 };
 
 struct sim_weight {
@@ -87,8 +88,11 @@ static int sim_begin(struct backend *be, const struct batch *b)
 {
     struct sim *s = (struct sim *)be;
     uint64_t cost_us = s->opts.step_us + s->opts.row_us_x1000 * b->n_rows / 1000;
+    s->n_steps++;
+    if (s->n_steps == s->opts.stall_at_step)
+        cost_us += s->opts.stall_us;
     s->step_end_us = clock_now_us() + u64_min(cost_us, COST_MAX_US);
-    return 0;
+    return s->n_steps == s->opts.fail_at_step ? -LLMD_EGPU : 0;
 }
 
 static int sim_embed(struct backend *be, const struct weight *embed, struct tensor *x)

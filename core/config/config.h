@@ -37,7 +37,9 @@ struct config_model {
     uint32_t max_num_batched_tokens;
     uint64_t kv_cache_mb; /* 0: automatic */
     bool enable_prefix_caching;
-    uint32_t max_queue;
+    const char *policy;
+    uint32_t max_queue, max_queue_time_s;
+    uint32_t max_retries;
     uint32_t sim_workers;
     uint32_t sim_step_us;
     uint32_t sim_row_ns;

@@ -48,6 +48,11 @@ static int fill_request(struct generation *g, struct part *p, uint32_t index, st
     r->key_name = g->exchange->key_name;
     r->priority = plan->priority;
     r->cache_salt = plan->cache_salt;
+    r->session = plan->session;
+    const char *session =
+        MHD_lookup_connection_value(g->exchange->mhd, MHD_HEADER_KIND, "X-Session-Id");
+    if (session && *session)
+        r->session = request_session(session);
     r->arrival_us = g->exchange->started_us;
     r->prompt = copy(&r->arena, tokens->ids, tokens->n, sizeof(*tokens->ids));
     r->n_prompt = (uint32_t)tokens->n;

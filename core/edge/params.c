@@ -271,6 +271,20 @@ static int read_cache_salt(const json_t *body, struct plan *p, struct err *e)
     return 0;
 }
 
+/* Whom the request belongs to, for session affinity: OpenAI's own field for it, else the user. What
+ * is no name is no session: neither field changes an answer. */
+static int read_session(const json_t *body, struct plan *p, struct err *e)
+{
+    static const char *const names[] = {"prompt_cache_key", "user"};
+    (void)e;
+    for (size_t i = 0; i < ARRAY_LEN(names) && p->session == 0; i++) {
+        const char *name = json_string_value(json_object_get(body, names[i]));
+        if (name && *name)
+            p->session = request_session(name);
+    }
+    return 0;
+}
+
 static int read_request_id(const json_t *body, struct plan *p, struct err *e)
 {
     const char *id = NULL;
@@ -305,8 +319,8 @@ static int settle(struct sampling_params *s, struct err *e)
 int plan_params(const json_t *body, struct plan *p, struct err *e)
 {
     static int (*const readers[])(const json_t *, struct plan *, struct err *) = {
-        read_flags,    read_stream_options, read_max_tokens, read_integers,   read_stop,
-        read_stop_ids, read_logit_bias,     read_cache_salt, read_request_id,
+        read_flags,    read_stream_options, read_max_tokens, read_integers, read_stop,
+        read_stop_ids, read_logit_bias,     read_cache_salt, read_session,  read_request_id,
     };
     set_defaults(p);
     int rc = plan_refuse_unsupported(body, p->chat, e);

@@ -46,6 +46,7 @@ struct plan {
     uint32_t n_prompts;
     int64_t priority;
     uint64_t cache_salt;
+    uint64_t session;       /* request_session(); 0: none */
     const char *request_id; /* the client's; NULL */
 };
 

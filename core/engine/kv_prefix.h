@@ -24,12 +24,6 @@
 #include "core/request/prefix_hash.h"
 #include "core/util/base.h"
 
-/* A block entered the index or left it: what the router keeps its own books by. */
-struct prefix_change {
-    struct prefix_hash name;
-    bool added;
-};
-
 /* What the index knows of one block. */
 struct kv_entry {
     struct prefix_hash hash;

@@ -277,6 +277,15 @@ static void index_blocks(struct sched *s, struct seq *q)
 
 /* --- groups --- */
 
+/* The leader has computed the prompt: the others can start behind it. */
+static void release_siblings(struct sched *s, struct seq_group *g)
+{
+    g->prompt_ready = true;
+    for (uint32_t i = 0; i < g->n_seqs; i++)
+        if (&g->seqs[i] != g->leader && g->seqs[i].state != SEQ_DONE)
+            waiting_push(s, &g->seqs[i]);
+}
+
 void sched_add(struct sched *s, struct seq_group *g)
 {
     BUG_ON(s->n_groups == s->opts.max_groups);
@@ -286,19 +295,10 @@ void sched_add(struct sched *s, struct seq_group *g)
         s->groups->prev = g;
     s->groups = g;
     s->n_groups++;
-    s->n_waiting += g->n_seqs;
-    g->prompt_ready = !s->opts.enable_prefix_caching;
-    uint32_t n = g->prompt_ready ? g->n_seqs : 1;
-    for (uint32_t i = 0; i < n; i++)
-        waiting_push(s, &g->seqs[i]);
-}
-
-/* The first sequence has computed the prompt: the others can start behind it. */
-static void release_siblings(struct sched *s, struct seq_group *g)
-{
-    g->prompt_ready = true;
-    for (uint32_t i = 1; i < g->n_seqs; i++)
-        waiting_push(s, &g->seqs[i]);
+    s->n_waiting += g->n_live;
+    waiting_push(s, g->leader);
+    if (!s->opts.enable_prefix_caching)
+        release_siblings(s, g);
 }
 
 void sched_end_seq(struct sched *s, struct seq *q)
@@ -354,6 +354,28 @@ uint64_t sched_prefill_tokens(const struct sched *s)
         if (s->running[i]->state == SEQ_PREFILL)
             n += seq_n_todo(s->running[i]);
     return n;
+}
+
+void sched_load(const struct sched *s, struct sched_load *out)
+{
+    *out = (struct sched_load){.n_seqs = 0};
+    for (const struct seq_group *g = s->groups; g; g = g->next)
+        for (uint32_t i = 0; i < g->n_seqs && g->started; i++) {
+            const struct seq *q = &g->seqs[i];
+            const uint32_t n_blocks = blocks_for(q->n_known);
+            if (q->state == SEQ_PAUSED)
+                out->n_idle_blocks += q->n_blocks;
+            if (q->state == SEQ_DONE || q->state == SEQ_PAUSED)
+                continue;
+            out->n_seqs++;
+            out->n_owed_blocks += n_blocks > q->n_blocks ? n_blocks - q->n_blocks : 0;
+            if (q->state == SEQ_DECODE) {
+                out->n_owed_blocks++;
+                continue;
+            }
+            out->n_prefilling++;
+            out->n_owed_tokens += seq_n_todo(q);
+        }
 }
 
 /* --- audit --- */

@@ -96,11 +96,20 @@ void sched_resume(struct sched *s, struct seq_group *g);
 /* The next step; valid until sched_commit(). An empty one is not committed. */
 const struct plan *sched_plan(struct sched *s);
 /* The step was computed: counts the rows, shares the blocks that became full. Afterwards each
- * entry that wants a token gets one: seq_append, then sched_end_seq when it was the last. */
+ * entry that wants a token gets one: seq_accept, then sched_end_seq when it was the last. */
 void sched_commit(struct sched *s);
 void sched_end_seq(struct sched *s, struct seq *q);
 
 /* Rows of prompts that running and waiting sequences still have to compute. */
 uint64_t sched_prefill_tokens(const struct sched *s);
+/* What the started groups (seq_group.started) mean for a newcomer. O(sequences). */
+struct sched_load {
+    uint32_t n_seqs;        /* live sequences, but for paused ones: they are in nobody's way */
+    uint32_t n_prefilling;  /* of those: have rows to compute before their next token */
+    uint64_t n_owed_tokens; /* these rows */
+    uint64_t n_owed_blocks; /* blocks that they will take, and one more for each that decodes */
+    uint64_t n_idle_blocks; /* of paused sequences: taken from them when somebody needs them */
+};
+void sched_load(const struct sched *s, struct sched_load *out);
 /* Walks the invariants: for tests. */
 void sched_audit(const struct sched *s);

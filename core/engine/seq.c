@@ -43,11 +43,10 @@ static int seq_init(struct seq *s, struct seq_group *g, uint32_t choice,
     s->n_known = g->n_prompt;
     s->tag = XXH3_64bits_withSeed(r->prompt, (size_t)r->n_prompt * sizeof(*r->prompt),
                                   r->sampling.seed + choice);
-    s->output = malloc(((size_t)g->max_output + n_blocks) * sizeof(*s->output));
-    if (!s->output)
+    s->blocks = malloc(n_blocks * sizeof(*s->blocks));
+    if (!s->blocks)
         return err_set(e, LLMD_ENOMEM, "out of memory for a sequence of %u tokens",
                        g->n_prompt + g->max_output);
-    s->blocks = s->output + g->max_output;
     if (!limits->host_sampling)
         return 0;
     int rc =
@@ -59,6 +58,26 @@ static int seq_init(struct seq *s, struct seq_group *g, uint32_t choice,
     if (rc)
         return err_set(e, -rc, "out of memory for a sampler");
     return 0;
+}
+
+/* Takes over what an earlier worker pushed for this choice. */
+static void seq_go_on(struct seq *s)
+{
+    uint32_t n;
+    bool finished;
+    s->output = stream_kept(s->group->req, s->choice, &n, &finished);
+    for (uint32_t i = 0; i < n && s->sampler; i++)
+        sampler_accept(s->sampler, s->output[i]);
+    s->n_known += n;
+    if (!finished) {
+        s->group->n_live++;
+        if (!s->group->leader)
+            s->group->leader = s;
+        return;
+    }
+    s->state = SEQ_DONE;
+    sampler_free(s->sampler);
+    s->sampler = NULL;
 }
 
 int seq_group_new(struct request *r, const struct seq_limits *limits, struct seq_group **out,
@@ -81,10 +100,17 @@ int seq_group_new(struct request *r, const struct seq_limits *limits, struct seq
 
     g->req = request_ref(r);
     g->n_prompt = r->n_prompt;
-    g->max_output = max_output;
-    g->n_seqs = g->n_live = n;
-    for (uint32_t i = 0; rc == 0 && i < n; i++)
+    g->n_seqs = n;
+    if (stream_keep(r, max_output) != 0)
+        rc = err_set(e, LLMD_ENOMEM, "out of memory for %u times %u tokens", n, max_output);
+    g->max_output = (uint32_t)u64_min(max_output, r->stream.max_output);
+    for (uint32_t i = 0; rc == 0 && i < n; i++) {
         rc = seq_init(&g->seqs[i], g, i, limits, e);
+        if (rc == 0)
+            seq_go_on(&g->seqs[i]);
+    }
+    if (rc == 0 && g->n_live == 0)
+        rc = err_set(e, LLMD_ECANCELLED, "all choices have ended");
     if (rc) {
         seq_group_free(g);
         return rc;
@@ -100,7 +126,7 @@ void seq_group_free(struct seq_group *g)
     for (uint32_t i = 0; i < g->n_seqs; i++) {
         BUG_ON(g->seqs[i].n_blocks > 0 || g->seqs[i].parked);
         sampler_free(g->seqs[i].sampler);
-        free(g->seqs[i].output);
+        free(g->seqs[i].blocks);
     }
     request_unref(g->req);
     free(g);
@@ -128,15 +154,11 @@ static bool contains(const uint32_t *ids, uint32_t n, uint32_t id)
     return false;
 }
 
-void seq_append(struct seq *s, uint32_t token, struct stream_item *out)
+void seq_next_item(const struct seq *s, uint32_t token, struct stream_item *out)
 {
     const struct sampling_params *p = &s->group->req->sampling;
     uint32_t n_before = seq_n_generated(s);
     BUG_ON(n_before >= s->group->max_output);
-    s->output[n_before] = token;
-    s->n_known++;
-    if (s->sampler)
-        sampler_accept(s->sampler, token);
 
     *out = (struct stream_item){.choice = s->choice, .token = token, .stop_id = -1};
     bool may_stop = n_before >= p->min_tokens;
@@ -149,6 +171,13 @@ void seq_append(struct seq *s, uint32_t token, struct stream_item *out)
         out->stop_id = (int64_t)token;
     } else if (n_before + 1 == s->group->max_output)
         out->finish = FINISH_LENGTH;
+}
+
+void seq_accept(struct seq *s, uint32_t token)
+{
+    s->n_known++;
+    if (s->sampler)
+        sampler_accept(s->sampler, token);
 }
 
 bool seq_group_before(const struct seq_group *a, const struct seq_group *b)

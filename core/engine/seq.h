@@ -21,7 +21,8 @@
  * Thread      built by the submitter, then confined to the worker; the links of the inbox and of
  *             the poke list are guarded by the inbox's lock.
  * Memory      all of it is taken by seq_group_new (on the submitter's thread). The group holds a
- *             reference of the request; sampling parameters and prompt are borrowed from it. */
+ *             reference of the request; sampling parameters, prompt and output are borrowed from
+ *             it. Output that an earlier worker pushed is gone on from. */
 #pragma once
 #include "core/backend/batch.h"
 #include "core/request/request.h"
@@ -40,13 +41,13 @@ struct seq {
     uint64_t tag;            /* of batch_seq: follows from prompt, seed and choice alone */
     uint32_t choice;
     enum seq_state state;
-    uint32_t n_known;    /* tokens of prompt and output so far */
-    uint32_t n_computed; /* tokens whose keys and values are in the blocks */
-    uint32_t n_adopted;  /* prompt tokens found in the prefix cache before the first output */
-    uint32_t n_planned;  /* rows of the step under way */
-    bool behind_twin;    /* in the plan under way: another computes its next block */
-    uint32_t *output;    /* [max_output], n_known - n_prompt in use */
-    uint32_t *blocks;    /* [ceil((n_prompt + max_output) / KV_BLOCK_TOKENS)] */
+    uint32_t n_known;       /* tokens of prompt and output so far */
+    uint32_t n_computed;    /* tokens whose keys and values are in the blocks */
+    uint32_t n_adopted;     /* prompt tokens found in the prefix cache before the first output */
+    uint32_t n_planned;     /* rows of the step under way */
+    bool behind_twin;       /* in the plan under way: another computes its next block */
+    const uint32_t *output; /* [max_output], n_known - n_prompt in use: what the stream keeps */
+    uint32_t *blocks;       /* [ceil((n_prompt + max_output) / KV_BLOCK_TOKENS)] */
     uint32_t n_blocks;
     uint32_t n_indexed;
     uint64_t last_token_us;
@@ -60,16 +61,18 @@ struct seq {
 struct seq_group {
     struct request *req; /* one reference */
     struct worker *worker;
-    uint32_t epoch; /* of the stream */
+    uint32_t epoch; /* of the stream; before the worker has attached: of its submission */
     uint64_t id;    /* order of acceptance, breaks ties of arrival */
     uint32_t n_prompt;
     uint32_t max_output; /* of each sequence */
     uint32_t n_seqs;
     uint32_t n_live;     /* not DONE */
+    struct seq *leader;  /* the first that was live: computes the prompt for the others */
+    bool started;        /* the worker's router was told that it is scheduled */
     uint32_t room;       /* items that the stream is known to take beyond: */
     uint32_t n_reserved; /* tokens that the step under way will give */
 
-    /* The first sequence computes the prompt, then the others find it in the prefix cache. */
+    /* The leader computes the prompt, then the others find it in the prefix cache. */
     bool prompt_ready;
     bool queued; /* in the scheduler's queue: first_waiting is not NULL */
     struct seq *first_waiting, *last_waiting;
@@ -124,9 +127,10 @@ static inline uint32_t seq_n_todo(const struct seq *s)
     return s->n_known - s->n_computed;
 }
 
-/* Appends a sampled token and says in *out what its stream gets: finish and hidden are set when
- * the sequence ends with it. */
-void seq_append(struct seq *s, uint32_t token, struct stream_item *out);
+/* Says in *out what the stream gets for a sampled token: finish and hidden are set when the
+ * sequence ends with it. When the stream took it (and keeps it), seq_accept() counts it in. */
+void seq_next_item(const struct seq *s, uint32_t token, struct stream_item *out);
+void seq_accept(struct seq *s, uint32_t token);
 
 /* The order of all waiting and running sequences: priority, then arrival, then choice. */
 bool seq_group_before(const struct seq_group *a, const struct seq_group *b);

@@ -60,6 +60,8 @@ void worker_publish(struct worker *w, enum worker_state state)
 {
     const struct sched *s = &w->sched;
     uint64_t prefill_tokens = sched_prefill_tokens(s);
+    struct sched_load load;
+    sched_load(s, &load);
     lock_take(&w->mu);
     if (state == WORKER_READY && w->drain)
         state = WORKER_DRAINING;
@@ -74,13 +76,23 @@ void worker_publish(struct worker *w, enum worker_state state)
         .n_kv_blocks = s->pool.n_blocks,
         .n_free_kv_blocks = s->pool.n_blocks > 0 ? kv_prefix_n_free(&s->prefix) : 0,
         .generated_tokens = w->n_generated,
+        .n_accepted = w->n_accepted,
+        .n_seqs = load.n_seqs,
+        .n_prefilling = load.n_prefilling,
+        .n_owed_tokens = load.n_owed_tokens,
+        .n_owed_blocks = load.n_owed_blocks,
+        .n_idle_kv_blocks = load.n_idle_blocks,
+        .prefill_us_per_token = step_cost_prefill_token(&w->cost),
+        .decode_us_per_seq = step_cost_decode_seq(&w->cost),
     };
     w->n_queued_groups = s->queue.n;
-    struct worker_status copy = status_now(w);
+    struct worker_report r = {.status = status_now(w)};
     lock_drop(&w->mu);
-    publish_metrics(w, &copy);
-    if (w->cb.step_published)
-        w->cb.step_published(w->cb.ctx, w, &copy);
+    publish_metrics(w, &r.status);
+    if (s->pool.n_blocks > 0)
+        r.n_changes = kv_prefix_take_changes(&w->sched.prefix, &r.changes, &r.changes_anew);
+    if (w->cb.published)
+        w->cb.published(w->cb.ctx, w, &r);
 }
 
 bool worker_publish_progress(struct worker *w, const struct load_progress *p)
@@ -89,10 +101,10 @@ bool worker_publish_progress(struct worker *w, const struct load_progress *p)
     const bool go_on = !w->stop && !w->drain;
     w->status.load = *p;
     w->status.heartbeat_us = clock_now_us();
-    struct worker_status copy = status_now(w);
+    const struct worker_report r = {.status = status_now(w)};
     lock_drop(&w->mu);
-    if (w->cb.step_published)
-        w->cb.step_published(w->cb.ctx, w, &copy);
+    if (w->cb.published)
+        w->cb.published(w->cb.ctx, w, &r);
     return go_on;
 }
 
@@ -128,6 +140,9 @@ static int submit_verdict(const struct worker *w, struct err *e)
 {
     const struct worker_opts *o = w->opts;
     enum worker_state state = w->status.state;
+    if (w->abandoned)
+        return err_set(e, LLMD_ENOTREADY, "worker %u of model \"%s\" was given up", o->index,
+                       o->model_name);
     if (w->drain || w->stop || state == WORKER_DRAINING)
         return err_set(e, LLMD_EDRAINING, "the server is shutting down");
     if (state != WORKER_READY)
@@ -177,7 +192,9 @@ int worker_submit(struct worker *w, struct request *r, struct err *e)
     uint64_t now_us = clock_now_us();
     g->queued_us = now_us;
     lock_take(&r->stream.mu);
-    r->trace.queued_us = now_us;
+    g->epoch = r->stream.epoch;
+    if (r->trace.queued_us == 0)
+        r->trace.queued_us = now_us;
     lock_drop(&r->stream.mu);
 
     lock_take(&w->mu);
@@ -190,6 +207,22 @@ int worker_submit(struct worker *w, struct request *r, struct err *e)
     else
         request_unref(r); /* the group holds its own */
     return rc;
+}
+
+void worker_nudge(struct worker *w)
+{
+    lock_take(&w->mu);
+    w->nudged = true;
+    wake(w);
+    lock_drop(&w->mu);
+}
+
+void worker_abandon(struct worker *w)
+{
+    lock_take(&w->mu);
+    w->abandoned = w->stop = true;
+    wake(w);
+    lock_drop(&w->mu);
 }
 
 void worker_drain(struct worker *w)
@@ -215,7 +248,7 @@ void worker_stop(struct worker *w)
 /* What the others left for the worker, taken at once. */
 struct orders {
     struct seq_group *inbox;
-    bool drain, stop;
+    bool drain, stop, abandoned;
 };
 
 /* Waits for something to do. w->mu is not held. */
@@ -225,13 +258,15 @@ static struct orders take_orders(struct worker *w)
     bool runnable = s->n_running > 0 || s->queue.n > 0;
     lock_take(&w->mu);
     while (!runnable && !w->stop && w->status.state != WORKER_DEAD && !w->inbox_first &&
-           !w->poked && !(w->drain && w->n_groups == 0)) {
+           !w->poked && !w->nudged && !(w->drain && w->n_groups == 0)) {
         w->asleep = true;
         lock_wait(&w->mu, &w->wake, UINT64_MAX);
         w->asleep = false;
     }
-    struct orders o = {.inbox = w->inbox_first, .drain = w->drain, .stop = w->stop};
+    struct orders o = {
+        .inbox = w->inbox_first, .drain = w->drain, .stop = w->stop, .abandoned = w->abandoned};
     w->inbox_first = w->inbox_last = NULL;
+    w->nudged = false;
     /* They count as waiting again when sched_add has them, before the next publication. */
     w->status.n_waiting += w->n_inbox_seqs;
     w->status.n_prefill_tokens += w->n_inbox_tokens;
@@ -247,11 +282,16 @@ static void accept_inbox(struct worker *w, struct seq_group *inbox)
     static const struct err cancelled = {.code = LLMD_ECANCELLED, .msg = "cancelled"};
     for (struct seq_group *g = inbox, *next; g; g = next) {
         next = g->inbox_next;
-        g->epoch = stream_attach(g->req, poke, g);
+        int rc = stream_attach_from(g->req, g->epoch, poke, g, &g->epoch);
+        w->n_accepted++;
+        sched_add(&w->sched, g);
+        if (rc) { /* it moved to another worker in the meantime */
+            worker_group_over(w, g);
+            continue;
+        }
         lock_take(&g->req->stream.mu);
         g->req->trace.worker = (int32_t)w->opts->index;
         lock_drop(&g->req->stream.mu);
-        sched_add(&w->sched, g);
         if (request_is_cancelled(g->req)) /* before it could poke us */
             worker_group_fail(w, g, &cancelled);
     }
@@ -306,16 +346,21 @@ static int run(struct worker *w, struct err *e)
     }
 }
 
-/* Ends all requests with an error item. Nobody submits any more. */
-static void fail_all(struct worker *w, const struct err *why)
+/* Ends all requests with an error item; those of a worker that was given up are left to whom they
+ * move. Nobody submits any more. */
+static void end_all(struct worker *w, const struct err *why)
 {
     struct err e = *why;
     if (e.code != LLMD_EDRAINING)
         e.code = LLMD_EWORKER;
     struct orders o = take_orders(w);
     accept_inbox(w, o.inbox);
-    for (struct seq_group *g = w->sched.groups; g; g = g->next)
-        worker_group_fail(w, g, &e);
+    for (struct seq_group *g = w->sched.groups; g; g = g->next) {
+        if (o.abandoned)
+            worker_group_over(w, g);
+        else
+            worker_group_fail(w, g, &e);
+    }
     waker_set_flush(&w->touched);
     worker_reap(w);
 }
@@ -339,7 +384,9 @@ static void *worker_main(void *arg)
     lock_take(&w->mu);
     w->status.state = WORKER_DEAD; /* from here on submissions are refused */
     lock_drop(&w->mu);
-    fail_all(w, &e);
+    if (-rc != LLMD_EDRAINING && w->cb.dying)
+        w->cb.dying(w->cb.ctx, w, &e);
+    end_all(w, &e);
     worker_publish(w, WORKER_DEAD);
     worker_unload(w);
     if (w->cb.dead)

@@ -10,6 +10,7 @@
  *            Callbacks run on the worker's thread, outside every lock, and must not block.
  * Ownership  worker_submit moves one reference of the request on success. */
 #pragma once
+#include "core/request/prefix_hash.h"
 #include "core/util/base.h"
 #include "core/util/err.h"
 
@@ -49,13 +50,40 @@ struct worker_status {
     uint64_t n_prefill_tokens; /* prompt tokens still to compute */
     uint32_t n_kv_blocks, n_free_kv_blocks; /* free counts evictable cached blocks too */
     uint64_t generated_tokens;              /* since start */
+    uint64_t n_accepted;                    /* requests taken from the inbox since start */
+
+    /* Of the requests that were told as started: what a newcomer finds before it. */
+    uint32_t n_seqs, n_prefilling; /* not paused; of those: with rows to compute before a token */
+    uint64_t n_owed_tokens;        /* these rows */
+    uint64_t n_owed_blocks;        /* KV blocks that they will still take */
+    uint64_t n_idle_kv_blocks;     /* held by paused sequences, but to be had */
+    uint64_t step_began_us;        /* 0: it is not in a step */
+    uint64_t step_limit_us;        /* what that step may take at worst, by the steps before; 0: who
+                                    * knows */
+    double prefill_us_per_token;   /* measured; 0: not yet */
+    double decode_us_per_seq;      /* what one more sequence adds to a step; 0: not yet */
+};
+
+/* What a worker tells once per step, and when its state changes. Borrowed for the call. */
+struct worker_report {
+    struct worker_status status;
+    const struct prefix_change *changes; /* of its prefix cache, in order */
+    uint32_t n_changes;
+    bool changes_anew; /* the changes hold all that is cached: forget what you knew */
 };
 
 struct worker_callbacks {
     void *ctx;
-    void (*step_published)(void *ctx, struct worker *w, const struct worker_status *s);
+    void (*published)(void *ctx, struct worker *w, const struct worker_report *r);
     void (*ready)(void *ctx, struct worker *w);
-    void (*dead)(void *ctx, struct worker *w, const struct err *why); /* after the last push */
+    /* The first row of the request is about to be computed: reports count it from now on. */
+    void (*started)(void *ctx, struct worker *w, struct request *r);
+    /* The worker has nothing more to do with the request: it ended, failed, or moved away. */
+    void (*over)(void *ctx, struct worker *w, struct request *r);
+    /* A fault ended the worker. It touches no stream any more that another producer attaches to
+     * during this call; what is left of its requests fails afterwards. */
+    void (*dying)(void *ctx, struct worker *w, const struct err *why);
+    void (*dead)(void *ctx, struct worker *w, const struct err *why); /* the last call */
 };
 
 enum worker_device { DEVICE_CPU, DEVICE_SIM };
@@ -67,11 +95,12 @@ struct worker_opts {
     struct shared_weights *shared; /* CPU replicas of one model share it */
     struct metrics *metrics;       /* may be NULL */
     enum worker_device device;
-    uint32_t n_threads;              /* cpu; 0: automatic */
-    const char *isa;                 /* cpu; "auto" */
-    bool compute_f32;                /* cpu: F32 arithmetic instead of quantized */
-    uint64_t sim_step_us;            /* sim */
-    uint64_t sim_row_ns;             /* sim */
+    uint32_t n_threads;   /* cpu; 0: automatic */
+    const char *isa;      /* cpu; "auto" */
+    bool compute_f32;     /* cpu: F32 arithmetic instead of quantized */
+    uint64_t sim_step_us; /* sim */
+    uint64_t sim_row_ns;  /* sim */
+    uint64_t sim_fail_at_step, sim_stall_at_step, sim_stall_us; /* sim: faults for drills */
     uint32_t max_model_len;          /* tokens of prompt and output together */
     uint32_t max_num_seqs;           /* sequences in one step */
     uint32_t max_num_batched_tokens; /* rows of one step: the token budget */
@@ -94,6 +123,11 @@ MUST_CHECK int worker_start(const struct worker_opts *opts, const struct worker_
 MUST_CHECK int worker_submit(struct worker *w, struct request *r, struct err *e);
 void worker_status(struct worker *w, struct worker_status *out);
 const struct worker_opts *worker_options(const struct worker *w);
+/* Makes it publish soon, though nothing may have changed. */
+void worker_nudge(struct worker *w);
+/* The router gave up on it (it stalls, or died): it takes nothing more, ends when it can, and
+ * leaves the streams of its requests to whom they moved. */
+void worker_abandon(struct worker *w);
 /* Finish what is there, take nothing more, then end. */
 void worker_drain(struct worker *w);
 /* End now: what runs is finished with EDRAINING. */

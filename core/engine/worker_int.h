@@ -5,6 +5,7 @@
 #include "core/engine/engine_metrics.h"
 #include "core/engine/sampler.h"
 #include "core/engine/sched.h"
+#include "core/engine/step_cost.h"
 #include "core/engine/worker.h"
 #include "core/util/lock.h"
 
@@ -21,7 +22,7 @@ struct worker {
 
     struct lock mu; /* rank INBOX; guards all down to `status` */
     pthread_cond_t wake;
-    bool asleep, drain, stop;
+    bool asleep, drain, stop, abandoned, nudged;
     struct seq_group *inbox_first, *inbox_last; /* submitted, not yet seen by the scheduler */
     uint32_t n_inbox_groups, n_inbox_seqs;
     uint64_t n_inbox_tokens;
@@ -42,7 +43,8 @@ struct worker {
     struct sched_counts counted;   /* what metrics were told */
     struct waker_set touched;
     struct seq_group *over; /* to be freed when no plan names them */
-    uint64_t n_steps, n_generated;
+    uint64_t n_steps, n_generated, n_accepted;
+    struct step_cost cost;
 };
 
 /* Publishes the state; outside every lock. */
@@ -54,7 +56,7 @@ bool worker_publish_progress(struct worker *w, const struct load_progress *p);
 MUST_CHECK int worker_load(struct worker *w, struct err *e);
 void worker_unload(struct worker *w); /* without groups */
 
-/* The stream of g has had its last item: g goes with the next worker_reap(). */
+/* The stream of g has had its last item, or is another's now: g goes with the next worker_reap(). */
 void worker_group_over(struct worker *w, struct seq_group *g);
 /* Ends what g still generates, with an error item for each choice. */
 void worker_group_fail(struct worker *w, struct seq_group *g, const struct err *why);

@@ -40,8 +40,10 @@ void worker_reap(struct worker *w)
 {
     if (!w->over)
         return;
-    for (struct seq_group *g = w->over; g; g = g->over_next)
+    for (struct seq_group *g = w->over; g; g = g->over_next) {
+        stream_detach(g->req, g->epoch); /* it may have been taken away: no poke any more */
         sched_remove(&w->sched, g);
+    }
     sched_sweep(&w->sched);
 
     lock_take(&w->mu);
@@ -55,6 +57,8 @@ void worker_reap(struct worker *w)
         struct seq_group *g = w->over;
         w->over = g->over_next;
         engine_metrics_over(&w->metrics, g);
+        if (w->cb.over)
+            w->cb.over(w->cb.ctx, w, g->req);
         seq_group_free(g);
     }
 }
@@ -67,6 +71,9 @@ static void note_scheduled(struct worker *w, const struct plan *p)
     uint64_t now_us = 0;
     for (uint32_t i = 0; i < p->n; i++) {
         struct seq_group *g = p->entries[i].seq->group;
+        if (!g->started && w->cb.started)
+            w->cb.started(w->cb.ctx, w, g->req);
+        g->started = true;
         if (g->scheduled_us != 0)
             continue;
         if (now_us == 0)
@@ -74,7 +81,8 @@ static void note_scheduled(struct worker *w, const struct plan *p)
         g->scheduled_us = now_us;
         struct request *r = g->req;
         lock_take(&r->stream.mu);
-        r->trace.scheduled_us = now_us;
+        if (r->trace.scheduled_us == 0)
+            r->trace.scheduled_us = now_us;
         lock_drop(&r->stream.mu);
         engine_metrics_scheduled(&w->metrics, g);
     }
@@ -136,7 +144,7 @@ static void note_token(struct worker *w, struct seq *q, uint64_t now_us, struct 
 static void note_cached(struct seq *q)
 {
     struct request *r = q->group->req;
-    if (q->choice != 0 || seq_n_generated(q) > 0)
+    if (q != q->group->leader || seq_n_generated(q) > 0)
         return;
     lock_take(&r->stream.mu);
     r->trace.n_cached_tokens = q->n_adopted;
@@ -152,13 +160,14 @@ static void emit(struct worker *w, struct seq *q, uint32_t token, uint64_t now_u
     if (g->over)
         return;
     note_cached(q);
-    seq_append(q, token, &item);
+    seq_next_item(q, token, &item);
     int rc = stream_push(g->req, g->epoch, &item, &w->touched);
     BUG_ON(rc == -LLMD_EFULL); /* the plan reserved the room */
     if (rc) {
         worker_group_fail(w, g, &cancelled);
         return;
     }
+    seq_accept(q, token);
     note_token(w, q, now_us, gaps);
     if (item.finish == FINISH_NONE)
         return;
@@ -181,6 +190,25 @@ static void push_tokens(struct worker *w, const struct plan *p)
     metric_observe(w->metrics.iteration_tokens, p->n_rows);
 }
 
+static uint32_t count_decodes(const struct plan *p)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < p->n; i++)
+        n += p->entries[i].seq->state == SEQ_DECODE;
+    return n;
+}
+
+/* For whoever watches. Returns the time. */
+static uint64_t note_step(struct worker *w, uint32_t n_rows)
+{
+    const uint64_t now_us = clock_now_us(), limit_us = step_cost_limit(&w->cost, n_rows);
+    lock_take(&w->mu);
+    w->status.step_began_us = now_us;
+    w->status.step_limit_us = limit_us;
+    lock_drop(&w->mu);
+    return now_us;
+}
+
 int worker_step(struct worker *w, bool *out_worked, struct err *e)
 {
     const struct plan *p = sched_plan(&w->sched);
@@ -188,11 +216,14 @@ int worker_step(struct worker *w, bool *out_worked, struct err *e)
     if (p->n == 0)
         return 0;
     note_scheduled(w, p);
+    uint64_t began_us = note_step(w, p->n_rows);
     int rc = forward_step(w->forward, batch_build_plan(&w->build, p), e);
     if (!rc)
         rc = sample(w, p, e);
     if (rc)
         return rc;
+    const uint32_t n_decodes = count_decodes(p);
+    step_cost_add(&w->cost, p->n_rows - n_decodes, n_decodes, clock_now_us() - began_us);
     sched_commit(&w->sched);
     push_tokens(w, p);
     sched_sweep(&w->sched);

@@ -16,6 +16,12 @@ struct prefix_hash {
     uint64_t lo, hi;
 };
 
+/* A block entered a worker's prefix cache or left it: what the router keeps its own books by. */
+struct prefix_change {
+    struct prefix_hash name;
+    bool added;
+};
+
 static inline bool prefix_hash_equal(struct prefix_hash a, struct prefix_hash b)
 {
     return a.lo == b.lo && a.hi == b.hi;

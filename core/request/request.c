@@ -1,6 +1,8 @@
 #include "core/request/request.h"
 
 #include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
 
 int request_new(struct request **out)
 {
@@ -36,6 +38,13 @@ void request_unref(struct request *r)
 
     BUG_ON(r->stream.linked); /* the link holds a reference */
     lock_fini(&r->stream.mu);
+    free(r->stream.outputs);
     arena_fini(&r->arena); /* the ring is in it */
     free(r);
+}
+
+uint64_t request_session(const char *name)
+{
+    const uint64_t h = XXH3_64bits(name, strlen(name));
+    return h ? h : 1;
 }

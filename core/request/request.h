@@ -12,6 +12,8 @@
 #include "core/util/arena.h"
 #include "core/util/base.h"
 
+struct route;
+
 struct logit_bias {
     uint32_t token;
     float bias; /* added to the logit */
@@ -46,7 +48,8 @@ struct request_trace {
     uint64_t last_token_us;
     uint32_t n_cached_tokens; /* prompt tokens found in the prefix cache (first choice) */
     uint32_t n_preemptions;
-    int32_t worker; /* index of the worker that ran it last; -1: none yet */
+    uint32_t n_migrations; /* times another worker went on with it */
+    int32_t worker;        /* index of the worker that ran it last; -1: none yet */
 };
 
 struct request {
@@ -60,17 +63,22 @@ struct request {
     uint32_t n_prompt;      /* >= 1 */
     struct sampling_params sampling;
     int64_t priority;    /* lower first */
+    uint64_t session;    /* request_session() of what it belongs to; 0: nothing */
     uint64_t cache_salt; /* enters the first prefix-cache hash: different salts share nothing */
     uint64_t arrival_us; /* first byte handled by the edge */
     struct stream stream;
     struct request_trace trace;
-    void *consumer; /* the edge thread's own; no other thread looks at it */
+    void *consumer;      /* the edge thread's own; no other thread looks at it */
+    struct route *route; /* the router's own, under its lock; NULL: not with it */
 };
 
 /* A request with one reference. The stream is set up by stream_init() once n is known. */
 MUST_CHECK int request_new(struct request **out);
 struct request *request_ref(struct request *r);
 void request_unref(struct request *r); /* NULL is fine */
+
+/* What stands for a session's name; never 0. */
+uint64_t request_session(const char *name);
 
 /* Tells the producer to stop; its sequences are freed at the next step. Idempotent; any thread. */
 void request_cancel(struct request *r);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -109,12 +110,14 @@ int stream_init(struct request *r, struct waker *w, uint32_t n_choices, struct e
     uint32_t cap = (uint32_t)u64_max(RING_MIN, (uint64_t)n_choices * RING_PER_CHOICE);
     struct stream_item *ring = arena_array(&r->arena, cap, sizeof(*ring));
     bool *finished = arena_array(&r->arena, n_choices, sizeof(*finished));
-    if (!ring || !finished)
+    uint32_t *n_outputs = arena_array(&r->arena, n_choices, sizeof(*n_outputs));
+    if (!ring || !finished || !n_outputs)
         return err_set(e, LLMD_ENOMEM, "out of memory for a stream of %u items", cap);
 
     s->ring = ring;
     s->cap = cap;
     s->finished = finished;
+    s->n_outputs = n_outputs;
     s->n_choices = n_choices;
     s->n_unfinished = n_choices;
     s->waker = w;
@@ -152,17 +155,86 @@ static void room_quiesce(struct stream *s)
         sched_yield();
 }
 
+/* s->mu is held. */
+static uint32_t attach(struct stream *s, void (*room)(void *ctx), void *ctx)
+{
+    s->room = s->n_unfinished > 0 ? room : NULL;
+    s->room_ctx = ctx;
+    s->starved = false;
+    return ++s->epoch;
+}
+
 uint32_t stream_attach(struct request *r, void (*room)(void *ctx), void *ctx)
 {
     struct stream *s = &r->stream;
     lock_take(&s->mu);
-    uint32_t epoch = ++s->epoch;
-    s->room = s->n_unfinished > 0 ? room : NULL;
-    s->room_ctx = ctx;
-    s->starved = false;
+    uint32_t epoch = attach(s, room, ctx);
     lock_drop(&s->mu);
     room_quiesce(s);
     return epoch;
+}
+
+int stream_attach_from(struct request *r, uint32_t from, void (*room)(void *ctx), void *ctx,
+                       uint32_t *out_epoch)
+{
+    struct stream *s = &r->stream;
+    lock_take(&s->mu);
+    bool ours = s->epoch == from;
+    if (ours)
+        *out_epoch = attach(s, room, ctx);
+    lock_drop(&s->mu);
+    if (!ours)
+        return -LLMD_ECANCELLED;
+    room_quiesce(s);
+    return 0;
+}
+
+void stream_detach(struct request *r, uint32_t epoch)
+{
+    struct stream *s = &r->stream;
+    lock_take(&s->mu);
+    if (s->epoch == epoch)
+        s->room = NULL;
+    lock_drop(&s->mu);
+    room_quiesce(s);
+}
+
+uint32_t stream_epoch(struct request *r)
+{
+    lock_take(&r->stream.mu);
+    uint32_t epoch = r->stream.epoch;
+    lock_drop(&r->stream.mu);
+    return epoch;
+}
+
+int stream_keep(struct request *r, uint32_t max_output)
+{
+    struct stream *s = &r->stream;
+    size_t n_tokens, n_bytes;
+    if (s->outputs)
+        return 0;
+    if (!size_mul(s->n_choices, max_output, &n_tokens) ||
+        !size_mul(n_tokens, sizeof(*s->outputs), &n_bytes))
+        return -LLMD_ENOMEM;
+    uint32_t *outputs = malloc(n_bytes ? n_bytes : 1);
+    if (!outputs)
+        return -LLMD_ENOMEM;
+    lock_take(&s->mu);
+    s->outputs = outputs;
+    s->max_output = max_output;
+    lock_drop(&s->mu);
+    return 0;
+}
+
+const uint32_t *stream_kept(struct request *r, uint32_t choice, uint32_t *out_n, bool *out_finished)
+{
+    struct stream *s = &r->stream;
+    lock_take(&s->mu);
+    BUG_ON(choice >= s->n_choices);
+    *out_n = s->n_outputs[choice];
+    *out_finished = s->finished[choice];
+    lock_drop(&s->mu);
+    return s->outputs ? s->outputs + (size_t)choice * s->max_output : NULL;
 }
 
 void request_cancel(struct request *r)
@@ -197,9 +269,20 @@ uint32_t stream_room(struct request *r, uint32_t epoch, uint32_t want)
     return n;
 }
 
+/* s->mu is held. */
+static void keep(struct stream *s, const struct stream_item *item)
+{
+    uint32_t *n = &s->n_outputs[item->choice];
+    if (item->token == STREAM_NO_TOKEN || !s->outputs)
+        return;
+    BUG_ON(*n == s->max_output);
+    s->outputs[(size_t)item->choice * s->max_output + (*n)++] = item->token;
+}
+
 /* Appends; the caller saw to the room. s->mu is held. */
 static void append(struct stream *s, const struct stream_item *item)
 {
+    keep(s, item);
     s->ring[(s->head + s->len) % s->cap] = *item;
     s->len++;
     if (item->finish != FINISH_NONE) {

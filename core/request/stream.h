@@ -60,8 +60,11 @@ struct stream {
     uint32_t cap, head, len;
     uint32_t epoch;
     uint32_t n_choices;
-    bool *finished;             /* [n_choices]: its finish item was pushed */
-    uint32_t n_unfinished;      /* choices without a finish item */
+    bool *finished;        /* [n_choices]: its finish item was pushed */
+    uint32_t n_unfinished; /* choices without a finish item */
+    uint32_t *outputs;     /* [n_choices][max_output] tokens pushed so far, see stream_keep() */
+    uint32_t *n_outputs;   /* [n_choices] */
+    uint32_t max_output;
     struct err error;           /* with FINISH_ERROR */
     void (*room)(void *ctx);    /* the producer's wake-up; called without locks */
     void *room_ctx;             /* outlives the request's stay at that producer, see there */
@@ -89,6 +92,21 @@ MUST_CHECK int stream_init(struct request *r, struct waker *w, uint32_t n_choice
  * finish item, or with stream_fail(): these wait for a room() under way, so that its ctx may go
  * when they return, and are called without locks. room() must not wait for the producer. */
 uint32_t stream_attach(struct request *r, void (*room)(void *ctx), void *ctx);
+/* The same for a producer that was given the request when its epoch was `from`. ECANCELLED, and
+ * nothing is changed, when another producer took it since. */
+MUST_CHECK int stream_attach_from(struct request *r, uint32_t from, void (*room)(void *ctx),
+                                  void *ctx, uint32_t *out_epoch);
+/* A producer that may have lost the request leaves: no room() to it any more when this returns.
+ * Somebody else ends the stream. */
+void stream_detach(struct request *r, uint32_t epoch);
+uint32_t stream_epoch(struct request *r);
+/* Makes the stream keep what is pushed, up to max_output tokens of each choice, so that another
+ * producer can go on where this one ended. Once; later calls change nothing. */
+MUST_CHECK int stream_keep(struct request *r, uint32_t max_output);
+/* What was kept of a choice: its tokens, and in *out_n how many. Those do not change any more;
+ * their memory is the request's. *out_finished: it has its last item. NULL without stream_keep(). */
+const uint32_t *stream_kept(struct request *r, uint32_t choice, uint32_t *out_n,
+                            bool *out_finished);
 /* Items the ring can still take for this epoch; marks the stream starved when fewer than `want`.
  * `want` for a producer that lost the request or a request that was cancelled: its push says so.
  * want is at most 48, what the smallest empty ring can take. */

@@ -44,6 +44,17 @@ const char *route_bar_text(enum route_bar b)
     return texts[b];
 }
 
+const char *route_reason_name(enum route_reason r)
+{
+    static const char *const names[] = {
+        [REASON_NONE] = "none", [REASON_BACKLOG] = "backlog",
+        [REASON_ONLY] = "only", [REASON_CACHED] = "cached",
+        [REASON_LOAD] = "load", [REASON_LEAST_LOADED] = "least_loaded",
+        [REASON_TURN] = "turn", [REASON_SESSION] = "session",
+    };
+    return names[r];
+}
+
 static double cost_of(const struct decision *d, const struct candidate *c)
 {
     const double p = c->n_prefilling, n_decoding = c->n_decoding;
@@ -193,6 +204,7 @@ void decision_explain(const struct decision *d, struct buf *out)
         break;
     case REASON_NONE:
     case REASON_BACKLOG: /* nobody is chosen */
+    case REASON_COUNT:
         break;
     }
 }

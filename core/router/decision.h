@@ -65,7 +65,9 @@ enum route_reason {
     REASON_LEAST_LOADED, /* nobody holds more; this one has the least to do */
     REASON_TURN,         /* equal to others, its turn */
     REASON_SESSION,      /* the session lives there */
+    REASON_COUNT
 };
+const char *route_reason_name(enum route_reason r); /* one word, for metrics */
 
 struct decision {
     uint64_t number; /* of the model's decisions, from 1 */

@@ -140,6 +140,23 @@ void prefix_map_break(struct prefix_map *m, uint32_t worker, struct prefix_hash 
         take_out(m, e);
 }
 
+int prefix_map_grow(struct prefix_map *m, uint32_t max_entries)
+{
+    struct prefix_map *larger;
+    BUG_ON(max_entries < m->max);
+    int rc = prefix_map_new(max_entries, &larger);
+    if (rc)
+        return rc;
+    for (uint64_t i = 0; i <= m->mask; i++)
+        if (!is_empty(&m->slots[i]))
+            *enter(larger, m->slots[i].name) = m->slots[i];
+    struct entry *old = m->slots;
+    *m = *larger;
+    larger->slots = old;
+    prefix_map_free(larger);
+    return 0;
+}
+
 void prefix_map_forget(struct prefix_map *m, uint32_t worker, bool promises)
 {
     const uint64_t keep = ~bit_of(worker);

@@ -24,6 +24,8 @@ struct prefix_map;
 
 /* Room for max_entries names. Errors: ENOMEM. */
 MUST_CHECK int prefix_map_new(uint32_t max_entries, struct prefix_map **out);
+/* More room; what is in it stays. Errors: ENOMEM, nothing is changed. */
+MUST_CHECK int prefix_map_grow(struct prefix_map *m, uint32_t max_entries);
 void prefix_map_free(struct prefix_map *m); /* NULL is fine */
 size_t prefix_map_bytes(const struct prefix_map *m);
 uint32_t prefix_map_n_entries(const struct prefix_map *m);

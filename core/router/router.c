@@ -1,41 +1,16 @@
+/* router.c - models and their workers: declaration, views, the end. */
 #include "core/router/router.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/request/request.h"
+#include "core/router/router_int.h"
 #include "core/util/clock.h"
-#include "core/util/lock.h"
 
-enum { MAX_WORKERS_PER_MODEL = 256 };
-
-/* One worker and what its callbacks said last. */
-struct slot {
-    struct router *router;
-    struct worker *worker; /* set once, before the slot is listed */
-    struct slot *next;     /* all workers, in the order they were started */
-    const struct routed *routed;
-    struct worker_status status; /* guarded by router.mu, as is: */
-    struct err why;              /* it is dead */
-};
-
-/* A model and its workers. */
-struct routed {
-    struct routed *next;
-    struct slot *slots[MAX_WORKERS_PER_MODEL];
-    uint32_t n_slots;
-    uint32_t turn; /* whose turn it is */
-    char name[];
-};
-
-struct router {
-    struct lock mu;         /* rank ROUTER; guards all below */
-    pthread_cond_t changed; /* a worker died */
-    struct routed *models;
-    struct slot *first, *last;
-    uint32_t n_slots;
-    bool draining;
+enum {
+    QUANTUM_TOKENS = 2048,     /* of the queue: about a step's prefill */
+    HANGING_WAIT_US = 2000000, /* for the threads of lost workers, at the end */
 };
 
 int router_new(struct router **out, struct err *e)
@@ -49,19 +24,51 @@ int router_new(struct router **out, struct err *e)
     return 0;
 }
 
+static void free_link(struct link *l)
+{
+    if (!l)
+        return;
+    worker_free(l->worker);
+    free(l);
+}
+
+/* Whether the thread of a worker that was lost still runs. r->mu is held. */
+static bool any_hangs(const struct router *r)
+{
+    for (const struct slot *s = r->first; s; s = s->next)
+        if (s->link && s->link->lost && !s->link->ended)
+            return true;
+    for (const struct link *l = r->lost; l; l = l->next)
+        if (!l->ended)
+            return true;
+    return false;
+}
+
 void router_free(struct router *r)
 {
     if (!r)
         return;
+    lock_take(&r->mu);
+    const bool hangs = any_hangs(r);
+    lock_drop(&r->mu);
+    if (hangs) /* it may come back and call: all of this goes with the process */
+        return;
     for (struct slot *s = r->first; s; s = s->next)
-        worker_stop(s->worker);
+        if (s->link)
+            worker_stop(s->link->worker);
     for (struct slot *s = r->first, *next; s; s = next) {
         next = s->next;
-        worker_free(s->worker);
+        free_link(s->link);
         free(s);
+    }
+    for (struct link *l = r->lost, *next; l; l = next) {
+        next = l->next;
+        free_link(l);
     }
     for (struct routed *m = r->models, *next; m; m = next) {
         next = m->next;
+        prefix_map_free(m->map);
+        fair_queue_free(m->queue);
         free(m);
     }
     pthread_cond_destroy(&r->changed);
@@ -69,8 +76,7 @@ void router_free(struct router *r)
     free(r);
 }
 
-/* r->mu is held. */
-static struct routed *find_model(const struct router *r, const char *name)
+struct routed *router_find_model(const struct router *r, const char *name)
 {
     struct routed *m = r->models;
     while (m && strcmp(m->name, name) != 0)
@@ -78,15 +84,24 @@ static struct routed *find_model(const struct router *r, const char *name)
     return m;
 }
 
-int router_add_model(struct router *r, const char *name, struct err *e)
+int router_add_model(struct router *r, const char *name, const struct router_model_opts *o,
+                     struct err *e)
 {
     size_t n = strlen(name) + 1;
     struct routed *m = calloc(1, sizeof(*m) + n);
-    if (!m)
+    if (!m || fair_queue_new(QUANTUM_TOKENS, &m->queue) != 0) {
+        free(m);
         return err_set(e, LLMD_ENOMEM, "out of memory for model \"%s\"", name);
+    }
+    m->opts = *o;
     memcpy(m->name, name, n);
+    if (router_metrics_init(&m->metrics, o->metrics, name) != 0) {
+        fair_queue_free(m->queue);
+        free(m);
+        return err_set(e, LLMD_ENOMEM, "out of memory for model \"%s\"", name);
+    }
     lock_take(&r->mu);
-    bool known = find_model(r, name) != NULL;
+    bool known = router_find_model(r, name) != NULL;
     if (!known) {
         m->next = r->models;
         r->models = m;
@@ -94,78 +109,54 @@ int router_add_model(struct router *r, const char *name, struct err *e)
     lock_drop(&r->mu);
     if (!known)
         return 0;
+    fair_queue_free(m->queue);
     free(m);
     return err_set(e, LLMD_EINVAL, "model \"%s\" is declared twice", name);
-}
-
-/* --- callbacks: on the workers' threads --- */
-
-static void on_published(void *ctx, struct worker *w, const struct worker_status *status)
-{
-    struct slot *s = ctx;
-    (void)w;
-    lock_take(&s->router->mu);
-    s->status = *status;
-    lock_drop(&s->router->mu);
-}
-
-static void on_dead(void *ctx, struct worker *w, const struct err *why)
-{
-    struct slot *s = ctx;
-    (void)w;
-    lock_take(&s->router->mu);
-    s->status.state = WORKER_DEAD;
-    s->why = *why;
-    pthread_cond_broadcast(&s->router->changed);
-    lock_drop(&s->router->mu);
 }
 
 /* --- workers --- */
 
 static void list_slot(struct router *r, struct routed *m, struct slot *s)
 {
-    lock_take(&r->mu);
     if (r->last)
         r->last->next = s;
     else
         r->first = s;
     r->last = s;
     r->n_slots++;
+    s->bit = m->n_slots;
     m->slots[m->n_slots++] = s;
-    lock_drop(&r->mu);
 }
 
 int router_start_worker(struct router *r, const char *model, const struct worker_opts *opts,
                         struct err *e)
 {
-    lock_take(&r->mu);
-    struct routed *m = find_model(r, model);
-    bool full = m && m->n_slots == MAX_WORKERS_PER_MODEL;
-    lock_drop(&r->mu);
-    if (!m)
-        return err_set(e, LLMD_ENOTFOUND, "model \"%s\" is not declared", model);
-    if (full)
-        return err_set(e, LLMD_EINVAL, "model \"%s\" has more than %d workers", model,
-                       MAX_WORKERS_PER_MODEL);
     struct slot *s = calloc(1, sizeof(*s));
     if (!s)
         return err_set(e, LLMD_ENOMEM, "out of memory for a worker of \"%s\"", model);
-    s->router = r;
-    s->routed = m;
-    const struct worker_callbacks cb = {.ctx = s, .step_published = on_published, .dead = on_dead};
-    int rc = worker_start(opts, &cb, &s->worker, e);
-    if (rc) {
-        free(s);
-        return rc;
+    lock_take(&r->mu);
+    struct routed *m = router_find_model(r, model);
+    bool full = m && m->n_slots == PREFIX_MAP_WORKERS;
+    if (m && !full) {
+        *s = (struct slot){.router = r, .routed = m, .opts = opts};
+        list_slot(r, m, s);
     }
-    list_slot(r, m, s);
-    return 0;
+    lock_drop(&r->mu);
+    if (m && !full)
+        return link_start(s, e);
+    free(s);
+    if (full)
+        return err_set(e, LLMD_EINVAL, "model \"%s\" has more than %d workers", model,
+                       PREFIX_MAP_WORKERS);
+    return err_set(e, LLMD_ENOTFOUND, "model \"%s\" is not declared", model);
 }
 
-/* --- submission --- */
+bool router_slot_able(const struct slot *s)
+{
+    return s->status.state == WORKER_READY;
+}
 
-/* Nobody can take the request. r->mu is held. */
-static int refuse(const struct router *r, const struct routed *m, struct err *e)
+int router_refuse(const struct router *r, const struct routed *m, struct err *e)
 {
     uint32_t n_dead = 0, percent = 0;
     const char *why = "";
@@ -185,69 +176,13 @@ static int refuse(const struct router *r, const struct routed *m, struct err *e)
                    m->name, percent);
 }
 
-/* The ready workers of the model, the one whose turn it is first; passes the turn on. */
-static int choose(struct router *r, const char *model, struct worker *out[], uint32_t *out_n,
-                  struct err *e)
-{
-    uint32_t n = 0;
-    int rc = 0;
-    lock_take(&r->mu);
-    struct routed *m = find_model(r, model);
-    uint32_t turn = m ? m->turn : 0;
-    for (uint32_t i = 0; m && i < m->n_slots; i++) {
-        uint32_t at = (turn + i) % m->n_slots;
-        if (m->slots[at]->status.state != WORKER_READY)
-            continue;
-        if (n == 0)
-            m->turn = (at + 1) % m->n_slots;
-        out[n++] = m->slots[at]->worker;
-    }
-    if (!m)
-        rc = err_set(e, LLMD_ENOTFOUND, "The model `%s` does not exist.", model);
-    else if (n == 0)
-        rc = refuse(r, m, e);
-    lock_drop(&r->mu);
-    *out_n = n;
-    return rc;
-}
-
-/* Whether another worker of the model could still take what this one refused. */
-static bool worth_another(int code)
-{
-    return err_retryable(code) || code == LLMD_ETOOBIG;
-}
-
-int router_submit(struct router *r, struct request *req, struct err *e)
-{
-    struct worker *workers[MAX_WORKERS_PER_MODEL];
-    uint32_t n = 0;
-    struct err why = {0};
-    int rc = choose(r, req->model, workers, &n, e);
-    if (rc)
-        return rc;
-    for (uint32_t i = 0; i < n; i++) {
-        struct err one = {0};
-        rc = worker_submit(workers[i], req, &one);
-        if (rc == 0)
-            return 0;
-        /* "Full here" outweighs "too large there": the client may try again. */
-        if (why.code == 0 || (!err_retryable(why.code) && err_retryable(one.code)))
-            why = one;
-        if (!worth_another(-rc))
-            break;
-    }
-    if (e && e->code == 0)
-        *e = why;
-    return -why.code;
-}
-
 /* --- views --- */
 
 /* r->mu is held. */
 static bool model_is_ready(const struct routed *m)
 {
     for (uint32_t i = 0; i < m->n_slots; i++)
-        if (m->slots[i]->status.state == WORKER_READY)
+        if (router_slot_able(m->slots[i]))
             return true;
     return false;
 }
@@ -255,7 +190,7 @@ static bool model_is_ready(const struct routed *m)
 bool router_model_ready(struct router *r, const char *model)
 {
     lock_take(&r->mu);
-    const struct routed *m = find_model(r, model);
+    const struct routed *m = router_find_model(r, model);
     bool ready = m && model_is_ready(m);
     lock_drop(&r->mu);
     return ready;
@@ -271,6 +206,16 @@ bool router_all_ready(struct router *r)
     return ready;
 }
 
+/* The worker's own word, newer than its last report: its inbox counts too. r->mu is held. */
+static void current_status(const struct slot *s, struct worker_status *out)
+{
+    *out = s->status;
+    if (!s->link || !s->link->worker || s->link->lost)
+        return;
+    worker_status(s->link->worker, out);
+    out->state = s->status.state; /* what submissions go by */
+}
+
 bool router_progressing(struct router *r, uint64_t stall_us)
 {
     uint64_t now_us = clock_now_us();
@@ -278,7 +223,7 @@ bool router_progressing(struct router *r, uint64_t stall_us)
     lock_take(&r->mu);
     for (const struct slot *s = r->first; s; s = s->next) {
         struct worker_status now;
-        worker_status(s->worker, &now);
+        current_status(s, &now);
         if (now.state == WORKER_DEAD || now.n_running + now.n_waiting == 0)
             continue;
         busy = true;
@@ -294,39 +239,108 @@ uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32
     lock_take(&r->mu);
     for (const struct slot *s = r->first; s && n < max; s = s->next, n++) {
         struct router_worker_view *v = &out[n];
-        *v = (struct router_worker_view){.index = worker_options(s->worker)->index};
+        *v = (struct router_worker_view){.index = s->opts->index,
+                                         .n_starts = s->n_starts,
+                                         .n_bound = s->n_bound,
+                                         .n_chosen = s->n_chosen,
+                                         .n_migrated = s->n_migrated};
         snprintf(v->model, sizeof(v->model), "%.*s", (int)sizeof(v->model) - 1, s->routed->name);
         snprintf(v->error, sizeof(v->error), "%.*s", (int)sizeof(v->error) - 1, s->why.msg);
-        worker_status(s->worker, &v->status);
-        v->status.state = s->status.state; /* what submissions go by */
+        current_status(s, &v->status);
     }
     n = r->n_slots;
     lock_drop(&r->mu);
     return n;
 }
 
+bool router_model(struct router *r, const char *model, struct router_model_view *out)
+{
+    lock_take(&r->mu);
+    const struct routed *m = router_find_model(r, model);
+    if (m)
+        *out = (struct router_model_view){
+            .n_waiting = submit_n_waiting(m),
+            .n_waiting_tokens = fair_queue_cost(m->queue),
+            .n_decisions = m->n_decisions,
+            .n_migrations = m->n_migrations,
+            .delta = books_delta(m),
+            .map_bytes = m->map ? prefix_map_bytes(m->map) : 0,
+            .n_map_entries = m->map ? prefix_map_n_entries(m->map) : 0,
+        };
+    lock_drop(&r->mu);
+    return m != NULL;
+}
+
+bool router_explain(struct router *r, struct request *req, struct buf *out)
+{
+    lock_take(&r->mu);
+    const bool known = req->route && req->route->decision->n_candidates > 0;
+    if (known)
+        decision_add_json(req->route->decision, out);
+    lock_drop(&r->mu);
+    return known;
+}
+
 /* --- the end --- */
 
-/* r->mu is held. */
-static bool all_dead(const struct router *r)
+/* Workers that may still push. r->mu is held. */
+static bool all_ended(const struct router *r)
 {
     for (const struct slot *s = r->first; s; s = s->next)
-        if (s->status.state != WORKER_DEAD)
+        if (s->link && !s->link->ended && !s->link->lost)
             return false;
     return true;
 }
 
-void router_shutdown(struct router *r, uint64_t until_us)
+static bool anybody_waits(const struct router *r)
+{
+    for (const struct routed *m = r->models; m; m = m->next)
+        if (submit_n_waiting(m) > 0)
+            return true;
+    return false;
+}
+
+/* Nobody will take what still waits. Not under the lock. */
+static void fail_waiting(struct router *r)
+{
+    static const struct err why = {.code = LLMD_EDRAINING, .msg = "the server is shutting down"};
+    struct route_list left = {NULL, NULL};
+    lock_take(&r->mu);
+    for (struct routed *m = r->models; m; m = m->next)
+        submit_take_waiting(m, &left);
+    lock_drop(&r->mu);
+    submit_fail(r, &left, &why);
+}
+
+static void tell_workers(struct router *r, void (*tell)(struct worker *w))
+{
+    for (struct slot *s = r->first; s; s = s->next)
+        if (s->link && s->link->worker && !s->link->lost)
+            tell(s->link->worker); /* takes the inbox's lock: of a higher rank */
+}
+
+bool router_shutdown(struct router *r, uint64_t until_us)
 {
     lock_take(&r->mu);
     r->draining = true;
-    for (struct slot *s = r->first; s; s = s->next)
-        worker_drain(s->worker); /* takes the inbox's lock: of a higher rank */
-    while (!all_dead(r) && clock_now_us() < until_us)
+    while (anybody_waits(r) && clock_now_us() < until_us)
         lock_wait(&r->mu, &r->changed, until_us);
-    for (struct slot *s = r->first; s; s = s->next)
-        worker_stop(s->worker);
-    while (!all_dead(r)) /* a stopped worker ends after the step that it is in */
-        lock_wait(&r->mu, &r->changed, UINT64_MAX);
     lock_drop(&r->mu);
+    fail_waiting(r);
+
+    lock_take(&r->mu);
+    tell_workers(r, worker_drain);
+    while (!all_ended(r) && clock_now_us() < until_us)
+        lock_wait(&r->mu, &r->changed, until_us);
+    tell_workers(r, worker_stop);
+    while (!all_ended(r)) /* a stopped worker ends after the step that it is in */
+        lock_wait(&r->mu, &r->changed, UINT64_MAX);
+    const uint64_t patience_us = clock_now_us() + HANGING_WAIT_US;
+    while (any_hangs(r) && clock_now_us() < patience_us)
+        lock_wait(&r->mu, &r->changed, patience_us);
+    const bool clean = !any_hangs(r);
+    lock_drop(&r->mu);
+    fail_waiting(r); /* what a worker that died on the way left behind */
+    router_reap(r);
+    return clean;
 }

@@ -1,31 +1,61 @@
-/* router.h - decides which worker gets a request.
+/* router.h - decides which worker gets a request, keeps what must wait, and moves the requests of
+ * a worker that is lost to another.
  *
- * For now: round robin over the ready workers of the model, skipping full ones.
+ *   edge     router_submit ── decision ──┬─ bound: worker_submit
+ *                                        └─ queued per model, bound when a worker can start it
+ *   worker   published, started, over ── the books that decisions go by; then what waits is bound
+ *            dying, or router_lose ───── its requests go on elsewhere, from what their streams keep
  *
- * Lock    router.mu (rank ROUTER) guards the worker lists and states; worker_submit is called
- *         outside it.
+ * A request is with the router from router_submit until its worker is done with it (or it fails
+ * while it waits). Its decision record says how it got where it is.
+ *
+ * Lock    router.mu (rank ROUTER) guards everything; a decision and the reservation that follows
+ *         from it are one critical section, so that a burst does not herd. Prompts are hashed, workers
+ *         and streams called outside it.
  * Thread  any. The callbacks given to workers run on the workers' threads. */
 #pragma once
 #include "core/engine/worker.h"
+#include "core/router/decision.h"
 #include "core/util/base.h"
 #include "core/util/err.h"
 
+struct metrics;
 struct request;
 struct router;
 
+struct router_model_opts {
+    enum route_policy policy;
+    double alpha;            /* see decision.h; 0: 0.1 */
+    double delta;            /* 0: learned from the workers' steps */
+    uint32_t max_queue;      /* requests that wait here */
+    uint64_t max_queue_us;   /* a longer wait is refused at once; 0: any */
+    uint32_t max_migrations; /* of one request */
+    struct metrics *metrics; /* NULL: none */
+};
+
 MUST_CHECK int router_new(struct router **out, struct err *e);
-void router_free(struct router *r); /* after all workers are gone; NULL is fine */
+void router_free(struct router *r); /* after router_shutdown; NULL is fine */
 
 /* Declares a model; its workers are added by router_start_worker. Names are unique. */
-MUST_CHECK int router_add_model(struct router *r, const char *name, struct err *e);
-/* Starts a worker (worker_start) whose callbacks feed the router; the router owns it. */
+MUST_CHECK int router_add_model(struct router *r, const char *name,
+                                const struct router_model_opts *o, struct err *e);
+/* Starts a worker (worker_start) whose callbacks feed the router; the router owns it. At most
+ * PREFIX_MAP_WORKERS of a model. */
 MUST_CHECK int router_start_worker(struct router *r, const char *model,
                                    const struct worker_opts *opts, struct err *e);
 
-/* Hands the request to a worker; moves one reference on success. Errors, with the caller's
- * reference kept: ENOTFOUND no such model, ENOTREADY no worker ready, EFULL all queues full,
- * ETOOBIG fits no worker, EDRAINING. */
+/* Takes the request: binds it to a worker or lets it wait; moves one reference on success. Errors,
+ * with the caller's reference kept: ENOTFOUND no such model, ENOTREADY no worker ready, EFULL too
+ * many wait or the wait would be too long, ETOOBIG fits no worker, EDRAINING, those of
+ * worker_submit. What goes wrong later is the stream's error. */
 MUST_CHECK int router_submit(struct router *r, struct request *req, struct err *e);
+
+/* Gives up on a worker of this index (it stalls): its requests go on elsewhere. why is copied. */
+void router_lose(struct router *r, uint32_t index, const struct err *why);
+/* Starts a lost or dead worker again, with its options. EINVAL: it is neither. */
+MUST_CHECK int router_restart_worker(struct router *r, uint32_t index, struct err *e);
+/* Frees workers that were lost and have ended since. */
+void router_reap(struct router *r);
 
 /* A model is ready when a worker of it generated a token and lives. */
 bool router_model_ready(struct router *r, const char *model);
@@ -37,11 +67,31 @@ struct router_worker_view {
     char model[128];
     uint32_t index;
     struct worker_status status;
-    char error[256]; /* why it is dead */
+    char error[256];     /* why it is dead */
+    uint32_t n_starts;   /* times it was started */
+    uint32_t n_bound;    /* requests that are with it */
+    uint64_t n_chosen;   /* decisions for it */
+    uint64_t n_migrated; /* requests that it lost to others */
 };
 /* Fills up to max views; returns how many workers there are. */
 uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32_t max);
 
-/* Drains all workers; waits until they ended or until_us (clock_now_us), then stops the rest and
- * waits for those too: when it returns, no worker pushes to any stream any more. */
-void router_shutdown(struct router *r, uint64_t until_us);
+struct router_model_view {
+    uint32_t n_waiting; /* requests that no worker has yet */
+    uint64_t n_waiting_tokens;
+    uint64_t n_decisions, n_migrations;
+    double delta;
+    size_t map_bytes;
+    uint32_t n_map_entries;
+};
+/* False: no such model. */
+bool router_model(struct router *r, const char *model, struct router_model_view *out);
+/* The last decision about the request as JSON, appended; false when there is none. Only while the
+ * request is with the router. */
+bool router_explain(struct router *r, struct request *req, struct buf *out);
+
+/* Refuses new requests, lets those that wait and run end, drains all workers; waits until they
+ * ended or until_us (clock_now_us), then stops the rest and waits for those too: when it returns,
+ * no worker pushes to any stream any more. False: the thread of a lost worker hangs; what it may
+ * use (models, weights) must stay, and router_free() frees nothing. */
+bool router_shutdown(struct router *r, uint64_t until_us);

@@ -242,9 +242,10 @@ static inline void emit(struct world *w, struct seq *q, uint32_t token)
     struct client *c = q->group->req->consumer;
     struct stream_item item;
     struct waker_set none = {0};
-    seq_append(q, token, &item);
+    seq_next_item(q, token, &item);
     int rc = stream_push(q->group->req, q->group->epoch, &item, &none);
     assert_int_equal(rc, 0); /* the room was reserved */
+    seq_accept(q, token);
     if (c->first_step == 0)
         c->first_step = w->n_steps;
     c->last_step = w->n_steps;

@@ -30,8 +30,9 @@ static void world_start(struct world *w, uint64_t step_us, uint32_t max_num_seqs
     w->worker.max_num_seqs = max_num_seqs;
     w->model = (struct edge_model){
         .name = "tiny", .model = w->sample.model, .max_model_len = w->worker.max_model_len};
+    const struct router_model_opts route = {.max_queue = 64, .max_migrations = 2};
     assert_int_equal(router_new(&w->router, &e), 0);
-    assert_int_equal(router_add_model(w->router, "tiny", &e), 0);
+    assert_int_equal(router_add_model(w->router, "tiny", &route, &e), 0);
     assert_int_equal(router_start_worker(w->router, "tiny", &w->worker, &e), 0);
     const struct edge_opts opts = {
         .listen = listen,
@@ -58,7 +59,7 @@ static void world_start(struct world *w, uint64_t step_us, uint32_t max_num_seqs
 
 static void world_stop(struct world *w)
 {
-    router_shutdown(w->router, clock_now_us());
+    (void)router_shutdown(w->router, clock_now_us());
     edge_stop(w->edge);
     router_free(w->router);
     sample_close(&w->sample);
@@ -71,17 +72,20 @@ static struct worker_status status(struct world *w)
     return v.status;
 }
 
-/* Waits until so many sequences run and wait; returns the status that said so. */
+/* Waits until so many sequences run and requests wait, at the worker or in the router; returns the
+ * status that said so. */
 static struct worker_status settle(struct world *w, uint32_t n_running, uint32_t n_waiting)
 {
     uint64_t until = clock_now_us() + 5000000;
     for (;;) {
+        struct router_model_view m;
+        assert_true(router_model(w->router, "tiny", &m));
         struct worker_status s = status(w);
-        if (s.n_running == n_running && s.n_waiting == n_waiting)
+        if (s.n_running == n_running && s.n_waiting + m.n_waiting == n_waiting)
             return s;
         if (clock_now_us() > until)
-            fail_msg("%u running, %u waiting; wanted %u, %u", s.n_running, s.n_waiting, n_running,
-                     n_waiting);
+            fail_msg("%u running, %u waiting; wanted %u, %u", s.n_running,
+                     s.n_waiting + m.n_waiting, n_running, n_waiting);
         clock_sleep_us(200);
     }
 }

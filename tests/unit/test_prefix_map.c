@@ -145,6 +145,30 @@ static void test_a_full_table_answers_too_low_and_recovers(void **state)
     prefix_map_free(m);
 }
 
+static void test_growing_keeps_what_is_there(void **state)
+{
+    (void)state;
+    struct prefix_map *m;
+    struct prefix_hash names[N_NAMES];
+    struct prefix_match got[PREFIX_MAP_WORKERS] = {{0, 0}};
+    assert_int_equal(prefix_map_new(40, &m), 0);
+    for (uint32_t i = 0; i < N_NAMES; i++) {
+        names[i] = name_of(i);
+        if (i >= 40)
+            assert_false(prefix_map_promise(m, 2, names[i])); /* full */
+        else
+            prefix_map_add(m, 2, names[i]);
+    }
+    assert_int_equal(prefix_map_grow(m, N_NAMES), 0);
+    for (uint32_t i = 40; i < N_NAMES; i++)
+        assert_true(prefix_map_promise(m, 2, names[i]));
+    prefix_map_audit(m);
+    prefix_map_match(m, names, N_NAMES, 1ull << 2, got);
+    assert_int_equal(got[2].n_held, 40);
+    assert_int_equal(got[2].n_known, N_NAMES);
+    prefix_map_free(m);
+}
+
 static void test_names_follow_from_all_tokens_before(void **state)
 {
     (void)state;
@@ -168,6 +192,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_against_arrays),
         cmocka_unit_test(test_a_full_table_answers_too_low_and_recovers),
+        cmocka_unit_test(test_growing_keeps_what_is_there),
         cmocka_unit_test(test_names_follow_from_all_tokens_before),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,4 @@
-/* The router over simulated workers: turns, refusals, readiness, the end. */
+/* The router over simulated workers: turns, prefixes, waiting, refusals, readiness, the end. */
 #include "core/router/router.h"
 #include "tests/unit/worker_fixture.h"
 
@@ -26,11 +26,21 @@ struct world {
     uint32_t n;
 };
 
-static void world_init(struct world *w)
+static const struct router_model_opts model_opts = {
+    .policy = ROUTE_PREFIX, .delta = 250, .max_queue = 6, .max_migrations = 2};
+
+static void world_init_policy(struct world *w, enum route_policy policy)
 {
+    struct router_model_opts o = model_opts;
+    o.policy = policy;
     memset(w, 0, sizeof(*w));
     assert_int_equal(router_new(&w->router, NULL), 0);
-    assert_int_equal(router_add_model(w->router, "tiny", NULL), 0);
+    assert_int_equal(router_add_model(w->router, "tiny", &o, NULL), 0);
+}
+
+static void world_init(struct world *w)
+{
+    world_init_policy(w, ROUTE_PREFIX);
 }
 
 static struct worker_opts *add_opts(struct world *w)
@@ -61,7 +71,7 @@ static void wait_ready(struct world *w)
 
 static void world_fini(struct world *w)
 {
-    router_shutdown(w->router, clock_now_us() + WAIT_LIMIT_US);
+    (void)router_shutdown(w->router, clock_now_us() + WAIT_LIMIT_US);
     router_free(w->router);
 }
 
@@ -90,7 +100,7 @@ static void test_takes_turns(void **state)
     struct reader rd[9];
     struct err e = {0};
     uint32_t n_of[3] = {0};
-    world_init(&w);
+    world_init_policy(&w, ROUTE_ROUNDROBIN);
     for (uint32_t i = 0; i < 3; i++)
         start(&w, add_opts(&w));
     wait_ready(&w);
@@ -110,44 +120,166 @@ static void test_takes_turns(void **state)
     world_fini(&w);
 }
 
-static void test_skips_the_full_and_the_small(void **state)
+/* Everything that does not fit the workers waits in the router, in order; what is too much is
+ * refused; who leaves while waiting makes room. */
+static void test_waits_for_a_place(void **state)
 {
     (void)state;
     struct world w;
-    struct reader rd[8], big;
+    struct reader rd[10];
+    struct err e = {0};
+    struct router_model_view v;
+    world_init(&w);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct worker_opts *o = add_opts(&w);
+        o->sim_step_us = 20000;
+        o->max_num_seqs = 1;
+        start(&w, o);
+    }
+    wait_ready(&w);
+    for (uint32_t i = 0; i < 9; i++) {
+        request_to(&rd[i], "tiny", 10, 8);
+        assert_int_equal(submit(&w, &rd[i], &e), i < 8 ? 0 : -LLMD_EFULL);
+    }
+    assert_non_null(strstr(e.msg, "6 requests wait already"));
+    assert_true(router_model(w.router, "tiny", &v));
+    assert_int_equal(v.n_waiting, 6);
+    request_cancel(rd[5].r); /* waits */
+    for (uint32_t i = 0; i < 8; i++) {
+        reader_wait(&rd[i]);
+        assert_int_equal(rd[i].finish[0], i == 5 ? FINISH_ABORT : FINISH_LENGTH);
+    }
+    assert_true(rd[6].r->trace.first_token_us > rd[2].r->trace.last_token_us);
+    for (uint32_t i = 0; i < 9; i++)
+        reader_fini(&rd[i]);
+    world_fini(&w);
+}
+
+static void test_goes_where_it_fits(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader rd;
     struct err e = {0};
     world_init(&w);
     for (uint32_t i = 0; i < 2; i++) {
         struct worker_opts *o = add_opts(&w);
-        o->sim_step_us = 50000;
-        o->max_num_seqs = 1;
-        o->max_queue = i == 0 ? 1 : 4;
         o->kv_cache_blocks = i == 0 ? 4 : 32;
         start(&w, o);
     }
     wait_ready(&w);
-    for (uint32_t i = 0; i < 8; i++) {
-        request_to(&rd[i], "tiny", 10, 20);
-        int rc = submit(&w, &rd[i], &e);
-        assert_int_equal(rc, i < 7 ? 0 : -LLMD_EFULL); /* 2 in one, 5 in the other */
+    for (uint32_t i = 0; i < 3; i++) {
+        request_to(&rd, "tiny", 500, 12);
+        assert_int_equal(submit(&w, &rd, &e), 0);
+        reader_wait(&rd);
+        assert_int_equal(rd.r->trace.worker, 1);
+        reader_fini(&rd);
     }
-    request_to(&big, "tiny", 500, 12); /* 32 blocks: one worker is too small, one is full */
-    assert_int_equal(submit(&w, &big, &e), -LLMD_EFULL);
-    for (uint32_t i = 0; i < 7; i++)
-        request_cancel(rd[i].r);
-    for (uint32_t i = 0; i < 7; i++)
+    world_fini(&w);
+}
+
+/* A reader whose prompt of n tokens begins with n_shared common ones of this family. */
+static void family_request(struct reader *rd, uint32_t family, uint32_t member, uint32_t n_shared,
+                           uint32_t n)
+{
+    uint32_t prompt[512];
+    for (uint32_t i = 0; i < n; i++)
+        prompt[i] = i < n_shared ? (family * 31 + i) % 200 : (family + member * 7 + i * 3) % 200;
+    reader_init(rd, NULL, prompt, n, 4, 1);
+    rd->r->model = "tiny";
+}
+
+/* Families of prompts stay together, and both workers have some. */
+static void test_prefixes_stay_together(void **state)
+{
+    (void)state;
+    enum { FAMILIES = 4, MEMBERS = 6 };
+    struct world w;
+    struct err e = {0};
+    uint32_t n_of[2] = {0};
+    world_init(&w);
+    for (uint32_t i = 0; i < 2; i++)
+        start(&w, add_opts(&w));
+    wait_ready(&w);
+    int32_t homes[FAMILIES];
+    for (uint32_t member = 0; member < MEMBERS; member++)
+        for (uint32_t f = 0; f < FAMILIES; f++) {
+            struct reader rd;
+            family_request(&rd, f, member, 320, 340);
+            assert_int_equal(submit(&w, &rd, &e), 0);
+            reader_wait(&rd);
+            if (member == 0)
+                homes[f] = rd.r->trace.worker;
+            assert_int_equal(rd.r->trace.worker, homes[f]);
+            assert_int_equal(rd.r->trace.n_cached_tokens, member == 0 ? 0 : 320);
+            n_of[rd.r->trace.worker]++;
+            reader_fini(&rd);
+        }
+    assert_int_equal(n_of[0], n_of[1]);
+    world_fini(&w);
+}
+
+/* Of siblings that come at once, the later ones see what the first have only promised to compute:
+ * the second is better off alone (the first would have to be computed before it), the third is not. */
+static void test_promised_blocks_count(void **state)
+{
+    (void)state;
+    enum { SIBLINGS = 3 };
+    struct world w;
+    struct reader rd[SIBLINGS];
+    struct err e = {0};
+    struct buf b = {0};
+    world_init(&w);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct worker_opts *o = add_opts(&w);
+        o->sim_step_us = 50000;
+        o->max_num_batched_tokens = 512;
+        start(&w, o);
+    }
+    wait_ready(&w);
+    for (uint32_t i = 0; i < SIBLINGS; i++) {
+        family_request(&rd[i], 1, i, 480, 500);
+        assert_int_equal(submit(&w, &rd[i], &e), 0);
+    }
+    assert_true(router_explain(w.router, rd[2].r, &b));
+    assert_non_null(strstr(buf_str(&b), "\"cached_tokens\":480,\"held_tokens\":0"));
+    for (uint32_t i = 0; i < SIBLINGS; i++)
         reader_wait(&rd[i]);
-    for (uint32_t i = 0; i < 8; i++)
+    assert_true(rd[0].r->trace.worker != rd[1].r->trace.worker);
+    assert_int_equal(rd[2].r->trace.n_cached_tokens, 480);
+    for (uint32_t i = 0; i < SIBLINGS; i++)
         reader_fini(&rd[i]);
-    for (uint32_t i = 0; i < 2; i++) { /* its turn or not, it goes to the larger */
-        struct reader again;
-        request_to(&again, "tiny", 500, 1);
-        assert_int_equal(submit(&w, &again, &e), 0);
-        reader_wait(&again);
-        assert_int_equal(again.r->trace.worker, 1);
-        reader_fini(&again);
+    buf_fini(&b);
+    world_fini(&w);
+}
+
+static void test_decisions_are_explained(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader rd;
+    struct err e = {0};
+    struct buf b = {0};
+    struct router_model_view v;
+    world_init(&w);
+    for (uint32_t i = 0; i < 2; i++) {
+        struct worker_opts *o = add_opts(&w);
+        o->sim_step_us = 30000;
+        start(&w, o);
     }
-    reader_fini(&big);
+    wait_ready(&w);
+    family_request(&rd, 1, 0, 320, 340);
+    assert_false(router_explain(w.router, rd.r, &b));
+    assert_int_equal(submit(&w, &rd, &e), 0);
+    assert_true(router_explain(w.router, rd.r, &b));
+    assert_non_null(strstr(buf_str(&b), "\"reason\":\"worker 0: its turn among equals\""));
+    reader_wait(&rd);
+    assert_true(router_model(w.router, "tiny", &v));
+    assert_int_equal(v.n_decisions, 1);
+    assert_true(v.map_bytes > 0 && v.n_map_entries >= 320 / 16);
+    assert_false(router_model(w.router, "large", &v));
+    reader_fini(&rd);
+    buf_fini(&b);
     world_fini(&w);
 }
 
@@ -158,7 +290,7 @@ static void test_refusals_say_why(void **state)
     struct reader rd;
     struct err e = {0};
     world_init(&w);
-    assert_int_equal(router_add_model(w.router, "tiny", &e), -LLMD_EINVAL);
+    assert_int_equal(router_add_model(w.router, "tiny", &model_opts, &e), -LLMD_EINVAL);
     request_to(&rd, "large", 10, 4);
     assert_int_equal(submit(&w, &rd, &e), -LLMD_ENOTFOUND);
     rd.r->model = "tiny";
@@ -242,7 +374,7 @@ static void test_shutdown_drains_then_stops(void **state)
             request_to(&rd[i], "tiny", 10, in_time ? 5 : 400);
             assert_int_equal(submit(&w, &rd[i], &e), 0);
         }
-        router_shutdown(w.router, clock_now_us() + (in_time ? WAIT_LIMIT_US : 20000));
+        (void)router_shutdown(w.router, clock_now_us() + (in_time ? WAIT_LIMIT_US : 20000));
         struct reader late;
         request_to(&late, "tiny", 10, 5);
         assert_int_equal(submit(&w, &late, &e), -LLMD_EDRAINING);
@@ -260,7 +392,11 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_takes_turns),
-        cmocka_unit_test(test_skips_the_full_and_the_small),
+        cmocka_unit_test(test_waits_for_a_place),
+        cmocka_unit_test(test_goes_where_it_fits),
+        cmocka_unit_test(test_prefixes_stay_together),
+        cmocka_unit_test(test_promised_blocks_count),
+        cmocka_unit_test(test_decisions_are_explained),
         cmocka_unit_test(test_refusals_say_why),
         cmocka_unit_test(test_a_long_step_is_a_stall),
         cmocka_unit_test(test_shutdown_drains_then_stops),

@@ -295,9 +295,10 @@ struct ending {
     struct err why;
 };
 
-static void end_while_loading(void *ctx, struct worker *w, const struct worker_status *s)
+static void end_while_loading(void *ctx, struct worker *w, const struct worker_report *r)
 {
     const struct ending *end = ctx;
+    const struct worker_status *s = &r->status;
     if (s->state == WORKER_LOADING && s->load.done_bytes > 0)
         end->how(w);
 }
@@ -317,7 +318,7 @@ static void test_ends_while_it_loads(void **state)
     for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
         struct ending end = {.how = ways[i]};
         const struct worker_callbacks cb = {
-            .ctx = &end, .step_published = end_while_loading, .dead = keep_why};
+            .ctx = &end, .published = end_while_loading, .dead = keep_why};
         const struct worker_opts o = sim_worker_opts(&llama);
         struct worker *w;
         struct err e = {0};

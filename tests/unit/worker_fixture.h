@@ -71,9 +71,10 @@ struct noted_worker {
     uint32_t n_published, max_running;
 };
 
-static inline void note_published(void *ctx, struct worker *w, const struct worker_status *s)
+static inline void note_published(void *ctx, struct worker *w, const struct worker_report *r)
 {
     struct noted_worker *n = ctx;
+    const struct worker_status *s = &r->status;
     (void)w;
     lock_take(&n->mu);
     n->last = *s;
@@ -108,7 +109,7 @@ static inline void note_dead(void *ctx, struct worker *w, const struct err *why)
 static inline void noted_start(struct noted_worker *n, const struct worker_opts *o)
 {
     const struct worker_callbacks cb = {
-        .ctx = n, .step_published = note_published, .ready = note_ready, .dead = note_dead};
+        .ctx = n, .published = note_published, .ready = note_ready, .dead = note_dead};
     struct err e = {0};
     memset(n, 0, sizeof(*n));
     lock_init(&n->mu, LOCK_RANK_LEAF);

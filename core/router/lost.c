@@ -1,0 +1,308 @@
+/* lost.c - what workers tell, and what follows when one is lost.
+ *
+ *   dying (its own thread) or router_lose (it stalls)
+ *     -> link_lose: the worker is abandoned, its requests leave the slot
+ *     -> their streams take the router as producer: what the worker still pushes is dropped
+ *     -> each goes on at another worker from prompt and output so far, in front of all that waits;
+ *        with nobody left, or too many moves behind it, it fails */
+#include <stdlib.h>
+
+#include "core/router/router_int.h"
+#include "core/util/clock.h"
+
+/* --- callbacks --- */
+
+static bool is_current(const struct link *l)
+{
+    return l->slot->link == l && !l->lost;
+}
+
+static void on_published(void *ctx, struct worker *w, const struct worker_report *r)
+{
+    struct link *l = ctx;
+    struct slot *s = l->slot;
+    struct route_list bound = {NULL, NULL};
+    lock_take(&s->router->mu);
+    if (!l->worker) /* worker_start has not returned yet */
+        l->worker = w;
+    if (is_current(l)) {
+        books_report(s, r);
+        submit_pump(s->routed, &bound);
+    }
+    lock_drop(&s->router->mu);
+    submit_bound(s->router, &bound);
+}
+
+static void on_started(void *ctx, struct worker *w, struct request *req)
+{
+    struct link *l = ctx;
+    (void)w;
+    lock_take(&l->slot->router->mu);
+    if (req->route && req->route->link == l)
+        books_started(req->route);
+    lock_drop(&l->slot->router->mu);
+}
+
+/* The length of answers, for what one more sequence costs. */
+static void learn_output(struct routed *m, const struct request *req)
+{
+    static const double weight = 0.02;
+    double n = 0;
+    for (uint32_t i = 0; i < req->stream.n_choices; i++)
+        n += req->stream.n_outputs[i];
+    n /= req->stream.n_choices;
+    m->mean_output = m->mean_output > 0 ? m->mean_output * (1 - weight) + n * weight : n;
+}
+
+static void on_over(void *ctx, struct worker *w, struct request *req)
+{
+    struct link *l = ctx;
+    struct router *r = l->slot->router;
+    struct route *rt;
+    (void)w;
+    lock_take(&r->mu);
+    rt = req->route && req->route->link == l ? req->route : NULL;
+    if (rt && rt->submitting) { /* whoever submitted it frees it */
+        rt->over = true;
+        rt = NULL;
+    }
+    if (rt) {
+        learn_output(rt->routed, req);
+        books_unbind(rt);
+        route_forget(r, rt);
+    }
+    lock_drop(&r->mu);
+    if (rt)
+        route_free(rt);
+}
+
+static void on_dying(void *ctx, struct worker *w, const struct err *why)
+{
+    struct link *l = ctx;
+    lock_take(&l->slot->router->mu);
+    if (!l->worker)
+        l->worker = w;
+    lock_drop(&l->slot->router->mu);
+    link_lose(l, why);
+}
+
+static void on_dead(void *ctx, struct worker *w, const struct err *why)
+{
+    struct link *l = ctx;
+    struct slot *s = l->slot;
+    (void)w;
+    lock_take(&s->router->mu);
+    if (is_current(l)) {
+        s->status.state = WORKER_DEAD;
+        s->why = *why;
+        if (s->routed->map)
+            prefix_map_forget(s->routed->map, s->bit, false);
+    }
+    l->ended = true;
+    pthread_cond_broadcast(&s->router->changed);
+    lock_drop(&s->router->mu);
+}
+
+/* --- a worker is lost --- */
+
+/* Takes the requests of a lost worker that nobody is submitting right now. r->mu is held. */
+static void take_routes(struct slot *s, struct link *l, struct route_list *out)
+{
+    for (struct route *rt = s->routes, *next; rt; rt = next) {
+        next = rt->next;
+        if (rt->link != l || rt->submitting)
+            continue;
+        books_unbind(rt);
+        books_lost_by(rt, l);
+        rt->n_migrations++;
+        s->n_migrated++;
+        s->routed->n_migrations++;
+        metric_add(s->routed->metrics.migrations, 1);
+        route_list_add(out, rt);
+    }
+}
+
+/* The router is the producer of the stream again. False when there is nothing left to produce. */
+static bool take_stream(struct route *rt)
+{
+    struct request *req = rt->req;
+    rt->epoch = stream_attach(req, route_poke, rt);
+    lock_take(&req->stream.mu);
+    const bool live = req->stream.n_unfinished > 0;
+    req->trace.n_migrations += live;
+    lock_drop(&req->stream.mu);
+    if (live && request_is_cancelled(req)) /* before it could poke us */
+        route_poke(rt);
+    return live;
+}
+
+static bool any_able(const struct routed *m)
+{
+    for (uint32_t i = 0; i < m->n_slots; i++)
+        if (router_slot_able(m->slots[i]))
+            return true;
+    return false;
+}
+
+/* Whether a worker is there that may take the route, now or later. r->mu is held. */
+static bool has_future(const struct routed *m, const struct route *rt)
+{
+    if (rt->n_migrations > m->opts.max_migrations)
+        return false;
+    for (uint32_t i = 0; i < m->n_slots; i++)
+        if (router_slot_able(m->slots[i]) && !(rt->too_small >> i & 1) &&
+            !books_was_lost_by(rt, m->slots[i]->link))
+            return true;
+    return false;
+}
+
+static void move_routes(struct router *r, struct routed *m, struct route_list *moved,
+                        const struct err *why)
+{
+    struct route_list bound = {NULL, NULL}, hopeless = {NULL, NULL}, finished = {NULL, NULL}, live;
+    live = (struct route_list){NULL, NULL};
+    struct route *rt;
+    while ((rt = route_list_pop(moved)) != NULL)
+        route_list_add(take_stream(rt) ? &live : &finished, rt);
+
+    lock_take(&r->mu);
+    while ((rt = route_list_pop(&live)) != NULL) {
+        if (has_future(m, rt))
+            submit_move(m, rt);
+        else {
+            route_list_add(&hopeless, rt);
+            metric_add(m->metrics.lost_requests, 1);
+        }
+    }
+    if (any_able(m))
+        submit_pump(m, &bound);
+    else
+        submit_take_waiting(m, &hopeless);
+    lock_drop(&r->mu);
+
+    struct err failure = *why;
+    failure.code = LLMD_EWORKER;
+    submit_fail(r, &hopeless, &failure);
+    submit_fail(r, &finished, &failure); /* their streams have all they will get */
+    submit_bound(r, &bound);
+}
+
+void link_lose(struct link *l, const struct err *why)
+{
+    struct slot *s = l->slot;
+    struct router *r = s->router;
+    struct route_list moved = {NULL, NULL};
+    lock_take(&r->mu);
+    const bool news = is_current(l) && l->worker;
+    if (news) {
+        l->lost = true;
+        s->status.state = WORKER_DEAD;
+        s->why = *why;
+        take_routes(s, l, &moved);
+        if (s->routed->map)
+            prefix_map_forget(s->routed->map, s->bit, false);
+    }
+    struct worker *w = l->worker;
+    pthread_cond_broadcast(&r->changed);
+    lock_drop(&r->mu);
+    if (!news)
+        return;
+    worker_abandon(w);
+    move_routes(r, s->routed, &moved, why);
+}
+
+/* r->mu is held. */
+static struct slot *find_slot(const struct router *r, uint32_t index)
+{
+    struct slot *s = r->first;
+    while (s && s->opts->index != index)
+        s = s->next;
+    return s;
+}
+
+void router_lose(struct router *r, uint32_t index, const struct err *why)
+{
+    lock_take(&r->mu);
+    struct slot *s = find_slot(r, index);
+    struct link *l = s ? s->link : NULL;
+    lock_drop(&r->mu);
+    if (l)
+        link_lose(l, why);
+}
+
+/* --- start, and start again --- */
+
+int link_start(struct slot *s, struct err *e)
+{
+    const struct worker_callbacks callbacks = {
+        .published = on_published,
+        .started = on_started,
+        .over = on_over,
+        .dying = on_dying,
+        .dead = on_dead,
+        .ctx = calloc(1, sizeof(struct link)),
+    };
+    struct link *l = callbacks.ctx;
+    struct worker *w = NULL;
+    if (!l)
+        return err_set(e, LLMD_ENOMEM, "out of memory for a worker of \"%s\"", s->routed->name);
+    l->slot = s;
+    lock_take(&s->router->mu);
+    l->number = ++s->router->n_links;
+    s->link = l;
+    s->status = (struct worker_status){.state = WORKER_STARTING, .heartbeat_us = clock_now_us()};
+    lock_drop(&s->router->mu);
+    int rc = worker_start(s->opts, &callbacks, &w, e);
+    lock_take(&s->router->mu);
+    if (rc) {
+        s->link = NULL;
+        s->status.state = WORKER_DEAD;
+    } else {
+        l->worker = w;
+        s->n_starts++;
+    }
+    lock_drop(&s->router->mu);
+    if (rc)
+        free(l);
+    return rc;
+}
+
+int router_restart_worker(struct router *r, uint32_t index, struct err *e)
+{
+    lock_take(&r->mu);
+    struct slot *s = find_slot(r, index);
+    const bool fit = s && !r->draining && s->status.state == WORKER_DEAD &&
+                     (!s->link || s->link->lost || s->link->ended);
+    if (fit && s->link) {
+        s->link->next = r->lost;
+        r->lost = s->link;
+        s->link = NULL;
+        s->fresh = (struct demand){0};
+    }
+    lock_drop(&r->mu);
+    if (!fit)
+        return err_set(e, LLMD_EINVAL, "there is no worker %u that could be started again", index);
+    return link_start(s, e);
+}
+
+void router_reap(struct router *r)
+{
+    lock_take(&r->mu);
+    struct link *ended = NULL;
+    for (struct link **at = &r->lost; *at;) {
+        struct link *l = *at;
+        if (!l->ended || l->n_submitting > 0) {
+            at = &l->next;
+            continue;
+        }
+        *at = l->next;
+        l->next = ended;
+        ended = l;
+    }
+    lock_drop(&r->mu);
+    for (struct link *l = ended, *next; l; l = next) {
+        next = l->next;
+        worker_free(l->worker);
+        free(l);
+    }
+}

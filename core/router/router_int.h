@@ -1,0 +1,200 @@
+/* router_int.h - the router's books, shared by its files.
+ *
+ *   router.c    models and workers: start, views, the end
+ *   books.c     what is known of each worker: reports, reservations, candidates
+ *   submit.c    requests: submission, the queue, binding
+ *   lost.c      workers that are lost: their requests move, the worker is started again
+ *
+ *   router ── routed (a model) ── slot (a worker's place) ── link (the worker in it)
+ *                 │ queue, map        │ routes bound to it
+ *                 └── route (a request) ┘
+ *
+ * Invariants  I1: a route is in exactly one of: a slot's list (slot set), the model's queue
+ *                 (item.flow set), its movers list (moving), the hands of the thread that submits,
+ *                 moves or fails it.
+ *             I2: a slot's sums are those of its routes: unstarted ones in `unstarted`.
+ *             I3: what a route promised in the map (n_promised > 0) is promised to its slot.
+ * Lock        router.mu guards all of it. */
+#pragma once
+#include <pthread.h>
+
+#include "core/request/request.h"
+#include "core/router/fair_queue.h"
+#include "core/router/prefix_map.h"
+#include "core/router/router.h"
+#include "core/router/router_metrics.h"
+#include "core/util/lock.h"
+
+enum { LOST_BY_MAX = 8 };
+
+/* What requests ask of a worker. */
+struct demand {
+    uint32_t n_seqs;
+    uint64_t n_tokens; /* of prompts, that it must compute */
+    uint64_t n_blocks; /* of its KV cache, that it must find */
+};
+
+/* One request. Outside of the lock only its request and names may be read. */
+struct route {
+    struct fair_item item; /* first: items are cast to routes */
+    struct request *req;   /* one reference */
+    struct router *router;
+    struct routed *routed;
+    struct slot *slot;         /* where it is bound; NULL: nowhere */
+    struct link *link;         /* the worker there */
+    struct route *prev, *next; /* of the slot's routes */
+    struct route *after;       /* of the movers, or of some thread's list */
+    bool moving;               /* among the movers */
+    bool submitting;           /* worker_submit is under way: whoever does it sees to the rest */
+    bool over;                 /* meanwhile its worker was done with it */
+    bool started;              /* its worker's reports count it */
+    bool cancelled;            /* its client went while it waited: to be failed */
+    uint32_t epoch;            /* of its stream, while no worker has it */
+    uint64_t too_small;        /* bit per slot: can never hold it */
+    uint64_t refused;          /* bit per slot: not there until it has waited */
+    uint64_t lost_by[LOST_BY_MAX]; /* numbers of the links that lost it, the last ones */
+    uint32_t n_lost_by;
+    uint32_t n_migrations;
+    uint64_t queued_us;
+    struct demand demand;      /* of its slot, while it is not started */
+    struct decision *decision; /* the last one; room for PREFIX_MAP_WORKERS candidates */
+    uint64_t *promised;        /* bit per name: promised to slot */
+    uint32_t n_promised;
+    uint32_t n_names;
+    struct prefix_hash names[];
+};
+
+/* Routes in the hands of one thread, or movers. */
+struct route_list {
+    struct route *first, *last;
+};
+
+static inline void route_list_add(struct route_list *l, struct route *rt)
+{
+    rt->after = NULL;
+    if (l->last)
+        l->last->after = rt;
+    else
+        l->first = rt;
+    l->last = rt;
+}
+
+static inline struct route *route_list_pop(struct route_list *l)
+{
+    struct route *rt = l->first;
+    if (!rt)
+        return NULL;
+    l->first = rt->after;
+    if (!l->first)
+        l->last = NULL;
+    rt->after = NULL;
+    return rt;
+}
+
+/* The worker in a slot; one that was lost stays until its thread has ended. */
+struct link {
+    struct link *next; /* of router.lost */
+    struct slot *slot;
+    struct worker *worker;
+    uint64_t number;       /* of the router's links, from 1 */
+    uint32_t n_submitting; /* worker_submit under way: it must not be freed */
+    bool lost;             /* its requests were taken away */
+    bool ended;            /* its last callback was made */
+};
+
+struct slot {
+    struct router *router;
+    struct routed *routed;
+    struct slot *next; /* all slots, in the order they were started */
+    uint32_t bit;      /* index within the model */
+    const struct worker_opts *opts;
+    struct link *link; /* the present worker */
+    struct worker_status status;
+    struct err why;             /* state DEAD: the reason */
+    struct demand unstarted;    /* bound, its reports do not count them yet */
+    struct demand fresh;        /* started since the last report */
+    struct route *routes;       /* bound here */
+    uint32_t n_bound, n_starts; /* routes; workers that were started here */
+    uint64_t last_chosen, n_chosen, n_migrated;
+};
+
+/* A model and its workers. */
+struct routed {
+    struct routed *next;
+    struct router_model_opts opts;
+    struct slot *slots[PREFIX_MAP_WORKERS];
+    uint32_t n_slots;
+    struct prefix_map *map; /* NULL until a worker told the size of its cache */
+    uint32_t n_map_blocks;  /* that the map was made for */
+    struct fair_queue *queue;
+    struct route_list movers; /* lost their worker: they go before the queue */
+    uint64_t n_decisions, n_migrations;
+    struct router_metrics metrics;
+    double mean_output;      /* tokens of an answer, exponentially weighted */
+    double bind_interval_us; /* between two that left the queue, likewise; 0: not known */
+    uint64_t last_bound_us;  /* 0: the queue was empty since */
+    char name[];
+};
+
+struct router {
+    struct lock mu;         /* rank ROUTER */
+    pthread_cond_t changed; /* a worker died, a request was bound or left */
+    struct routed *models;
+    struct slot *first, *last;
+    uint32_t n_slots;
+    struct link *lost; /* not in a slot any more; their threads may still run */
+    uint64_t n_links;  /* started so far */
+    uint32_t n_routes; /* requests that are with the router */
+    bool draining;
+};
+
+/* router.c; r->mu is held */
+struct routed *router_find_model(const struct router *r, const char *name);
+bool router_slot_able(const struct slot *s); /* ready, as far as the router knows */
+/* Why nobody can take a request of the model. */
+int router_refuse(const struct router *r, const struct routed *m, struct err *e);
+
+/* books.c; r->mu is held */
+/* Fills rt->decision for now and makes it. */
+void books_decide(struct routed *m, struct route *rt);
+/* Binds rt to the slot that its decision chose: reservations and promises. */
+void books_bind(struct routed *m, struct route *rt);
+/* Its worker's reports count it from now on. */
+void books_started(struct route *rt);
+/* Takes all of that back. */
+void books_unbind(struct route *rt);
+void books_report(struct slot *s, const struct worker_report *r);
+/* The worker lost the request: it does not get it again. */
+void books_lost_by(struct route *rt, const struct link *l);
+bool books_was_lost_by(const struct route *rt, const struct link *l);
+/* Whether a worker of the model could ever hold the request; true while that is not known. */
+bool books_could_fit(const struct routed *m, const struct request *req);
+/* What one more sequence costs the others over its answer, in prefill tokens. */
+double books_delta(const struct routed *m);
+size_t decision_bytes(void);
+
+/* submit.c */
+/* What waits and can go is bound and put on *out, for submit_bound() outside of the lock; so are
+ * requests whose clients have gone. r->mu is held. */
+void submit_pump(struct routed *m, struct route_list *out);
+void submit_bound(struct router *r, struct route_list *bound);
+/* Puts a route that lost its worker in front of the queue. r->mu is held. */
+void submit_move(struct routed *m, struct route *rt);
+/* All that waits for the model. r->mu is held. */
+void submit_take_waiting(struct routed *m, struct route_list *out);
+uint32_t submit_n_waiting(const struct routed *m);
+/* Ends the streams of routes that no worker has, and frees the routes. */
+void submit_fail(struct router *r, struct route_list *list, const struct err *why);
+/* The route leaves the router's books; route_free() comes after, outside of the lock. r->mu is
+ * held. */
+void route_forget(struct router *r, struct route *rt);
+void route_free(struct route *rt); /* with the reference of its request */
+/* The stream's call while no worker has the request; ctx is the route. */
+void route_poke(void *ctx);
+
+/* lost.c */
+/* Starts a worker in the slot. Not under the lock. */
+MUST_CHECK int link_start(struct slot *s, struct err *e);
+/* The worker is lost: its requests go on elsewhere, or fail when nobody is left. Idempotent; not
+ * under the lock. */
+void link_lose(struct link *l, const struct err *why);

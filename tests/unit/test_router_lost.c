@@ -1,0 +1,266 @@
+/* Workers that are lost: requests go on elsewhere with the same text, whoever submits meanwhile;
+ * nobody left; started again. Simulated workers, so that the text of a request is known. */
+#include "core/router/router.h"
+#include "tests/unit/worker_fixture.h"
+
+static struct sample_llama llama;
+
+static int open_llama(void **state)
+{
+    (void)state;
+    sample_open(&llama);
+    return 0;
+}
+
+static int close_llama(void **state)
+{
+    (void)state;
+    sample_close(&llama);
+    return 0;
+}
+
+enum { N_WORKERS = 4, N_STREAMS = 32, N_LOSSES = 150 };
+
+static const struct err stalled = {.code = LLMD_EWORKER, .msg = "worker stalls"};
+
+struct world {
+    struct router *router;
+    struct worker_opts opts[N_WORKERS];
+    uint32_t n, seed;
+};
+
+static void wait_ready(struct world *w, uint32_t n)
+{
+    enum { VIEWS = 8 };
+    struct router_worker_view v[VIEWS];
+    uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
+    for (uint32_t n_up = 0; n_up < n;) {
+        n_up = 0;
+        for (uint32_t i = 0; i < u64_min(router_workers(w->router, v, VIEWS), VIEWS); i++)
+            n_up += v[i].status.state == WORKER_READY;
+        assert_true(clock_now_us() < until_us);
+        clock_sleep_us(200);
+    }
+}
+
+static void world_init(struct world *w, uint32_t n, uint64_t step_us)
+{
+    const struct router_model_opts o = {.max_queue = 1000, .max_migrations = 1000};
+    *w = (struct world){.n = n, .seed = 1};
+    assert_int_equal(router_new(&w->router, NULL), 0);
+    assert_int_equal(router_add_model(w->router, "tiny", &o, NULL), 0);
+    for (uint32_t i = 0; i < n; i++) {
+        w->opts[i] = sim_worker_opts(&llama);
+        w->opts[i].index = i;
+        w->opts[i].sim_step_us = step_us;
+        assert_int_equal(router_start_worker(w->router, "tiny", &w->opts[i], NULL), 0);
+    }
+    wait_ready(w, n);
+}
+
+static void world_fini(struct world *w)
+{
+    (void)router_shutdown(w->router, clock_now_us() + WAIT_LIMIT_US);
+    router_free(w->router);
+}
+
+static uint32_t rnd(struct world *w, uint32_t n)
+{
+    w->seed = w->seed * 1664525u + 1013904223u;
+    return (uint32_t)((uint64_t)(w->seed >> 8) * n >> 24);
+}
+
+static void make(struct reader *rd, uint32_t number, uint32_t n)
+{
+    uint32_t prompt[64];
+    const uint32_t n_prompt = 20 + number % 40, max_tokens = 40 + number * 7 % 60;
+    for (uint32_t i = 0; i < n_prompt; i++)
+        prompt[i] = (number * 13 + i) % 200;
+    reader_init(rd, NULL, prompt, n_prompt, max_tokens, n);
+    rd->r->model = "tiny";
+    rd->r->sampling.seed = number;
+}
+
+static void submit(struct world *w, struct reader *rd)
+{
+    struct err e = {0};
+    assert_int_equal(router_submit(w->router, request_ref(rd->r), &e), 0);
+}
+
+/* The texts that undisturbed workers give. */
+static void undisturbed(struct reader expected[N_STREAMS], uint32_t n)
+{
+    struct world w;
+    world_init(&w, 1, 0);
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        make(&expected[i], i, n);
+        submit(&w, &expected[i]);
+        reader_wait(&expected[i]);
+    }
+    world_fini(&w);
+}
+
+/* Loses and restarts random workers, never the last that is ready. */
+static void lose_one(struct world *w)
+{
+    const uint32_t victim = rnd(w, w->n);
+    router_lose(w->router, victim, &stalled);
+    router_reap(w->router);
+    assert_int_equal(router_restart_worker(w->router, victim, NULL), 0);
+    wait_ready(w, w->n);
+}
+
+static void run_drill(uint32_t n_choices)
+{
+    struct world w;
+    static struct reader expected[N_STREAMS], rd[N_STREAMS];
+    struct router_model_view v;
+    uint32_t n_moved = 0;
+    undisturbed(expected, n_choices);
+    world_init(&w, N_WORKERS, 300);
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        make(&rd[i], i, n_choices);
+        submit(&w, &rd[i]);
+    }
+    for (uint32_t losses = 0; losses < N_LOSSES; losses++) {
+        clock_sleep_us(rnd(&w, 3000));
+        lose_one(&w);
+        for (uint32_t i = 0; i < N_STREAMS; i++) {
+            while (reader_pull(&rd[i], UINT32_MAX) > 0)
+                ;
+            if (!reader_finished(&rd[i]))
+                continue;
+            assert_same_text(&rd[i], &expected[i]);
+            n_moved += rd[i].r->trace.n_migrations;
+            reader_fini(&rd[i]);
+            make(&rd[i], i, n_choices);
+            submit(&w, &rd[i]);
+        }
+    }
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        reader_wait(&rd[i]);
+        assert_same_text(&rd[i], &expected[i]);
+        n_moved += rd[i].r->trace.n_migrations;
+        reader_fini(&rd[i]);
+        reader_fini(&expected[i]);
+    }
+    assert_true(router_model(w.router, "tiny", &v));
+    assert_true(n_moved > 50 && v.n_migrations >= n_moved);
+    world_fini(&w);
+}
+
+static void test_texts_survive_lost_workers(void **state)
+{
+    (void)state;
+    run_drill(1);
+}
+
+static void test_so_do_several_choices(void **state)
+{
+    (void)state;
+    run_drill(3);
+}
+
+static void test_with_nobody_left_requests_fail(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader rd[24];
+    struct err e = {0};
+    world_init(&w, 1, 2000);
+    for (uint32_t i = 0; i < 24; i++) { /* 16 run, 8 wait */
+        make(&rd[i], i, 1);
+        submit(&w, &rd[i]);
+    }
+    clock_sleep_us(20000);
+    router_lose(w.router, 0, &stalled);
+    for (uint32_t i = 0; i < 24; i++) {
+        reader_wait(&rd[i]);
+        assert_int_equal(rd[i].finish[0], FINISH_ERROR);
+        assert_true(stream_error(rd[i].r, &e));
+        assert_int_equal(e.code, LLMD_EWORKER);
+        assert_string_equal(e.msg, "worker stalls");
+        reader_fini(&rd[i]);
+    }
+    make(&rd[0], 0, 1);
+    assert_int_equal(router_submit(w.router, rd[0].r, &e), -LLMD_ENOTREADY);
+    assert_int_equal(router_restart_worker(w.router, 7, &e), -LLMD_EINVAL);
+    assert_int_equal(router_restart_worker(w.router, 0, NULL), 0);
+    assert_int_equal(router_restart_worker(w.router, 0, NULL), -LLMD_EINVAL); /* it is not dead */
+    wait_ready(&w, 1);
+    submit(&w, &rd[0]);
+    reader_wait(&rd[0]);
+    assert_int_equal(rd[0].finish[0], FINISH_LENGTH);
+    reader_fini(&rd[0]);
+    world_fini(&w);
+}
+
+static void test_moves_are_bounded(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader rd;
+    const struct router_model_opts o = {.max_queue = 10, .max_migrations = 1};
+    world_init(&w, 3, 2000);
+    assert_int_equal(router_add_model(w.router, "once", &o, NULL), 0);
+    struct worker_opts opts[3];
+    for (uint32_t i = 0; i < 3; i++) {
+        opts[i] = w.opts[i];
+        opts[i].index = 10 + i;
+        assert_int_equal(router_start_worker(w.router, "once", &opts[i], NULL), 0);
+    }
+    wait_ready(&w, 6);
+    make(&rd, 3, 1);
+    rd.r->model = "once";
+    submit(&w, &rd);
+    for (uint32_t lost = 0; lost < 2; lost++) {
+        clock_sleep_us(20000);
+        lock_take(&rd.r->stream.mu);
+        const int32_t at = rd.r->trace.worker;
+        lock_drop(&rd.r->stream.mu);
+        router_lose(w.router, (uint32_t)at, &stalled);
+    }
+    reader_wait(&rd);
+    assert_int_equal(rd.finish[0], FINISH_ERROR);
+    assert_int_equal(rd.r->trace.n_migrations, 2);
+    reader_fini(&rd);
+    world_fini(&w);
+}
+
+/* Clients that leave while their requests move or wait. */
+static void test_cancelled_while_it_moves(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader rd[N_STREAMS];
+    world_init(&w, 2, 500);
+    for (uint32_t round = 0; round < 20; round++) {
+        for (uint32_t i = 0; i < N_STREAMS; i++) {
+            make(&rd[i], i, 1);
+            submit(&w, &rd[i]);
+        }
+        clock_sleep_us(rnd(&w, 4000));
+        for (uint32_t i = 0; i < N_STREAMS; i += 2)
+            request_cancel(rd[i].r);
+        lose_one(&w);
+        for (uint32_t i = 0; i < N_STREAMS; i++)
+            request_cancel(rd[i].r);
+        for (uint32_t i = 0; i < N_STREAMS; i++) {
+            reader_wait(&rd[i]);
+            reader_fini(&rd[i]);
+        }
+    }
+    world_fini(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_texts_survive_lost_workers),
+        cmocka_unit_test(test_so_do_several_choices),
+        cmocka_unit_test(test_with_nobody_left_requests_fail),
+        cmocka_unit_test(test_moves_are_bounded),
+        cmocka_unit_test(test_cancelled_while_it_moves),
+    };
+    return cmocka_run_group_tests(tests, open_llama, close_llama);
+}

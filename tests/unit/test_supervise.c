@@ -1,0 +1,214 @@
+/* The supervisor over simulated workers that fail or stall: requests go on with the same text, the
+ * worker comes back; one that cannot start is tried ever less often. */
+#include <stdio.h>
+
+#include "core/observe/log.h"
+#include "core/router/router.h"
+#include "core/supervise/supervise.h"
+#include "tests/unit/worker_fixture.h"
+
+enum { MAX_WORKERS = 4, N_STREAMS = 8 };
+
+static struct sample_llama llama;
+
+static int open_llama(void **state)
+{
+    (void)state;
+    sample_open(&llama);
+    return 0;
+}
+
+static int close_llama(void **state)
+{
+    (void)state;
+    sample_close(&llama);
+    return 0;
+}
+
+struct world {
+    struct router *router;
+    struct supervise *supervise;
+    struct worker_opts opts[MAX_WORKERS];
+    uint32_t n;
+};
+
+static void world_init(struct world *w)
+{
+    const struct router_model_opts o = {.max_queue = 100, .max_migrations = 2};
+    *w = (struct world){.n = 0};
+    assert_int_equal(router_new(&w->router, NULL), 0);
+    assert_int_equal(router_add_model(w->router, "tiny", &o, NULL), 0);
+}
+
+static struct worker_opts *add(struct world *w)
+{
+    struct worker_opts *o = &w->opts[w->n];
+    *o = sim_worker_opts(&llama);
+    o->index = w->n++;
+    o->sim_step_us = 1000;
+    return o;
+}
+
+static void view(struct world *w, uint32_t i, struct router_worker_view *out)
+{
+    struct router_worker_view v[MAX_WORKERS];
+    assert_int_equal(router_workers(w->router, v, MAX_WORKERS), w->n);
+    *out = v[i];
+}
+
+static void wait_state(struct world *w, uint32_t i, enum worker_state state, uint32_t n_starts)
+{
+    struct router_worker_view v;
+    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
+    for (view(w, i, &v); v.status.state != state || v.n_starts < n_starts; view(w, i, &v)) {
+        assert_true(clock_now_us() < until_us);
+        clock_sleep_us(1000);
+    }
+}
+
+static void start(struct world *w, const struct supervise_opts *base)
+{
+    struct supervise_opts o = *base;
+    for (uint32_t i = 0; i < w->n; i++)
+        assert_int_equal(router_start_worker(w->router, "tiny", &w->opts[i], NULL), 0);
+    for (uint32_t i = 0; i < w->n; i++)
+        wait_state(w, i, WORKER_READY, 1);
+    o.router = w->router;
+    assert_int_equal(supervise_start(&o, &w->supervise, NULL), 0);
+}
+
+static void world_fini(struct world *w)
+{
+    supervise_stop(w->supervise);
+    assert_true(router_shutdown(w->router, clock_now_us() + WAIT_LIMIT_US));
+    router_free(w->router);
+}
+
+static void submit(struct world *w, struct reader *rd, uint32_t number)
+{
+    uint32_t prompt[16];
+    struct err e = {0};
+    for (uint32_t i = 0; i < 16; i++)
+        prompt[i] = number * 3 + i;
+    reader_init(rd, NULL, prompt, 16, 100, 1);
+    rd->r->model = "tiny";
+    assert_int_equal(router_submit(w->router, request_ref(rd->r), &e), 0);
+}
+
+/* Streams over two workers, of which the first has a fault on its way. */
+static void run_with_fault(uint64_t fail_at, uint64_t stall_at, uint64_t stall_us,
+                           const struct supervise_opts *o)
+{
+    struct world w;
+    struct reader rd[2][N_STREAMS];
+    for (int faulty = 0; faulty < 2; faulty++) {
+        world_init(&w);
+        for (uint32_t i = 0; i < 2; i++)
+            add(&w);
+        if (faulty) {
+            w.opts[0].sim_fail_at_step = fail_at;
+            w.opts[0].sim_stall_at_step = stall_at;
+            w.opts[0].sim_stall_us = stall_us;
+        }
+        start(&w, o);
+        uint32_t n_migrations = 0;
+        for (uint32_t i = 0; i < N_STREAMS; i++)
+            submit(&w, &rd[faulty][i], i);
+        for (uint32_t i = 0; i < N_STREAMS; i++) {
+            reader_wait(&rd[faulty][i]);
+            assert_int_equal(rd[faulty][i].finish[0], FINISH_LENGTH);
+            n_migrations += rd[faulty][i].r->trace.n_migrations;
+        }
+        assert_true(faulty ? n_migrations > 0 : n_migrations == 0);
+        if (faulty)
+            wait_state(&w, 0, WORKER_READY, 2);
+        world_fini(&w);
+    }
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        assert_same_text(&rd[0][i], &rd[1][i]);
+        reader_fini(&rd[0][i]);
+        reader_fini(&rd[1][i]);
+    }
+}
+
+static void test_a_failed_worker_comes_back(void **state)
+{
+    (void)state;
+    const struct supervise_opts o = {.tick_us = 5000, .restart_first_us = 20000};
+    run_with_fault(40, 0, 0, &o);
+}
+
+static void test_a_stalled_worker_is_left_within_two_seconds(void **state)
+{
+    (void)state;
+    const struct supervise_opts defaults = {.restart_first_us = 20000};
+    const uint64_t began_us = clock_now_us();
+    run_with_fault(0, 40, 3000000, &defaults);
+    /* The streams of the second run took 0.1 s and the stall; then the shutdown waits for the
+     * thread that was left behind. */
+    assert_in_range(clock_now_us() - began_us, 1800000, 6000000);
+}
+
+/* Steps that are slow as steps go, but no longer than they can be. */
+static void test_slow_is_not_stalled(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader rd;
+    struct router_worker_view v;
+    const struct supervise_opts o = {.tick_us = 2000, .suspect_us = 20000, .stall_us = 40000};
+    world_init(&w);
+    add(&w)->sim_step_us = 60000;
+    start(&w, &o);
+    submit(&w, &rd, 1);
+    rd.max_tokens = 100;
+    clock_sleep_us(1000000);
+    request_cancel(rd.r);
+    reader_wait(&rd);
+    reader_fini(&rd);
+    view(&w, 0, &v);
+    assert_int_equal(v.n_starts, 1);
+    assert_int_equal(v.status.state, WORKER_READY);
+    world_fini(&w);
+}
+
+static void test_what_cannot_start_is_tried_less_and_less(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader rd;
+    struct router_worker_view v;
+    const struct supervise_opts o = {.tick_us = 1000,
+                                     .restart_first_us = 10000,
+                                     .restart_max_us = 40000,
+                                     .breaker_starts = 4,
+                                     .breaker_us = WAIT_LIMIT_US};
+    world_init(&w);
+    add(&w);
+    add(&w)->sim_fail_at_step = 20;
+    start(&w, &o);
+    w.opts[1].sim_fail_at_step = 1; /* from now on its warm-up fails */
+    for (uint32_t i = 0; i < 6; i++) {
+        submit(&w, &rd, i);
+        reader_wait(&rd);
+        assert_int_equal(rd.finish[0], FINISH_LENGTH);
+        reader_fini(&rd);
+    }
+    wait_state(&w, 1, WORKER_DEAD, 5); /* after 10, 20, 40, 40 ms; then the breaker */
+    clock_sleep_us(300000);
+    view(&w, 1, &v);
+    assert_int_equal(v.n_starts, 5);
+    assert_true(router_model_ready(w.router, "tiny"));
+    world_fini(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_failed_worker_comes_back),
+        cmocka_unit_test(test_a_stalled_worker_is_left_within_two_seconds),
+        cmocka_unit_test(test_slow_is_not_stalled),
+        cmocka_unit_test(test_what_cannot_start_is_tried_less_and_less),
+    };
+    return cmocka_run_group_tests(tests, open_llama, close_llama);
+}
