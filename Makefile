@@ -163,8 +163,20 @@ bench-build: $(BENCH)
 bench: bench-build
 	$(Q)tests/bench/peer-llamacpp.sh
 
+# ---- drills ----
+DRILLS := $(patsubst tests/drills/%.c,$(BUILD)/drills/%,$(wildcard tests/drills/*.c))
+$(BUILD)/drills/%: tests/drills/%.c $(LIB)
+	@mkdir -p $(@D)
+	@echo "  CC   $@"
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(LIB) -lcmocka $(LIBS)
+.PHONY: drill-build drills
+drill-build: $(DRILLS)
+## make drills     workers taken away under load: no text may change
+drills:
+	$(Q)tests/drills/run.sh
+
 ## make clean      remove build/
 clean:
 	rm -rf build
 
--include $(OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d) $(BENCH:=.d)
+-include $(OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d) $(BENCH:=.d) $(DRILLS:=.d)

@@ -1,0 +1,238 @@
+/* drill_workers.c - workers lost at random moments under load; no client may notice.
+ *
+ *     drill_workers sim|cpu N_LOSSES            (from the root of the tree)
+ *
+ * 32 streams, greedy and sampled, some with two choices, run over four simulated workers or two CPU
+ * workers with the demo model, each replaced by another as soon as it ends. N_LOSSES times a worker
+ * is taken away in the middle of whatever it does, and started again by the supervisor's rules. Every
+ * text is compared, token by token, with that of one worker that nobody disturbs. Simulated workers
+ * also fail by themselves (a device error) and stall.
+ *
+ * Last line: "N passed, N failed": texts. */
+#include <stdio.h>
+
+#include "core/router/router.h"
+#include "core/supervise/supervise.h"
+#include "tests/unit/worker_fixture.h"
+
+#define MODEL_PATH "models/SmolLM2-135M-Instruct.Q4_1.gguf"
+
+enum { MAX_WORKERS = 4, N_STREAMS = 32, N_TEXTS = 64 };
+
+struct drill {
+    bool sim;
+    uint32_t n_workers, n_losses;
+    struct model *model;
+    struct sample_llama sample;
+    struct shared_weights *shared;
+    struct router *router;
+    struct supervise *supervise;
+    struct worker_opts opts[MAX_WORKERS];
+    struct reader expected[N_TEXTS];
+    uint32_t seed, n_passed, n_failed, n_moves, next_text;
+};
+
+static uint32_t rnd(struct drill *d, uint32_t n)
+{
+    d->seed = d->seed * 1664525u + 1013904223u;
+    return (uint32_t)((uint64_t)(d->seed >> 8) * n >> 24);
+}
+
+/* Text t is always the same request. */
+static void make_request(const struct drill *d, struct reader *rd, uint32_t t)
+{
+    uint32_t prompt[200];
+    const uint32_t n_prompt = 24 + t * 11 % 150, n = t % 8 == 3 ? 2 : 1;
+    const uint32_t vocab = d->sim ? 200 : 40000;
+    for (uint32_t i = 0; i < n_prompt; i++) /* a few families with a common beginning */
+        prompt[i] = 20 + (i < 64 ? t % 5 * 977 + i * 31 : t * 7919 + i * 17) % (vocab - 20);
+    reader_init(rd, NULL, prompt, n_prompt, 30 + t * 7 % 50, n);
+    rd->r->model = "drill";
+    rd->r->sampling.seed = t;
+    rd->r->sampling.temperature = t % 3 ? 0.8f : 0.0f;
+    rd->r->sampling.frequency_penalty = t % 4 == 1 ? 0.5f : 0.0f;
+}
+
+static void submit(struct drill *d, struct reader *rd)
+{
+    struct err e = {0};
+    if (router_submit(d->router, request_ref(rd->r), &e) != 0)
+        fail_msg("submission refused: %s", e.msg);
+}
+
+static void start(struct drill *d, uint32_t n, bool faults)
+{
+    const struct router_model_opts o = {.max_queue = 1000, .max_migrations = 100};
+    assert_int_equal(router_new(&d->router, NULL), 0);
+    assert_int_equal(router_add_model(d->router, "drill", &o, NULL), 0);
+    for (uint32_t i = 0; i < n; i++) {
+        d->opts[i] = sim_worker_opts(&d->sample);
+        d->opts[i].index = i;
+        d->opts[i].sim_step_us = faults ? 1000 : 0;
+        if (faults && d->sim) { /* each time it starts anew */
+            d->opts[i].sim_fail_at_step = i == 1 ? 900 : 0;
+            d->opts[i].sim_stall_at_step = i == 2 ? 1500 : 0;
+            d->opts[i].sim_stall_us = 1000000;
+        }
+        if (!d->sim) {
+            d->opts[i].device = DEVICE_CPU;
+            d->opts[i].model = d->model;
+            d->opts[i].shared = d->shared;
+            d->opts[i].n_threads = 1;
+            d->opts[i].isa = "auto";
+            d->opts[i].kv_cache_blocks = 600;
+        }
+        assert_int_equal(router_start_worker(d->router, "drill", &d->opts[i], NULL), 0);
+    }
+    while (!router_all_ready(d->router))
+        clock_sleep_us(1000);
+}
+
+static void stop(struct drill *d)
+{
+    if (!router_shutdown(d->router, clock_now_us() + WAIT_LIMIT_US))
+        fail_msg("a worker's thread did not end");
+    router_free(d->router);
+}
+
+static void undisturbed(struct drill *d)
+{
+    start(d, 1, false);
+    for (uint32_t t = 0; t < N_TEXTS; t++) {
+        make_request(d, &d->expected[t], t);
+        submit(d, &d->expected[t]);
+    }
+    for (uint32_t t = 0; t < N_TEXTS; t++)
+        reader_wait(&d->expected[t]);
+    stop(d);
+}
+
+static bool same_text(const struct reader *a, const struct reader *b)
+{
+    bool same = true;
+    for (uint32_t i = 0; i < a->r->sampling.n; i++)
+        same = same && a->n_got[i] == b->n_got[i] && a->finish[i] == b->finish[i] &&
+               memcmp(a->got[i], b->got[i], a->n_got[i] * sizeof(uint32_t)) == 0;
+    return same;
+}
+
+struct running {
+    struct reader rd;
+    uint32_t text;
+};
+
+static void start_stream(struct drill *d, struct running *s)
+{
+    s->text = d->next_text++ % N_TEXTS;
+    make_request(d, &s->rd, s->text);
+    submit(d, &s->rd);
+}
+
+static void judge(struct drill *d, struct running *s)
+{
+    struct err e = {0};
+    d->n_moves += s->rd.r->trace.n_migrations;
+    if (same_text(&s->rd, &d->expected[s->text]))
+        d->n_passed++;
+    else {
+        d->n_failed++;
+        (void)stream_error(s->rd.r, &e);
+        fprintf(stderr, "text %u differs after %u moves: %s\n", s->text,
+                s->rd.r->trace.n_migrations, e.code ? e.msg : "other tokens");
+    }
+    reader_fini(&s->rd);
+}
+
+/* Takes a worker away, if two are ready, so that one is left. */
+static bool lose_one(struct drill *d)
+{
+    static const struct err why = {.code = LLMD_EWORKER, .msg = "taken away by the drill"};
+    struct router_worker_view v[MAX_WORKERS];
+    uint32_t ready[MAX_WORKERS], n_ready = 0;
+    (void)router_workers(d->router, v, MAX_WORKERS);
+    for (uint32_t i = 0; i < d->n_workers; i++)
+        if (v[i].status.state == WORKER_READY)
+            ready[n_ready++] = i;
+    if (n_ready < 2)
+        return false;
+    router_lose(d->router, ready[rnd(d, n_ready)], &why);
+    return true;
+}
+
+static void run(struct drill *d)
+{
+    const struct supervise_opts so = {.router = d->router,
+                                      .tick_us = 2000,
+                                      .suspect_us = 50000,
+                                      .stall_us = 100000,
+                                      .restart_first_us = 5000};
+    static struct running streams[N_STREAMS];
+    assert_int_equal(supervise_start(&so, &d->supervise, NULL), 0);
+    for (uint32_t i = 0; i < N_STREAMS; i++)
+        start_stream(d, &streams[i]);
+    uint64_t next_us = 0;
+    for (uint32_t lost = 0; lost < d->n_losses;) {
+        for (uint32_t i = 0; i < N_STREAMS; i++) {
+            while (reader_pull(&streams[i].rd, UINT32_MAX) > 0)
+                ;
+            if (!reader_finished(&streams[i].rd))
+                continue;
+            judge(d, &streams[i]);
+            start_stream(d, &streams[i]);
+        }
+        if (clock_now_us() >= next_us && lose_one(d)) {
+            lost++;
+            next_us = clock_now_us() + rnd(d, d->sim ? 40000 : 1500000);
+        }
+        clock_sleep_us(500);
+    }
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        reader_wait(&streams[i].rd);
+        judge(d, &streams[i]);
+    }
+    supervise_stop(d->supervise);
+}
+
+static void drill(void **state)
+{
+    struct drill *d = *state;
+    if (d->sim)
+        sample_open(&d->sample);
+    else {
+        struct err e = {0};
+        sample_open(&d->sample);
+        if (model_open(MODEL_PATH, &d->model, &e) != 0)
+            fail_msg("%s", e.msg);
+        assert_int_equal(shared_weights_new(&d->shared), 0);
+    }
+    undisturbed(d);
+    start(d, d->n_workers, true);
+    run(d);
+    stop(d);
+    for (uint32_t t = 0; t < N_TEXTS; t++)
+        reader_fini(&d->expected[t]);
+    if (d->shared)
+        shared_weights_unref(d->shared);
+    model_free(d->model);
+    sample_close(&d->sample);
+}
+
+int main(int argc, char **argv)
+{
+    static struct drill d = {.seed = 7};
+    if (argc != 3 || (strcmp(argv[1], "sim") != 0 && strcmp(argv[1], "cpu") != 0)) {
+        fprintf(stderr, "usage: drill_workers sim|cpu N_LOSSES\n");
+        return 2;
+    }
+    d.sim = argv[1][0] == 's';
+    d.n_workers = d.sim ? 4 : 2;
+    d.n_losses = (uint32_t)strtoul(argv[2], NULL, 10);
+    const struct CMUnitTest tests[] = {cmocka_unit_test_prestate(drill, &d)};
+    const uint64_t began_us = clock_now_us();
+    const int rc = cmocka_run_group_tests(tests, NULL, NULL);
+    printf("%s: %u workers taken away under %u streams in %.1f s, %u texts went on elsewhere\n",
+           argv[1], d.n_losses, (unsigned)N_STREAMS, (double)(clock_now_us() - began_us) / 1e6,
+           d.n_moves);
+    printf("%u passed, %u failed\n", d.n_passed, d.n_failed + (rc != 0));
+    return rc != 0 || d.n_failed > 0;
+}
