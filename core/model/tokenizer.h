@@ -9,7 +9,8 @@
  * Thread  a tokenizer is immutable after _new: any number of threads may use it at once.
  *         struct detok is one stream's own state.
  * Memory  tokenizer_new copies what it needs from the spec.
- * Source  byte-level BPE: Radford et al. 2019 (GPT-2); Sennrich et al., arXiv:1508.07909. */
+ * Source  byte-level BPE: Radford et al. 2019 (GPT-2); Sennrich et al., arXiv:1508.07909. BPE with
+ *         scores and byte fallback: Kudo and Richardson, arXiv:1808.06226 (SentencePiece). */
 #pragma once
 #include "core/util/base.h"
 #include "core/util/buf.h"
