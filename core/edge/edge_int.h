@@ -108,7 +108,9 @@ struct exchange {
     uint64_t n_body, n_reply;   /* bytes of the bodies */
     struct buf body;
     struct generation *generation; /* NULL for other routes */
-    char id[REQUEST_ID_BYTES];     /* X-Request-Id, the client's or ours */
+    bool placed;                   /* a worker has the request: the headers x-llmd-* say so */
+    uint32_t worker, n_cached_tokens;
+    char id[REQUEST_ID_BYTES]; /* X-Request-Id, the client's or ours */
 };
 
 /* loop.c */

@@ -339,6 +339,33 @@ static int prepare(struct generation *g, enum plan_kind kind, struct err *e)
     return rc == 0 ? submit(g, e) : rc;
 }
 
+/* Of a stream that begins, where its first prompt was bound; one that waits has no such headers. */
+static void note_placement(struct generation *g)
+{
+    struct exchange *ex = g->exchange;
+    struct router_placement at;
+    struct request *r = g->parts[0].request;
+    ex->placed = r && router_placed(exchange_opts(ex)->router, r, &at);
+    if (!ex->placed)
+        return;
+    ex->worker = at.worker;
+    ex->n_cached_tokens = at.n_cached_tokens;
+}
+
+/* Of an answer that is complete, which worker had its first prompt last. */
+static void note_worker(struct generation *g)
+{
+    struct exchange *ex = g->exchange;
+    struct request *r = g->parts[0].request;
+    if (!r)
+        return;
+    lock_take(&r->stream.mu);
+    ex->placed = r->trace.worker >= 0;
+    ex->worker = (uint32_t)r->trace.worker;
+    ex->n_cached_tokens = r->trace.n_cached_tokens;
+    lock_drop(&r->stream.mu);
+}
+
 enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind)
 {
     struct err e = {0};
@@ -355,6 +382,8 @@ enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind)
     if (g->plan.no_output)
         end_without_output(g);
     conn_watch(ex->conn);
+    if (g->plan.stream)
+        note_placement(g);
     return g->plan.stream ? respond_stream(ex, read_out, g) : generation_reply(g);
 }
 
@@ -371,6 +400,7 @@ enum MHD_Result generation_reply(struct generation *g)
         return respond_error(ex, &g->error);
     struct buf body = {0};
     reply_write(g, &body);
+    note_worker(g);
     return respond_json(ex, MHD_HTTP_OK, &body);
 }
 

@@ -10,6 +10,18 @@ enum { STREAM_BLOCK_BYTES = 1024, RETRY_SOON_S = 1, RETRY_LATER_S = 5 };
 
 static const char json_type[] = "application/json";
 
+/* Which worker, and what it had of the prompt: what the client needs to ask why it took so long. */
+static bool add_placement(const struct exchange *ex, struct MHD_Response *r)
+{
+    char worker[12], cached[12];
+    if (!ex->placed)
+        return true;
+    snprintf(worker, sizeof(worker), "%u", ex->worker);
+    snprintf(cached, sizeof(cached), "%u", ex->n_cached_tokens);
+    return MHD_add_response_header(r, "X-Llmd-Worker", worker) == MHD_YES &&
+           MHD_add_response_header(r, "X-Llmd-Cached-Tokens", cached) == MHD_YES;
+}
+
 /* Queues the response and gives up our hold on it. */
 static enum MHD_Result queue(struct exchange *ex, unsigned status, struct MHD_Response *r,
                              bool close)
@@ -17,6 +29,7 @@ static enum MHD_Result queue(struct exchange *ex, unsigned status, struct MHD_Re
     if (!r)
         return MHD_NO;
     bool bad = MHD_add_response_header(r, "X-Request-Id", ex->id) != MHD_YES;
+    bad |= !add_placement(ex, r);
     if (close || atomic_load(&ex->conn->loop->edge->draining))
         bad |= MHD_add_response_header(r, MHD_HTTP_HEADER_CONNECTION, "close") != MHD_YES;
     enum MHD_Result rc = bad ? MHD_NO : MHD_queue_response(ex->mhd, status, r);

@@ -271,6 +271,18 @@ bool router_model(struct router *r, const char *model, struct router_model_view 
     return m != NULL;
 }
 
+bool router_placed(struct router *r, struct request *req, struct router_placement *out)
+{
+    lock_take(&r->mu);
+    const struct route *rt = req->route && req->route->slot ? req->route : NULL;
+    if (rt)
+        *out = (struct router_placement){
+            .worker = rt->slot->opts->index,
+            .n_cached_tokens = rt->decision->candidates[rt->decision->chosen].n_cached_tokens};
+    lock_drop(&r->mu);
+    return rt != NULL;
+}
+
 bool router_explain(struct router *r, struct request *req, struct buf *out)
 {
     lock_take(&r->mu);

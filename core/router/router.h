@@ -86,6 +86,12 @@ struct router_model_view {
 };
 /* False: no such model. */
 bool router_model(struct router *r, const char *model, struct router_model_view *out);
+/* Where the request is bound, and how much of its prompt was expected in the cache there; false while
+ * it waits. Only while the request is with the router. */
+struct router_placement {
+    uint32_t worker, n_cached_tokens;
+};
+bool router_placed(struct router *r, struct request *req, struct router_placement *out);
 /* The last decision about the request as JSON, appended; false when there is none. Only while the
  * request is with the router. */
 bool router_explain(struct router *r, struct request *req, struct buf *out);

@@ -152,6 +152,21 @@ def test_queue_full_is_503_with_retry_after(make_server):
     s.stop()
 
 
+def test_headers_say_which_worker_and_what_was_cached(make_server):
+    s = make_server(model='devices = { "sim" }\n sim_workers = 2\n', name="sim")
+    prompt = json.dumps({"prompt": "word " * 100, "max_tokens": 2})
+    _, first, _ = s.request("POST", "/v1/completions", prompt)
+    assert first["X-Llmd-Worker"] in ("0", "1") and first["X-Llmd-Cached-Tokens"] == "0"
+    _, second, _ = s.request("POST", "/v1/completions", prompt)
+    assert second["X-Llmd-Worker"] == first["X-Llmd-Worker"]
+    assert int(second["X-Llmd-Cached-Tokens"]) >= 64
+    stream = json.dumps({"prompt": "word " * 100, "max_tokens": 2, "stream": True})
+    _, third, _ = s.request("POST", "/v1/completions", stream)
+    assert third["X-Llmd-Worker"] == first["X-Llmd-Worker"]
+    assert int(third["X-Llmd-Cached-Tokens"]) >= 64
+    s.stop()
+
+
 def test_drain_lets_streams_end(make_server):
     s = make_server(model='devices = { "sim" }\n sim_step_us = 5000', name="sim")
     answer = []
