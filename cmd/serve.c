@@ -65,10 +65,13 @@ struct server {
 static bool stderr_is_journal(void)
 {
     struct stat st;
-    unsigned long long device, inode;
+    char ours[48];
     const char *stream = getenv("JOURNAL_STREAM");
-    return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 &&
-           fstat(STDERR_FILENO, &st) == 0 && st.st_dev == device && st.st_ino == inode;
+    if (!stream || fstat(STDERR_FILENO, &st) != 0)
+        return false;
+    snprintf(ours, sizeof(ours), "%llu:%llu", (unsigned long long)st.st_dev,
+             (unsigned long long)st.st_ino);
+    return strcmp(stream, ours) == 0;
 }
 
 /* More connections than the usual soft limit of 1024 descriptors allows. */
