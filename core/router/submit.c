@@ -237,27 +237,27 @@ void submit_take_waiting(struct routed *m, struct route_list *out)
 
 /* What became of a bound route when worker_submit returned. */
 enum outcome {
-    HANDED_OVER, /* the worker has it, or was already done with it */
+    HANDED_OVER, /* the worker has it */
+    OVER,        /* the worker was already done with it: the route is gone */
     AGAIN,       /* another worker may take it */
     MOVED,       /* the worker was lost meanwhile */
     FAILED,      /* no worker will take it */
 };
 
-/* The lock was taken again after worker_submit gave rc. *out_gone: the route is to be freed. */
-static enum outcome settle(struct router *r, struct route *rt, int rc, bool *out_gone)
+/* The lock was taken again after worker_submit gave rc. */
+static enum outcome settle(struct router *r, struct route *rt, int rc)
 {
     struct link *l = rt->link;
     const uint32_t bit = rt->slot->bit;
     rt->submitting = false;
     l->n_submitting--;
     pthread_cond_broadcast(&r->changed);
-    *out_gone = rc == 0 && rt->over;
     if (rc == 0 && !rt->over && !l->lost)
         return HANDED_OVER;
     books_unbind(rt);
-    if (*out_gone) {
+    if (rc == 0 && rt->over) {
         route_forget(r, rt);
-        return HANDED_OVER;
+        return OVER;
     }
     if (rc == 0 || l->lost) {
         books_lost_by(rt, l);
@@ -275,14 +275,13 @@ static enum outcome settle(struct router *r, struct route *rt, int rc, bool *out
 /* Gives a bound route to its worker. Not under the lock. */
 static enum outcome hand_over(struct router *r, struct route *rt, struct err *e)
 {
-    bool gone;
     int rc = worker_submit(rt->link->worker, request_ref(rt->req), e);
     if (rc)
         request_unref(rt->req);
     lock_take(&r->mu);
-    enum outcome out = settle(r, rt, rc, &gone);
+    enum outcome out = settle(r, rt, rc);
     lock_drop(&r->mu);
-    if (gone)
+    if (out == OVER)
         route_free(rt);
     return out;
 }
@@ -305,7 +304,7 @@ void submit_bound(struct router *r, struct route_list *bound)
             continue;
         }
         enum outcome out = hand_over(r, rt, &e);
-        if (out == HANDED_OVER)
+        if (out == HANDED_OVER || out == OVER)
             continue;
         if (out == FAILED) {
             submit_fail(r, &one, &e);
@@ -389,7 +388,7 @@ static int hand_over_first(struct router *r, struct route *rt, struct err *e)
     for (;;) {
         struct err why = {0};
         enum outcome out = hand_over(r, rt, &why);
-        if (out == HANDED_OVER)
+        if (out == HANDED_OVER || out == OVER)
             return 0;
         if (out == MOVED)
             reattach(rt);
