@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/model/gguf_int.h"
+#include "core/model/model_file_int.h"
 
 /* Reading position in the header. take() is the only way forward, so nothing behind the end of
  * the file is ever looked at. Functions below that record an error name only the fault; the
@@ -493,7 +494,7 @@ int gguf_open(const char *path, struct gguf **out, struct err *e)
     struct gguf *g = calloc(1, sizeof(*g));
     if (!g)
         return err_set(e, LLMD_ENOMEM, "%s: out of memory", path);
-    int rc = file_map_open(&map, path, e);
+    int rc = model_file_map(&map, path, e);
     if (rc) {
         free(g);
         return rc;

@@ -1,28 +1,18 @@
 /* hf_model.c - a folder in Hugging Face form as a model. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
 #include "core/model/hf_int.h"
+#include "core/model/model_file_int.h"
 #include "core/model/model_int.h"
 #include "core/util/fsio.h"
 
 enum { MAX_CONFIG_BYTES = 1 << 20 };
 
-static bool exists(const char *folder, const char *name)
-{
-    struct stat st;
-    struct buf path = {0};
-    buf_addf(&path, "%s/%s", folder, name);
-    bool yes = !path.failed && stat(buf_str(&path), &st) == 0;
-    buf_fini(&path);
-    return yes;
-}
-
 static int read_config(const char *folder, struct hf_config *out, struct err *e)
 {
     struct buf path = {0}, text = {0};
-    if (!exists(folder, "config.json"))
+    if (!model_file_listed(folder, "config.json"))
         return err_set(
             e, LLMD_ENOTFOUND,
             "%s: no config.json in this folder (a model is a GGUF file, or a folder with "
@@ -40,13 +30,14 @@ static int read_config(const char *folder, struct hf_config *out, struct err *e)
 
 static int open_weights(const char *folder, struct safetensors **out, struct err *e)
 {
-    if (!exists(folder, "model.safetensors.index.json") && !exists(folder, "model.safetensors"))
+    if (!model_file_listed(folder, "model.safetensors.index.json") &&
+        !model_file_listed(folder, "model.safetensors"))
         return err_set(e, LLMD_ENOTFOUND,
                        "%s: neither model.safetensors nor model.safetensors.index.json is in this "
                        "folder%s",
                        folder,
-                       exists(folder, "pytorch_model.bin") ||
-                               exists(folder, "pytorch_model.bin.index.json")
+                       model_file_listed(folder, "pytorch_model.bin") ||
+                               model_file_listed(folder, "pytorch_model.bin.index.json")
                            ? " (pytorch_model.bin is not read: convert it to safetensors)"
                            : "");
     return safetensors_open(folder, out, e);

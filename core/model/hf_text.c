@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/model/hf_int.h"
+#include "core/model/model_file_int.h"
 #include "core/model/model_int.h"
 #include "core/model/tokenizer_json.h"
 #include "core/util/fsio.h"
@@ -172,7 +173,7 @@ void hf_text_fini(struct hf_text *t)
 
 /* --- the files of a folder --- */
 
-/* Appends FOLDER/NAME to text and its path to path; *found false when there is no such file. */
+/* Appends FOLDER/NAME to text and its path to path; *found false when no such file is listed. */
 static int read_optional(const char *folder, const char *name, size_t max_bytes, struct buf *path,
                          struct buf *text, bool *found, struct err *e)
 {
@@ -184,7 +185,7 @@ static int read_optional(const char *folder, const char *name, size_t max_bytes,
         return no_memory(folder, e);
     int rc = file_read(buf_str(path), max_bytes, text, &why);
     *found = rc == 0;
-    if (rc == 0 || rc == -LLMD_ENOTFOUND)
+    if (rc == 0 || (rc == -LLMD_ENOTFOUND && !model_file_listed(folder, name)))
         return 0;
     return err_set(e, why.code, "%s", why.msg);
 }
@@ -256,7 +257,7 @@ static int load_tokenizer(struct files *f, const struct tokenizer_json_opts *o,
     if (f->path.failed)
         return no_memory(f->folder, e);
     int rc = tokenizer_json_load(buf_str(&f->path), o, out, &why);
-    if (rc == -LLMD_ENOTFOUND)
+    if (rc == -LLMD_ENOTFOUND && !model_file_listed(f->folder, "tokenizer.json"))
         return err_set(e, LLMD_ENOTFOUND,
                        "%s: missing (other forms, such as tokenizer.model, are not read: "
                        "AutoTokenizer.from_pretrained(...).save_pretrained(...) of transformers "

@@ -1,10 +1,11 @@
 #include "core/model/safetensors.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 
+#include "core/model/model_file_int.h"
 #include "core/model/safetensors_int.h"
 #include "core/util/buf.h"
 #include "core/util/json_reader.h"
@@ -82,7 +83,7 @@ static int map_file(struct safetensors *s, uint32_t i, const char *file, struct 
     char path[4096];
     if (snprintf(path, sizeof(path), "%s/%s", s->where, file) >= (int)sizeof(path))
         return err_set(e, LLMD_EINVAL, "%s: path too long", s->where);
-    int rc = file_map_open(&s->files[i].map, path, e);
+    int rc = model_file_map(&s->files[i].map, path, e);
     if (rc != 0)
         return rc;
     rc = st_read_header(s, i, s->files[i].map.data, s->files[i].map.size_bytes, e);
@@ -146,13 +147,20 @@ struct shards {
     uint32_t n;
 };
 
-/* They must be plain file names. */
+/* A plain file name that a message can show as it is. */
+static bool is_file_name(struct json_str file)
+{
+    char shown[NAME_MAX + 1];
+    return file.n > 0 && file.n <= NAME_MAX && file.s[0] != '.' && !memchr(file.s, '/', file.n) &&
+           printable_text(file.s, file.n, "", shown, sizeof(shown)) == file.n &&
+           memcmp(file.s, shown, file.n) == 0;
+}
+
 static int add_shard(void *ctx, struct json_str tensor, struct json_str file, struct err *e)
 {
     struct shards *s = ctx;
     (void)tensor;
-    if (file.n == 0 || file.s[0] == '.' || memchr(file.s, '/', file.n) ||
-        memchr(file.s, '\0', file.n))
+    if (!is_file_name(file))
         return err_set(e, LLMD_EPARSE, "'weight_map' must map to file names of its folder");
     for (uint32_t i = s->n; i > 0; i--) /* mostly the one before */
         if (json_str_is(file, s->names[i - 1]))
@@ -228,18 +236,18 @@ static int open_index(const char *folder, const char *path, struct safetensors *
 
 int safetensors_open(const char *folder, struct safetensors **out, struct err *e)
 {
+    static const char single[] = "model.safetensors", index[] = "model.safetensors.index.json";
     char path[4096];
-    struct stat st;
     struct safetensors *s;
-    if (snprintf(path, sizeof(path), "%s/model.safetensors.index.json", folder) >=
-        (int)sizeof(path))
+    if (snprintf(path, sizeof(path), "%s/%s", folder, index) >= (int)sizeof(path))
         return err_set(e, LLMD_EINVAL, "%s: path too long", folder);
-    if (stat(path, &st) == 0)
+    /* Where both lie, transformers takes the single file. */
+    if (!model_file_listed(folder, single) && model_file_listed(folder, index))
         return open_index(folder, path, out, e);
     int rc = new_set(folder, 1, &s, e);
     if (rc != 0)
         return rc;
-    rc = map_file(s, 0, "model.safetensors", e);
+    rc = map_file(s, 0, single, e);
     if (rc == 0)
         rc = finish(s, e);
     if (rc != 0) {

@@ -5,9 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/model/model_file_int.h"
 #include "core/model/tokenizer_json_int.h"
 #include "core/model/vocab_int.h"
-#include "core/util/fsio.h"
 
 bool tokjson_room(void *items, size_t n, size_t *cap, size_t size)
 {
@@ -251,7 +251,7 @@ int tokenizer_json_load(const char *path, const struct tokenizer_json_opts *o,
                         struct tokenizer **out, struct err *e)
 {
     struct file_map map = {0};
-    int rc = file_map_open(&map, path, e);
+    int rc = model_file_map(&map, path, e);
     if (rc == 0)
         rc = tokenizer_json_parse(map.data, map.size_bytes, path, o, out, e);
     file_map_close(&map);

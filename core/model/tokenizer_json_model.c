@@ -155,17 +155,18 @@ static int read_ignore_merges(struct tokjson *t)
 static const struct {
     const char *key; /* with the section's name, for messages */
     int (*read)(struct tokjson *t);
+    bool required;
 } members[] = {
-    {"model.type", read_type},
-    {"model.dropout", read_dropout},
-    {"model.unk_token", read_unk},
-    {"model.continuing_subword_prefix", read_no_text},
-    {"model.end_of_word_suffix", read_no_text},
-    {"model.fuse_unk", read_fuse_unk},
-    {"model.byte_fallback", read_byte_fallback},
-    {"model.ignore_merges", read_ignore_merges},
-    {"model.vocab", read_vocab},
-    {"model.merges", read_merges},
+    {"model.type", read_type, false},
+    {"model.dropout", read_dropout, false},
+    {"model.unk_token", read_unk, false},
+    {"model.continuing_subword_prefix", read_no_text, false},
+    {"model.end_of_word_suffix", read_no_text, false},
+    {"model.fuse_unk", read_fuse_unk, false},
+    {"model.byte_fallback", read_byte_fallback, false},
+    {"model.ignore_merges", read_ignore_merges, false},
+    {"model.vocab", read_vocab, true},
+    {"model.merges", read_merges, true},
 };
 
 static int read_member(struct tokjson *t, struct json_str key, uint32_t *seen)
@@ -193,5 +194,10 @@ int tokjson_read_model(struct tokjson *t)
     json_open_object(&t->r);
     while (rc == 0 && json_next_key(&t->r, &key))
         rc = read_member(t, key, &seen);
-    return rc < 0 ? rc : t->r.rc;
+    if (rc == 0)
+        rc = t->r.rc;
+    for (size_t i = 0; rc == 0 && i < ARRAY_LEN(members); i++)
+        if (members[i].required && !(seen & 1u << i))
+            rc = err_set(t->err, LLMD_EPARSE, "key '%s': missing", members[i].key);
+    return rc;
 }

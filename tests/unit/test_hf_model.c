@@ -368,6 +368,8 @@ static void test_shards(void **state)
     expect(P, "'weight_map' must map to file names of its folder");
     write_index(one, "c.safetensors");
     expect(LLMD_ENOTFOUND, "/c.safetensors: No such file or directory");
+    write_index(one, "\\u001b[31mc.safetensors");
+    expect(P, "'weight_map' must map to file names of its folder");
     write_index(one, "b.safetensors");
     expect(P, "is not in 'b.safetensors' as the index says");
     write_index("", "");
@@ -379,6 +381,9 @@ static void test_shards(void **state)
     expect(P, "/model.safetensors.index.json: 'weight_map' is missing");
     folder_text(&f, "model.safetensors.index.json", "{");
     expect(P, "/model.safetensors.index.json: ");
+    folder_weights(&f); /* beside a single file no index counts */
+    must_open(&m);
+    model_free(m);
     folder_close(&f);
 }
 
@@ -399,8 +404,10 @@ static void test_lying_files(void **state)
         {"special_tokens_map.json", "7", P, "/special_tokens_map.json: not a JSON object"},
         {"tokenizer.json", "{}", P, "/tokenizer.json: "},
         {"model.safetensors", "\xff\xff\xff\x3f\0\0\0\0{", P, "claims a header of"},
-        {"model.safetensors", "version https://git-lfs.github.com/spec/v1", P,
-         "claims a header of"},
+        {"model.safetensors", "version https://git-lfs.github.com/spec/v1\noid sha256:1\n", P,
+         "/model.safetensors: a pointer of Git LFS, not the file itself: run 'git lfs pull'"},
+        {"tokenizer.json", "version https://git-lfs.github.com/spec/v1\noid sha256:1\n", P,
+         "/tokenizer.json: a pointer of Git LFS"},
     };
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(faults); i++) {
@@ -431,6 +438,25 @@ static void test_missing_files(void **state)
     expect(LLMD_ETOOBIG, "/config.json: larger than 1048576 bytes");
     buf_fini(&big);
     folder_close(&f);
+}
+
+/* A link that leads nowhere is a fault of the folder, not a file that it does without. */
+static void test_dangling_links(void **state)
+{
+    static const char *const names[] = {"config.json",         "generation_config.json",
+                                        "chat_template.jinja", "tokenizer_config.json",
+                                        "tokenizer.json",      "model.safetensors"};
+    char msg[80];
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        folder_open(&f, "llama-mha");
+        folder_weights(&f);
+        folder_remove(&f, names[i]);
+        assert_int_equal(symlink("nowhere", folder_file(&f, names[i])), 0);
+        snprintf(msg, sizeof(msg), "/%s: No such file or directory", names[i]);
+        expect(LLMD_ENOTFOUND, msg);
+        folder_close(&f);
+    }
 }
 
 /* Every file cut short at many places: refused, or (JSON that only lost its end of line) the same. */
@@ -473,6 +499,7 @@ int main(void)
         cmocka_unit_test(test_shards),
         cmocka_unit_test(test_lying_files),
         cmocka_unit_test(test_missing_files),
+        cmocka_unit_test(test_dangling_links),
         cmocka_unit_test(test_truncated),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -324,6 +324,7 @@ static void test_unfit_model(void **state)
         {"\"ab c\"", "\"ab zz\"", LLMD_EPARSE, "merge 1 of 'ab' and 'zz' joins what"},
         {"\"ab c\"", "\"ab d\"", LLMD_EPARSE, "merge 1 of 'ab' and 'd' makes what"},
         {"\"merges\":[", "\"merges\":7,\"x\":[", LLMD_EPARSE, "an array is expected"},
+        {",\"merges\":[\"a b\",\"ab c\"]", "", LLMD_EPARSE, "key 'model.merges': missing"},
         {"\"model\":{", "\"model\":[{", LLMD_EPARSE, "key 'model': line 1 column"},
         {"\"vocab\":{", "\"vocab\":{},\"merges\":[]}}", LLMD_EPARSE, "something follows the value"},
     };
@@ -335,7 +336,7 @@ static void test_unfit_parts(void **state)
     (void)state;
     static const struct unfit cases[] = {
         {"\"version\":\"1.0\"", "\"version\":\"2.0\"", LLMD_EUNSUPPORTED, "key 'version': '2.0'"},
-        {"\"version\":\"1.0\"", "\"model\":{\"vocab\":{\"a\":0}}", LLMD_EPARSE,
+        {"\"version\":\"1.0\"", "\"model\":{\"vocab\":{\"a\":0},\"merges\":[]}", LLMD_EPARSE,
          "the key 'model' occurs twice"},
         {"\"version\":\"1.0\"", "\"verzion\":\"1.0\"", LLMD_EUNSUPPORTED, "'verzion' is not known"},
         {"\"NFC\"", "\"NFKC\"", LLMD_EUNSUPPORTED,
