@@ -18,24 +18,54 @@ struct check {
     struct buf models; /* text lines or JSON objects, one per model */
 };
 
-static void describe(struct check *c, const struct config_model *cm, const struct model *m)
+static void describe(struct check *c, const struct config_model *cm, const struct model *m,
+                     const struct facts *f)
 {
     struct buf *out = &c->models;
     if (c->json) {
         buf_addstr(out, out->len ? ",{\"name\":" : "{\"name\":");
         json_add_cstr(out, cm->name);
         buf_addstr(out, ",\"model\":");
-        facts_print_json(m, out);
+        facts_print_json(m, f, out);
         buf_addch(out, '}');
     } else {
         buf_addf(out, "model \"%s\": ", cm->name);
-        facts_print(m, out);
+        facts_print(m, f, out);
     }
+}
+
+static bool runs_on_cpu(const struct config_model *cm)
+{
+    for (uint32_t i = 0; i < cm->n_devices; i++)
+        if (strcmp(cm->devices[i], "cpu") == 0)
+            return true;
+    return false;
+}
+
+/* What a worker on the CPU would fail at when it starts. */
+static void check_cpu(struct check *c, const struct config_model *cm, const struct model *m,
+                      const struct facts *f)
+{
+    if (f->fault[0]) {
+        buf_addf(&c->faults, "%s:%d: model \"%s\": %s\n", c->path, cm->line, cm->name, f->fault);
+        return;
+    }
+    uint32_t longest = cm->max_model_len ? cm->max_model_len : m->hparams.context_length;
+    uint64_t blocks = ((uint64_t)longest + KV_BLOCK_TOKENS - 1) / KV_BLOCK_TOKENS;
+    uint64_t block_bytes = f->kv_token_bytes * KV_BLOCK_TOKENS, bytes = cm->kv_cache_mb << 20;
+    if (bytes > 0 && bytes / block_bytes < blocks)
+        buf_addf(
+            &c->faults,
+            "%s:%d: option 'kv_cache_mb': %llu is less than the %llu MiB that the %u tokens of "
+            "max_model_len take; raise it or lower max_model_len\n",
+            c->path, cm->line, (unsigned long long)cm->kv_cache_mb,
+            (unsigned long long)((blocks * block_bytes + (1u << 20) - 1) >> 20), longest);
 }
 
 static void check_model(struct check *c, const struct config_model *cm)
 {
     struct model *m = NULL;
+    struct facts f;
     struct err e = {0};
     if (model_open(cm->path, &m, &e) != 0) {
         buf_addf(&c->faults, "%s:%d: model \"%s\": %s\n", c->path, cm->line, cm->name, e.msg);
@@ -46,7 +76,10 @@ static void check_model(struct check *c, const struct config_model *cm)
                  "%s:%d: option 'max_model_len': %u is more than the %u tokens that model \"%s\" "
                  "was trained for; lower it\n",
                  c->path, cm->line, cm->max_model_len, m->hparams.context_length, cm->name);
-    describe(c, cm, m);
+    facts_of(m, strcmp(cm->dtype, "float32") == 0 ? COMPUTE_F32 : COMPUTE_AUTO, &f);
+    if (runs_on_cpu(cm))
+        check_cpu(c, cm, m, &f);
+    describe(c, cm, m, &f);
     model_free(m);
 }
 
@@ -136,8 +169,8 @@ static int check_model_at(const char *path, bool json)
     struct facts f = {0};
     int rc = model_open(path, &m, &e);
     if (rc == 0) {
-        facts_of(m, &f);
-        (json ? facts_print_json : facts_print)(m, &out);
+        facts_of(m, COMPUTE_AUTO, &f);
+        (json ? facts_print_json : facts_print)(m, &f, &out);
     } else if (json) {
         buf_addstr(&out, "{\"path\":");
         json_add_cstr(&out, path);

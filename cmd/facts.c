@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "core/backend/backend.h"
 #include "core/engine/forward.h"
 #include "core/util/json.h"
 #include "core/util/printable.h"
@@ -38,9 +37,9 @@ static void count_weights(const struct model *m, struct facts *f)
 }
 
 /* Asks the CPU backend: bytes of the cache, and whether it takes heads of this shape at all. */
-static void probe_backend(const struct model *m, struct facts *f)
+static void probe_backend(const struct model *m, enum compute_type compute, struct facts *f)
 {
-    const struct cpu_opts o = {.n_threads = 1, .isa = "auto"};
+    const struct cpu_opts o = {.n_threads = 1, .compute = compute, .isa = "auto"};
     const struct backend_limits one = {.max_rows = 1, .max_seqs = 1, .max_out = 1};
     struct attn_shape shape;
     struct backend *be;
@@ -54,11 +53,11 @@ static void probe_backend(const struct model *m, struct facts *f)
     snprintf(f->fault, sizeof(f->fault), "%s", e.msg);
 }
 
-void facts_of(const struct model *m, struct facts *out)
+void facts_of(const struct model *m, enum compute_type compute, struct facts *out)
 {
     *out = (struct facts){0};
     count_weights(m, out);
-    probe_backend(m, out);
+    probe_backend(m, compute, out);
 }
 
 void facts_add_dtypes(const struct facts *f, struct buf *out)
@@ -198,21 +197,15 @@ static void list_defaults(const struct model *m, struct buf *out, bool json)
         buf_addstr(out, "no settings of its own");
 }
 
-void facts_print(const struct model *m, struct buf *out)
+void facts_print(const struct model *m, const struct facts *f, struct buf *out)
 {
-    struct facts f;
-    facts_of(m, &f);
     buf_addf(out, "%s (%s)\n", m->display_name, m->path);
-    print_shape(m, &f, out);
-    print_context(m, &f, out);
+    print_shape(m, f, out);
+    print_context(m, f, out);
     print_text_side(m, out);
     buf_addstr(out, "  generation     ");
     list_defaults(m, out, false);
-    buf_addf(out, "\n  runs on        %s\n", f.fault[0] ? "nothing here: " : "cpu");
-    if (f.fault[0]) {
-        buf_truncate(out, out->len - 1);
-        buf_addf(out, "%s\n", f.fault);
-    }
+    buf_addf(out, "\n  runs on        %s%s\n", f->fault[0] ? "nothing here: " : "cpu", f->fault);
 }
 
 /* --- as JSON --- */
@@ -282,19 +275,17 @@ static void json_text_side(const struct model *m, struct buf *out)
     buf_addch(out, '}');
 }
 
-void facts_print_json(const struct model *m, struct buf *out)
+void facts_print_json(const struct model *m, const struct facts *f, struct buf *out)
 {
-    struct facts f;
-    facts_of(m, &f);
     buf_addstr(out, "{\"path\":");
     json_add_cstr(out, m->path);
     buf_addstr(out, ",\"display_name\":");
     json_add_cstr(out, m->display_name);
     buf_addch(out, ',');
-    json_shape(m, &f, out);
-    json_context(m, &f, out);
+    json_shape(m, f, out);
+    json_context(m, f, out);
     json_text_side(m, out);
-    buf_addf(out, ",\"supported\":%s,\"fault\":", f.fault[0] ? "false" : "true");
-    json_add_cstr(out, f.fault[0] ? f.fault : NULL);
+    buf_addf(out, ",\"supported\":%s,\"fault\":", f->fault[0] ? "false" : "true");
+    json_add_cstr(out, f->fault[0] ? f->fault : NULL);
     buf_addch(out, '}');
 }

@@ -87,18 +87,18 @@ static int decode(const struct tokenize *t, const struct buf *in, struct buf *ou
     static const char between[] = " \t\r\n,[]";
     struct detok d;
     uint32_t n_tokens = tokenizer_n_tokens(t->tok);
+    if (strlen(buf_str(in)) != in->len)
+        return err_set(e, LLMD_EINVAL, "NUL is not a token id");
     detok_init(&d, t->tok, t->no_special);
     for (const char *p = buf_str(in) + strspn(buf_str(in), between); *p;) {
-        char *end;
+        char *end, shown[24];
         errno = 0;
         unsigned long id = strtoul(p, &end, 10);
-        if (!isdigit((unsigned char)*p) || (*end && !strchr(between, *end))) {
-            char shown[24];
-            printable_text(p, strcspn(p, between), "", shown, sizeof(shown));
+        printable_text(p, strcspn(p, between), "", shown, sizeof(shown));
+        if (!isdigit((unsigned char)*p) || (*end && !strchr(between, *end)))
             return err_set(e, LLMD_EINVAL, "'%s' is not a token id", shown);
-        }
         if (errno || id >= n_tokens)
-            return err_set(e, LLMD_EINVAL, "there is no token %.20s (%u tokens)", p, n_tokens);
+            return err_set(e, LLMD_EINVAL, "there is no token %s (%u tokens)", shown, n_tokens);
         detok_push(&d, (uint32_t)id, out);
         p = end + strspn(end, between);
     }

@@ -235,8 +235,9 @@ int tokenizer_encode(const struct tokenizer *t, const char *text, size_t n, unsi
     if (n > max_bytes)
         return err_set(e, LLMD_ETOOBIG, "the text has %zu bytes; at most %zu can be tokenized", n,
                        max_bytes);
-    if (!utf8_valid(text, n))
-        return err_set(e, LLMD_EINVAL, "the text is not valid UTF-8");
+    size_t n_valid = utf8_valid_prefix(text, n);
+    if (n_valid < n)
+        return err_set(e, LLMD_EINVAL, "the text is not valid UTF-8 at byte %zu", n_valid);
     if (flags & TOKENIZE_ADD_SPECIAL)
         rc = add_ids(out, t->prefix_ids, t->n_prefix_ids);
     if (rc == 0)

@@ -92,20 +92,26 @@ size_t utf8_encode(uint32_t cp, char *out)
     return 4;
 }
 
-bool utf8_valid(const char *s, size_t n)
+size_t utf8_valid_prefix(const char *s, size_t n)
 {
     uint32_t cp;
-    for (size_t i = 0; i < n;) {
+    size_t i = 0;
+    while (i < n) {
         if ((unsigned char)s[i] < 0x80) {
             i++;
             continue;
         }
         size_t k = utf8_decode(s + i, n - i, &cp);
         if (k == 0)
-            return false;
+            break;
         i += k;
     }
-    return true;
+    return i;
+}
+
+bool utf8_valid(const char *s, size_t n)
+{
+    return utf8_valid_prefix(s, n) == n;
 }
 
 size_t utf8_safe_prefix(const char *s, size_t n)

@@ -9,6 +9,8 @@ size_t utf8_decode(const char *s, size_t n, uint32_t *out_cp);
 /* Writes cp to out (4 bytes of room); returns its length, 0 for what is no scalar value. */
 size_t utf8_encode(uint32_t cp, char *out);
 bool utf8_valid(const char *s, size_t n);
+/* Bytes before the first that is not valid UTF-8; n when all are. */
+size_t utf8_valid_prefix(const char *s, size_t n);
 /* Length of the longest prefix of s that does not end inside a character. A tail that could
  * still become a valid character is left out; bytes that never can are included. */
 size_t utf8_safe_prefix(const char *s, size_t n);

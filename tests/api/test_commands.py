@@ -56,6 +56,23 @@ def test_check_says_what_is_at_fault(tmp_path):
     assert "give the folder" in said
 
 
+def test_check_knows_what_a_worker_would_fail_at(tmp_path):
+    conf = tmp_path / "llmd.conf"
+
+    def check(options, code):
+        conf.write_text(f'model "m" {{\npath = "{GGUF}"\n{options}\n}}\n')
+        return llmd("check", "--config", conf, code=code)
+
+    said = check("kv_cache_mb = 10", 1)
+    assert f"{conf}:1: option 'kv_cache_mb': 10 is less than the 180 MiB that the 8192 tokens of max_model_len" in said
+    assert said.count("\n") == 2
+    check('kv_cache_mb = 10\ndevices = { "sim" }', 0)
+    check("kv_cache_mb = 180", 0)
+    assert "is less than the 360 MiB" in check('kv_cache_mb = 180\ndtype = "float32"', 1)
+    check("kv_cache_mb = 10\nmax_model_len = 448", 0)
+    assert b"45.0 KiB per token" in check('dtype = "float32"', 0)
+
+
 def test_tokenize():
     text = "Hello, w\u00f6rld 12<|im_end|>\n"
     ids = llmd("tokenize", "-m", GGUF, stdin=text.encode()).decode()
@@ -75,9 +92,10 @@ def test_tokenize():
 
 
 def test_tokenize_faults():
-    assert "UTF-8" in llmd("tokenize", "-m", GGUF, stdin=b"caf\xe9", code=1)
+    assert "not valid UTF-8 at byte 3" in llmd("tokenize", "-m", GGUF, stdin=b"caf\xe9", code=1)
     assert "'x' is not a token id" in llmd("tokenize", "-dm", GGUF, stdin=b"1 x", code=1)
-    assert "there is no token 49152" in llmd("tokenize", "-dm", GGUF, stdin=b"49152", code=1)
+    assert "there is no token 49152 (49152" in llmd("tokenize", "-dm", GGUF, stdin=b"49152 1 2", code=1)
+    assert "NUL is not a token id" in llmd("tokenize", "-dm", GGUF, stdin=b"1 2\0 3", code=1)
     assert "there is no token" in llmd("tokenize", "-dm", GGUF, stdin=b"9" * 40, code=1)
     assert "--model" in llmd("tokenize", code=2)
     assert "--decode" in llmd("tokenize", "-dm", GGUF, "--json", code=2)
