@@ -178,7 +178,7 @@ static const struct {
     {"attention_chunk_size", "chunked attention"},
     {"sliding_window", "a sliding window in this architecture"},
     {"use_sliding_window", "a sliding window in this architecture"},
-    {"attention_bias", "this setting of biases in this architecture"},
+    {"attention_bias", "biases so set in this architecture"},
     {"mlp_bias", "biases of the feed-forward network"},
     {"attn_logit_softcapping", "capping of attention scores"},
     {"final_logit_softcapping", "capping of logits"},
@@ -186,7 +186,7 @@ static const struct {
     {"embedding_multiplier", "scaling of embeddings"},
     {"residual_multiplier", "scaling of residuals"},
     {"attention_multiplier", "scaling of attention"},
-    {"hidden_act", "this activation (silu is supported)"},
+    {"hidden_act", "this activation (silu is)"},
     {"partial_rotary_factor", "partial RoPE"},
     {"no_rope_layer", "layers without RoPE"},
     {"rotary_", "this form of RoPE"},
@@ -247,7 +247,7 @@ static int refuse_key(const struct hf_reader *r, const char *key, const json_t *
                         method);
     for (size_t i = 0; i < ARRAY_LEN(lacking); i++)
         if (strncmp(key, lacking[i].prefix, strlen(lacking[i].prefix)) == 0)
-            return hf_fault(r, LLMD_EUNSUPPORTED, key, "%s is not supported", lacking[i].what);
+            return hf_fault(r, LLMD_EUNSUPPORTED, key, "not supported: %s", lacking[i].what);
     return hf_fault(r, LLMD_EUNSUPPORTED, key,
                     "not known for %s models, and what could change the result is never ignored; "
                     "delete it if the model does without",
