@@ -5,7 +5,8 @@
 #   tests/run.sh unit api   these steps
 #
 # Steps: unit (C tests), asan (the same under ASan and UBSan), tsan (threaded ones under TSan),
-# fuzz ($T seconds per target), api (openai SDK and raw HTTP against a real server).
+# fuzz ($T seconds per target), api (openai SDK and raw HTTP against a real server), drills (workers
+# taken away under load; the whole of it is `make drills`).
 # Logs lie in build/test-logs. Exit 1 when anything failed.
 set -u
 cd "$(dirname "$0")/.." || exit 2
@@ -71,13 +72,14 @@ run_fuzz() {
 }
 
 steps=("$@")
-[ ${#steps[@]} -eq 0 ] && steps=(unit api asan tsan fuzz)
+[ ${#steps[@]} -eq 0 ] && steps=(unit api drills asan tsan fuzz)
 for s in "${steps[@]}"; do
     case "$s" in
     unit) run_unit unit ;;
     asan) run_unit asan SANITIZE=address,undefined ;;
     tsan) run_tsan ;;
     fuzz) run_fuzz ;;
+    drills) step drills tests/drills/run.sh 60 2 ;;
     api) step api-build make -s -j2 all && step api tests/api/run.sh ;;
     *)
         echo "run.sh: unknown step '$s'" >&2
