@@ -11,7 +11,7 @@ cd "$(dirname "$0")/../.."
 venv=${LLMD_PEER_VENV:-$HOME/.cache/llmd/peer-llamacpp}
 model=models/SmolLM2-135M-Instruct.Q4_1.gguf
 
-packaging/deps.sh build >&2
+packaging/deps.sh build test >&2
 packaging/fetch-model.sh >&2
 if [ ! -e "$venv/.ready" ]; then
     echo "peer-llamacpp.sh: building llama-cpp-python 0.3.36 in $venv (once, about 5 minutes)" >&2

@@ -4,7 +4,7 @@
 # The last line adds up the texts: "N passed, N failed".
 set -u
 cd "$(dirname "$0")/../.." || exit 2
-packaging/fetch-model.sh >&2 && make -s -j2 drill-build >&2 || exit 2
+packaging/deps.sh build test >&2 && packaging/fetch-model.sh >&2 && make -s -j2 drill-build >&2 || exit 2
 passed=0
 failed=0
 for drill in "sim ${1:-500}" "cpu ${2:-20}"; do
