@@ -42,6 +42,15 @@ def test_check_model_folder(name):
     assert facts["supported"]
 
 
+def test_check_shows_how_rope_is_scaled():
+    said = llmd("check", "-m", TINY / "llama-llama3").decode()
+    assert "RoPE theta 10000, llama3 scaling by 8 from 32 tokens\n" in said
+    gguf = TINY / "llama-llama3.gguf"
+    assert ", scaled by the tensor rope_freqs\n" in llmd("check", "-m", gguf).decode()
+    assert json.loads(llmd("check", "--json", "-m", gguf))["rope_freqs"] is True
+    assert "rope_freqs" not in llmd("check", "-m", TINY / "qwen2.gguf").decode()
+
+
 def test_check_says_what_is_at_fault(tmp_path):
     said = llmd("check", "--model", tmp_path, code=1)
     assert str(tmp_path) in said and "config.json" in said
