@@ -482,6 +482,9 @@ int router_submit(struct router *r, struct request *req, struct err *e)
     if (rc)
         return rc;
     (void)route_attach(rt); /* there is all to produce */
+    lock_take(&req->stream.mu);
+    req->trace.queued_us = clock_now_us();
+    lock_drop(&req->stream.mu);
     lock_take(&r->mu);
     struct routed *m = router_find_model(r, req->model);
     rc = admit(r, m, rt, e);
