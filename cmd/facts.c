@@ -135,6 +135,8 @@ static void print_context(const struct model *m, const struct facts *f, struct b
                  (double)h->scaling.factor);
     if (h->rope_scaling == ROPE_SCALING_LLAMA3 || h->rope_scaling == ROPE_SCALING_YARN)
         buf_addf(out, " from %u tokens", h->scaling.original_context);
+    if (m->rope_divided)
+        buf_addstr(out, ", scaled by the tensor rope_freqs");
     if (window > 0)
         buf_addf(out, "; a window of %u tokens in %u layers", window, n_layers);
     buf_addf(out, "\n  KV cache       %.1f KiB per token, %.1f MiB for the whole context\n",
@@ -244,6 +246,7 @@ static void json_context(const struct model *m, const struct facts *f, struct bu
         buf_addf(out, "{\"type\":\"%s\",\"factor\":%g,\"original_context\":%u},",
                  scaling_name(h->rope_scaling), (double)h->scaling.factor,
                  h->scaling.original_context);
+    buf_addf(out, "\"rope_freqs\":%s,", m->rope_divided ? "true" : "false");
     buf_addf(out, "\"sliding_window\":%u,\"sliding_layers\":%u,", window, n_layers);
     buf_addf(out, "\"kv_bytes_per_token\":%llu,\"kv_bytes_whole_context\":%llu,",
              (unsigned long long)f->kv_token_bytes,

@@ -356,13 +356,23 @@ uint64_t sched_prefill_tokens(const struct sched *s)
     return n;
 }
 
+/* Tokens that a choice which has not begun will find in the prefix cache, because the first choice
+ * computes them. */
+static uint32_t n_found(const struct sched *s, const struct seq *q)
+{
+    if (!s->opts.enable_prefix_caching || q == q->group->leader || q->n_blocks > 0 || q->preempted)
+        return 0;
+    return (q->group->n_prompt - 1) / KV_BLOCK_TOKENS * KV_BLOCK_TOKENS;
+}
+
 void sched_load(const struct sched *s, struct sched_load *out)
 {
     *out = (struct sched_load){.n_seqs = 0};
     for (const struct seq_group *g = s->groups; g; g = g->next)
         for (uint32_t i = 0; i < g->n_seqs && g->started; i++) {
             const struct seq *q = &g->seqs[i];
-            const uint32_t n_blocks = blocks_for(q->n_known);
+            const uint32_t found = n_found(s, q);
+            const uint32_t n_blocks = blocks_for(q->n_known) - found / KV_BLOCK_TOKENS;
             if (q->state == SEQ_PAUSED)
                 out->n_idle_blocks += q->n_blocks;
             if (q->state == SEQ_DONE || q->state == SEQ_PAUSED)
@@ -374,7 +384,7 @@ void sched_load(const struct sched *s, struct sched_load *out)
                 continue;
             }
             out->n_prefilling++;
-            out->n_owed_tokens += seq_n_todo(q);
+            out->n_owed_tokens += seq_n_todo(q) - found;
         }
 }
 

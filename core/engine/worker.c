@@ -190,11 +190,11 @@ int worker_submit(struct worker *w, struct request *r, struct err *e)
     if (rc)
         return rc;
     uint64_t now_us = clock_now_us();
-    g->queued_us = now_us;
     lock_take(&r->stream.mu);
     g->epoch = r->stream.epoch;
     if (r->trace.queued_us == 0)
         r->trace.queued_us = now_us;
+    g->queued_us = r->trace.scheduled_us == 0 ? r->trace.queued_us : now_us; /* it went on here */
     lock_drop(&r->stream.mu);
 
     lock_take(&w->mu);

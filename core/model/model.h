@@ -58,8 +58,9 @@ struct model {
     char *chat_template_fault;   /* why the model's template cannot be used; NULL: no fault */
     char *bos_token, *eos_token; /* written form, for the template; "" when none */
     struct generation_defaults defaults;
-    double *inv_freq;        /* [head_dim / 2] radians per position of each rotated pair */
-    float rope_scale;        /* factor of cos and sin: 1, or YaRN's attention factor */
+    double *inv_freq;  /* [head_dim / 2] radians per position of each rotated pair */
+    bool rope_divided; /* inv_freq is divided by a tensor of the file, as llama3's is in GGUF */
+    float rope_scale;  /* factor of cos and sin: 1, or YaRN's attention factor */
     uint32_t *layer_windows; /* [n_layers] positions that a token sees, itself included; 0: all.
                               * NULL: every layer sees all */
     struct model_files *files;

@@ -107,6 +107,7 @@ int model_set_rope(struct model *m, const float *divisors, struct err *e)
     }
     free(m->inv_freq);
     m->inv_freq = freqs;
+    m->rope_divided = divisors != NULL;
     m->rope_scale = is_yarn ? yarn_scale(&h->scaling) : 1;
     return 0;
 }

@@ -44,6 +44,10 @@ void books_report(struct slot *s, const struct worker_report *r)
     struct routed *m = s->routed;
     s->status = r->status;
     s->fresh = (struct demand){0};
+    s->refuses = false;
+    s->n_reports++;
+    if (r->status.n_kv_blocks > 0)
+        s->n_kv_blocks = r->status.n_kv_blocks;
     fit_map(m);
     if (!m->map)
         return;
@@ -63,7 +67,7 @@ void books_report(struct slot *s, const struct worker_report *r)
 static uint32_t n_known(const struct route *rt)
 {
     uint32_t most = 0;
-    for (uint32_t i = 0; i < rt->req->stream.n_choices && rt->n_migrations > 0; i++)
+    for (uint32_t i = 0; i < rt->req->stream.n_choices && rt->n_lost_by > 0; i++)
         most = (uint32_t)u64_max(most, rt->req->stream.n_outputs[i]);
     return rt->req->n_prompt + most;
 }
@@ -80,13 +84,27 @@ bool books_could_fit(const struct routed *m, const struct request *req)
     bool known = false;
     for (uint32_t i = 0; i < m->n_slots; i++) {
         const struct slot *s = m->slots[i];
-        if (s->status.n_kv_blocks == 0)
+        if (s->n_kv_blocks == 0 && s->status.state != WORKER_DEAD)
+            return true; /* it is yet to tell */
+        if (s->n_kv_blocks == 0)
             continue;
         known = true;
-        if (blocks_of_all(req, s->opts) <= s->status.n_kv_blocks)
+        if (blocks_of_all(req, s->opts) <= s->n_kv_blocks)
             return true;
     }
     return !known;
+}
+
+bool books_has_future(const struct routed *m, const struct route *rt)
+{
+    for (uint32_t i = 0; i < m->n_slots; i++) {
+        const struct slot *s = m->slots[i];
+        if (router_slot_able(s) && !(rt->too_small >> s->bit & 1) &&
+            !books_was_lost_by(rt, s->link) &&
+            blocks_of_all(rt->req, s->opts) <= s->status.n_kv_blocks)
+            return true;
+    }
+    return false;
 }
 
 /* What rt would ask of a worker that has so much of it. */
@@ -123,9 +141,11 @@ static enum route_bar bar_of(const struct slot *s, const struct route *rt, const
     const uint64_t n_spoken = st->n_owed_blocks + s->fresh.n_blocks + s->unstarted.n_blocks;
     if (!router_slot_able(s))
         return BAR_STATE;
-    if ((rt->too_small | rt->refused) >> s->bit & 1 || books_was_lost_by(rt, s->link))
+    if (s->refuses)
+        return BAR_REFUSES;
+    if (books_was_lost_by(rt, s->link))
         return BAR_EXCLUDED;
-    if (blocks_of_all(rt->req, s->opts) > st->n_kv_blocks)
+    if (rt->too_small >> s->bit & 1 || blocks_of_all(rt->req, s->opts) > st->n_kv_blocks)
         return BAR_TOO_BIG;
     if (n_seqs == 0)
         return BAR_NONE;
@@ -232,6 +252,7 @@ void books_bind(struct routed *m, struct route *rt)
     match_prefix(m, rt, matches);
     rt->slot = s;
     rt->link = s->link;
+    rt->n_reports = s->n_reports;
     rt->link->n_submitting++;
     rt->submitting = true;
     rt->started = rt->over = false;
@@ -246,7 +267,8 @@ void books_bind(struct routed *m, struct route *rt)
     if (s->routes)
         s->routes->prev = rt;
     s->routes = rt;
-    for (uint32_t i = matches[s->bit].n_known; i < rt->n_names && m->map; i++)
+    const uint32_t n_cacheable = m->map && s->opts->enable_prefix_caching ? rt->n_names : 0;
+    for (uint32_t i = matches[s->bit].n_known; i < n_cacheable; i++)
         if (prefix_map_promise(m->map, s->bit, rt->names[i])) {
             rt->promised[i / 64] |= 1ull << i % 64;
             rt->n_promised++;

@@ -35,7 +35,8 @@ bool route_policy_find(const char *name, enum route_policy *out);
 /* Why a worker cannot take the request now. */
 enum route_bar {
     BAR_NONE,
-    BAR_STATE,    /* not ready, suspect, draining or dead */
+    BAR_STATE,    /* not ready, draining or dead */
+    BAR_REFUSES,  /* it refused a request since its last report */
     BAR_EXCLUDED, /* it lost this request before */
     BAR_TOO_BIG,  /* its KV cache can never hold it */
     BAR_SEQS,     /* max_num_seqs are there */

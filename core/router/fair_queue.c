@@ -253,7 +253,7 @@ static void scan_class(struct scan *s, struct fair_class *c)
             c->turn->credit += s->q->quantum;
         c->begun = true;
         n_idle = scan_flow(s, c->turn) ? 0 : n_idle + 1;
-        if (!s->stopped) {
+        if (!s->stopped || s->left == 0) {
             c->turn = c->turn->next;
             c->begun = false;
         }
@@ -268,8 +268,8 @@ static void drop_empty_flows(struct fair_queue *q, struct fair_class *c)
         struct fair_flow *next = f->next;
         if (!f->first)
             drop_flow(q, f);
-        else if (!f->asked) /* what was not used is not hoarded */
-            f->credit = u64_min(f->credit, q->quantum);
+        else /* what was not used is not hoarded */
+            f->credit = u64_min(f->credit, q->quantum + (f->asked ? f->asked->cost : 0));
         f = next;
     }
 }
@@ -281,6 +281,25 @@ void fair_queue_scan(struct fair_queue *q, uint32_t max,
     for (struct fair_class *c = q->classes, *next; c && !s.stopped; c = next) {
         next = c->next;
         scan_class(&s, c);
+        drop_empty_flows(q, c);
+    }
+}
+
+void fair_queue_sweep(struct fair_queue *q, bool (*gone)(void *ctx, struct fair_item *item),
+                      void *ctx)
+{
+    for (struct fair_class *c = q->classes, *next_class; c; c = next_class) {
+        struct fair_flow *f = c->turn;
+        next_class = c->next;
+        do {
+            f->asked = NULL;
+            for (struct fair_item *i = f->first, *next; i; i = next) {
+                next = i->next;
+                if (gone(ctx, i))
+                    unlink_item(q, i);
+            }
+            f = f->next;
+        } while (f != c->turn);
         drop_empty_flows(q, c);
     }
 }

@@ -3,7 +3,9 @@
  * Strict priorities (lower first); within a priority deficit round robin between keys, so that a
  * key gets its share of prompt tokens whatever the others send; within a key first come, first
  * served. A request that cannot go now (the worker that it should have is behind) is passed over:
- * it holds up neither its own key nor others, and is the first to be asked again.
+ * it holds up neither its own key nor others, and is the first of its key to be asked again. A scan
+ * that asked as many as it may passes the turn on, so that a key of which many were passed over does
+ * not hide the others.
  *
  *   classes, by priority:  -1 -> 0 -> 5
  *                                |
@@ -47,6 +49,9 @@ enum fair_verdict {
  * the queue. */
 void fair_queue_scan(struct fair_queue *q, uint32_t max,
                      enum fair_verdict (*visit)(void *ctx, struct fair_item *item), void *ctx);
+/* Takes out the items for which gone() is true; it must not touch the queue. */
+void fair_queue_sweep(struct fair_queue *q, bool (*gone)(void *ctx, struct fair_item *item),
+                      void *ctx);
 /* Any item, for emptying the queue; NULL when there is none. */
 struct fair_item *fair_queue_any(const struct fair_queue *q);
 /* Walks the invariants: for tests. */

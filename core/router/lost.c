@@ -122,68 +122,46 @@ static void take_routes(struct slot *s, struct link *l, struct route_list *out)
     }
 }
 
-/* The router is the producer of the stream again. False when there is nothing left to produce. */
+/* Takes the stream of a route back. False when there is nothing left to produce. */
 static bool take_stream(struct route *rt)
 {
     struct request *req = rt->req;
-    rt->epoch = stream_attach(req, route_poke, rt);
-    lock_take(&req->stream.mu);
-    const bool live = req->stream.n_unfinished > 0;
-    req->trace.n_migrations += live;
-    lock_drop(&req->stream.mu);
-    if (live && request_is_cancelled(req)) /* before it could poke us */
-        route_poke(rt);
-    return live;
-}
-
-static bool any_able(const struct routed *m)
-{
-    for (uint32_t i = 0; i < m->n_slots; i++)
-        if (router_slot_able(m->slots[i]))
-            return true;
-    return false;
-}
-
-/* Whether a worker is there that may take the route, now or later. r->mu is held. */
-static bool has_future(const struct routed *m, const struct route *rt)
-{
-    if (rt->n_migrations > m->opts.max_migrations)
+    if (!route_attach(rt))
         return false;
-    for (uint32_t i = 0; i < m->n_slots; i++)
-        if (router_slot_able(m->slots[i]) && !(rt->too_small >> i & 1) &&
-            !books_was_lost_by(rt, m->slots[i]->link))
-            return true;
-    return false;
+    lock_take(&req->stream.mu);
+    req->trace.n_migrations++;
+    lock_drop(&req->stream.mu);
+    return true;
 }
 
 static void move_routes(struct router *r, struct routed *m, struct route_list *moved,
                         const struct err *why)
 {
-    struct route_list bound = {NULL, NULL}, hopeless = {NULL, NULL}, finished = {NULL, NULL}, live;
-    live = (struct route_list){NULL, NULL};
+    struct route_list bound = {NULL, NULL}, hopeless = bound, finished = bound, live = bound,
+                      unborn = bound;
     struct route *rt;
     while ((rt = route_list_pop(moved)) != NULL)
         route_list_add(take_stream(rt) ? &live : &finished, rt);
 
     lock_take(&r->mu);
     while ((rt = route_list_pop(&live)) != NULL) {
-        if (has_future(m, rt))
+        if (rt->n_migrations <= m->opts.max_migrations && books_has_future(m, rt))
             submit_move(m, rt);
         else {
             route_list_add(&hopeless, rt);
             metric_add(m->metrics.lost_requests, 1);
         }
     }
-    if (any_able(m))
-        submit_pump(m, &bound);
-    else
-        submit_take_waiting(m, &hopeless);
+    submit_take_hopeless(m, &unborn);
+    submit_pump(m, &bound);
     lock_drop(&r->mu);
 
     struct err failure = *why;
     failure.code = LLMD_EWORKER;
     submit_fail(r, &hopeless, &failure);
     submit_fail(r, &finished, &failure); /* their streams have all they will get */
+    failure.code = LLMD_ENOTREADY;       /* as for those that come a moment later */
+    submit_fail(r, &unborn, &failure);
     submit_bound(r, &bound);
 }
 
@@ -258,7 +236,8 @@ int link_start(struct slot *s, struct err *e)
         s->link = NULL;
         s->status.state = WORKER_DEAD;
     } else {
-        l->worker = w;
+        if (!l->worker) /* its first callback was sooner: somebody may submit to it already */
+            l->worker = w;
         s->n_starts++;
     }
     lock_drop(&s->router->mu);

@@ -51,11 +51,11 @@ struct route {
     bool cancelled;            /* its client went while it waited: to be failed */
     uint32_t epoch;            /* of its stream, while no worker has it */
     uint64_t too_small;        /* bit per slot: can never hold it */
-    uint64_t refused;          /* bit per slot: not there until it has waited */
+    uint64_t n_reports;        /* of its slot, when it was bound */
     uint64_t lost_by[LOST_BY_MAX]; /* numbers of the links that lost it, the last ones */
     uint32_t n_lost_by;
     uint32_t n_migrations;
-    uint64_t queued_us;
+    uint64_t queued_us;        /* when it began to wait here; 0: it does not */
     struct demand demand;      /* of its slot, while it is not started */
     struct decision *decision; /* the last one; room for PREFIX_MAP_WORKERS candidates */
     uint64_t *promised;        /* bit per name: promised to slot */
@@ -115,6 +115,9 @@ struct slot {
     struct demand fresh;        /* started since the last report */
     struct route *routes;       /* bound here */
     uint32_t n_bound, n_starts; /* routes; workers that were started here */
+    uint32_t n_kv_blocks;       /* of the last worker here that told; 0: none did */
+    uint64_t n_reports;
+    bool refuses; /* took no request, for a reason of its own: nothing more until it reports */
     uint64_t last_chosen, n_chosen, n_migrated;
 };
 
@@ -127,7 +130,8 @@ struct routed {
     struct prefix_map *map; /* NULL until a worker told the size of its cache */
     uint32_t n_map_blocks;  /* that the map was made for */
     struct fair_queue *queue;
-    struct route_list movers; /* lost their worker: they go before the queue */
+    struct route_list movers; /* lost their worker, or are cancelled: they go before the queue */
+    uint32_t n_movers;
     uint64_t n_decisions, n_migrations;
     struct router_metrics metrics;
     double mean_output;      /* tokens of an answer, exponentially weighted */
@@ -144,7 +148,6 @@ struct router {
     uint32_t n_slots;
     struct link *lost; /* not in a slot any more; their threads may still run */
     uint64_t n_links;  /* started so far */
-    uint32_t n_routes; /* requests that are with the router */
     bool draining;
 };
 
@@ -169,6 +172,8 @@ void books_lost_by(struct route *rt, const struct link *l);
 bool books_was_lost_by(const struct route *rt, const struct link *l);
 /* Whether a worker of the model could ever hold the request; true while that is not known. */
 bool books_could_fit(const struct routed *m, const struct request *req);
+/* Whether a worker that is ready may take the route, now or later. */
+bool books_has_future(const struct routed *m, const struct route *rt);
 /* What one more sequence costs the others over its answer, in prefill tokens. */
 double books_delta(const struct routed *m);
 size_t decision_bytes(void);
@@ -178,10 +183,12 @@ size_t decision_bytes(void);
  * requests whose clients have gone. r->mu is held. */
 void submit_pump(struct routed *m, struct route_list *out);
 void submit_bound(struct router *r, struct route_list *bound);
-/* Puts a route that lost its worker in front of the queue. r->mu is held. */
+/* Lets a route wait in front of the queue. r->mu is held. */
 void submit_move(struct routed *m, struct route *rt);
 /* All that waits for the model. r->mu is held. */
 void submit_take_waiting(struct routed *m, struct route_list *out);
+/* Of that, what no worker that is ready can take, now or later. r->mu is held. */
+void submit_take_hopeless(struct routed *m, struct route_list *out);
 uint32_t submit_n_waiting(const struct routed *m);
 /* Ends the streams of routes that no worker has, and frees the routes. */
 void submit_fail(struct router *r, struct route_list *list, const struct err *why);
@@ -189,8 +196,9 @@ void submit_fail(struct router *r, struct route_list *list, const struct err *wh
  * held. */
 void route_forget(struct router *r, struct route *rt);
 void route_free(struct route *rt); /* with the reference of its request */
-/* The stream's call while no worker has the request; ctx is the route. */
-void route_poke(void *ctx);
+/* The router is the producer of the stream from now on. False when there is nothing left to
+ * produce. Not under the lock. */
+bool route_attach(struct route *rt);
 
 /* lost.c */
 /* Starts a worker in the slot. Not under the lock. */

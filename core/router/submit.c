@@ -13,7 +13,8 @@
 #include "core/util/clock.h"
 
 enum {
-    ASKED_AT_ONCE = 64, /* requests that one report may look at */
+    ASKED_AT_ONCE = 64,    /* requests that one report may look at */
+    PATIENCE_US = 1000000, /* then nobody passes a request that waits for KV blocks */
     COST_MAX = 1 << 30,
 };
 
@@ -67,24 +68,41 @@ static void nudge_somebody(const struct routed *m)
         }
 }
 
-void route_poke(void *ctx)
+/* The stream's call while no worker has the request. Whoever looks at what waits next fails it: that
+ * cannot be done from within this call. */
+static void poke(void *ctx)
 {
     struct route *rt = ctx;
     struct router *r = rt->router;
     if (!request_is_cancelled(rt->req))
         return;
     lock_take(&r->mu);
-    rt->cancelled = true; /* whoever looks at what waits next fails it: not from within this call */
-    if (rt->item.flow || rt->moving)
+    rt->cancelled = true;
+    if (rt->item.flow) { /* it keeps nobody from the queue any more */
+        fair_queue_remove(rt->routed->queue, &rt->item);
+        submit_move(rt->routed, rt);
+    }
+    if (rt->moving)
         nudge_somebody(rt->routed);
     lock_drop(&r->mu);
+}
+
+bool route_attach(struct route *rt)
+{
+    struct request *req = rt->req;
+    rt->epoch = stream_attach(req, poke, rt);
+    lock_take(&req->stream.mu);
+    const bool live = req->stream.n_unfinished > 0;
+    lock_drop(&req->stream.mu);
+    if (live && request_is_cancelled(req)) /* before it could poke us */
+        poke(rt);
+    return live;
 }
 
 void route_forget(struct router *r, struct route *rt)
 {
     BUG_ON(rt->slot || rt->item.flow || rt->moving); /* I1 */
     rt->req->route = NULL;
-    r->n_routes--;
     pthread_cond_broadcast(&r->changed);
 }
 
@@ -160,7 +178,25 @@ struct pump {
 static bool anybody_has_room(const struct decision *d)
 {
     for (uint32_t i = 0; i < d->n_candidates; i++)
-        if (d->candidates[i].bar != BAR_STATE && d->candidates[i].bar != BAR_SEQS)
+        switch (d->candidates[i].bar) {
+        case BAR_STATE:
+        case BAR_REFUSES:
+        case BAR_SEQS:
+            continue;
+        default:
+            return true;
+        }
+    return false;
+}
+
+/* Whether it has waited so long for KV blocks that those who fit beside it must not take them. */
+static bool waited_long_enough(const struct route *rt)
+{
+    const struct decision *d = rt->decision;
+    if (d->reason != REASON_NONE || d->at_us < rt->queued_us + PATIENCE_US)
+        return false;
+    for (uint32_t i = 0; i < d->n_candidates; i++)
+        if (d->candidates[i].bar == BAR_KV)
             return true;
     return false;
 }
@@ -170,11 +206,11 @@ static enum fair_verdict try_bind(struct pump *p, struct route *rt)
 {
     if (!rt->cancelled) {
         books_decide(p->m, rt);
-        if (rt->decision->chosen < 0) {
-            rt->refused = 0;
-            return anybody_has_room(rt->decision) ? FAIR_PASS : FAIR_STOP;
-        }
+        if (rt->decision->chosen < 0)
+            return anybody_has_room(rt->decision) && !waited_long_enough(rt) ? FAIR_PASS
+                                                                             : FAIR_STOP;
         books_bind(p->m, rt);
+        rt->queued_us = 0;
     }
     route_list_add(p->out, rt);
     return FAIR_TAKE;
@@ -193,30 +229,35 @@ void submit_pump(struct routed *m, struct route_list *out)
 {
     struct pump p = {.m = m, .out = out};
     struct route_list movers = m->movers;
+    uint32_t left = ASKED_AT_ONCE;
     m->movers = (struct route_list){NULL, NULL};
+    m->n_movers = 0;
     for (struct route *rt; (rt = route_list_pop(&movers)) != NULL;) {
         rt->moving = false;
-        if (try_bind(&p, rt) != FAIR_TAKE)
+        enum fair_verdict v = FAIR_STOP;
+        if (rt->cancelled || left > 0)
+            v = try_bind(&p, rt);
+        left = v == FAIR_STOP ? 0 : left - (left > 0);
+        if (v != FAIR_TAKE)
             submit_move(m, rt);
     }
-    if (fair_queue_n(m->queue) > 0)
-        fair_queue_scan(m->queue, ASKED_AT_ONCE, visit_queued, &p);
-    if (out->first)
-        metric_set(m->metrics.waiting, submit_n_waiting(m));
+    if (fair_queue_n(m->queue) > 0 && left > 0)
+        fair_queue_scan(m->queue, left, visit_queued, &p);
+    metric_set(m->metrics.waiting, submit_n_waiting(m));
 }
 
 void submit_move(struct routed *m, struct route *rt)
 {
+    if (rt->queued_us == 0)
+        rt->queued_us = clock_now_us();
     rt->moving = true;
     route_list_add(&m->movers, rt);
+    m->n_movers++;
 }
 
 uint32_t submit_n_waiting(const struct routed *m)
 {
-    uint32_t n = fair_queue_n(m->queue);
-    for (const struct route *rt = m->movers.first; rt; rt = rt->after)
-        n++;
-    return n;
+    return fair_queue_n(m->queue) + m->n_movers;
 }
 
 void submit_take_waiting(struct routed *m, struct route_list *out)
@@ -226,6 +267,7 @@ void submit_take_waiting(struct routed *m, struct route_list *out)
         rt->moving = false;
         route_list_add(out, rt);
     }
+    m->n_movers = 0;
     for (struct fair_item *i; (i = fair_queue_any(m->queue)) != NULL;) {
         fair_queue_remove(m->queue, i);
         route_list_add(out, (struct route *)i);
@@ -233,12 +275,36 @@ void submit_take_waiting(struct routed *m, struct route_list *out)
     metric_set(m->metrics.waiting, 0);
 }
 
+static bool take_if_hopeless(void *ctx, struct fair_item *item)
+{
+    struct pump *p = ctx;
+    struct route *rt = (struct route *)item;
+    if (books_has_future(p->m, rt))
+        return false;
+    route_list_add(p->out, rt);
+    return true;
+}
+
+void submit_take_hopeless(struct routed *m, struct route_list *out)
+{
+    struct pump p = {.m = m, .out = out};
+    struct route_list movers = m->movers;
+    m->movers = (struct route_list){NULL, NULL};
+    m->n_movers = 0;
+    for (struct route *rt; (rt = route_list_pop(&movers)) != NULL;) {
+        rt->moving = false;
+        if (!take_if_hopeless(&p, &rt->item))
+            submit_move(m, rt);
+    }
+    fair_queue_sweep(m->queue, take_if_hopeless, &p);
+}
+
 /* --- handing over --- */
 
 /* What became of a bound route when worker_submit returned. */
 enum outcome {
     HANDED_OVER, /* the worker has it */
-    OVER,        /* the worker was already done with it: the route is gone */
+    OVER,        /* the stream has all that it will get: the route is gone */
     AGAIN,       /* another worker may take it */
     MOVED,       /* the worker was lost meanwhile */
     FAILED,      /* no worker will take it */
@@ -248,31 +314,30 @@ enum outcome {
 static enum outcome settle(struct router *r, struct route *rt, int rc)
 {
     struct link *l = rt->link;
-    const uint32_t bit = rt->slot->bit;
+    struct slot *s = rt->slot;
     rt->submitting = false;
     l->n_submitting--;
     pthread_cond_broadcast(&r->changed);
     if (rc == 0 && !rt->over && !l->lost)
         return HANDED_OVER;
     books_unbind(rt);
-    if (rc == 0 && rt->over) {
-        route_forget(r, rt);
-        return OVER;
-    }
-    if (rc == 0 || l->lost) {
+    if (l->lost) { /* it may have been done with the request without ending it, too */
         books_lost_by(rt, l);
         return MOVED;
     }
+    if (rc == 0)
+        return OVER;
     if (rc == -LLMD_ETOOBIG)
-        rt->too_small |= 1ull << bit;
-    else if (err_retryable(-rc))
-        rt->refused |= 1ull << bit;
-    else
+        rt->too_small |= 1ull << s->bit;
+    else if (rc == -LLMD_ENOMEM || !err_retryable(-rc))
         return FAILED;
+    else if (s->n_reports == rt->n_reports)
+        s->refuses = true; /* what could change its mind makes it report */
     return AGAIN;
 }
 
-/* Gives a bound route to its worker. Not under the lock. */
+/* Gives a bound route to its worker. Not under the lock. HANDED_OVER and OVER: the route is not
+ * ours any more. */
 static enum outcome hand_over(struct router *r, struct route *rt, struct err *e)
 {
     int rc = worker_submit(rt->link->worker, request_ref(rt->req), e);
@@ -281,15 +346,15 @@ static enum outcome hand_over(struct router *r, struct route *rt, struct err *e)
     lock_take(&r->mu);
     enum outcome out = settle(r, rt, rc);
     lock_drop(&r->mu);
-    if (out == OVER)
-        route_free(rt);
-    return out;
-}
-
-/* The producer is the router again: the worker that had it was lost. */
-static void reattach(struct route *rt)
-{
-    rt->epoch = stream_attach(rt->req, route_poke, rt);
+    if (out == MOVED && !route_attach(rt))
+        out = OVER;
+    if (out != OVER)
+        return out;
+    lock_take(&r->mu);
+    route_forget(r, rt);
+    lock_drop(&r->mu);
+    route_free(rt);
+    return OVER;
 }
 
 void submit_bound(struct router *r, struct route_list *bound)
@@ -306,24 +371,27 @@ void submit_bound(struct router *r, struct route_list *bound)
         enum outcome out = hand_over(r, rt, &e);
         if (out == HANDED_OVER || out == OVER)
             continue;
-        if (out == FAILED) {
-            submit_fail(r, &one, &e);
-            continue;
-        }
-        if (out == MOVED)
-            reattach(rt);
+        struct routed *m = rt->routed;
         lock_take(&r->mu);
-        submit_move(rt->routed, rt);
-        submit_pump(rt->routed, bound);
+        const bool waits = out != FAILED && books_has_future(m, rt);
+        if (waits)
+            submit_move(m, rt);
+        else if (e.code == 0)
+            err_set(&e, LLMD_ENOTREADY, "no worker of model \"%s\" is left that could take it",
+                    m->name);
+        submit_pump(m, bound); /* what was reserved for it is free again */
         lock_drop(&r->mu);
+        if (!waits)
+            submit_fail(r, &one, &e);
     }
 }
 
 /* --- submission --- */
 
 /* r->mu is held. */
-static int admit(struct router *r, struct routed *m, const struct request *req, struct err *e)
+static int admit(struct router *r, struct routed *m, const struct route *rt, struct err *e)
 {
+    const struct request *req = rt->req;
     if (!m)
         return err_set(e, LLMD_ENOTFOUND, "The model `%s` does not exist.", req->model);
     bool able = false;
@@ -337,12 +405,19 @@ static int admit(struct router *r, struct routed *m, const struct request *req, 
             "prompt and answer of %u + %u tokens can never fit the KV cache of a worker; "
             "ask for fewer max_tokens",
             req->n_prompt, req->sampling.max_tokens);
+    if (!books_has_future(m, rt))
+        return err_set(e, LLMD_ENOTREADY, "no worker of model \"%s\" that could take it is ready",
+                       m->name);
     return 0;
 }
 
 /* Binds it when it may go before nobody, else lets it wait. r->mu is held. */
 static int place(struct routed *m, struct route *rt, struct err *e)
 {
+    if (rt->cancelled) { /* for the next that looks at what waits */
+        submit_move(m, rt);
+        return 0;
+    }
     if (submit_n_waiting(m) == 0) {
         books_decide(m, rt);
         if (rt->decision->chosen >= 0) {
@@ -365,13 +440,7 @@ static void give_back(struct route *rt)
 static int place_again(struct router *r, struct route *rt, enum outcome out, struct err *why)
 {
     struct err now = {0};
-    int rc = out == FAILED ? -why->code : admit(r, rt->routed, rt->req, &now);
-    if (rc == 0 && (rt->too_small != 0 || rt->n_lost_by > 0)) { /* somebody must be left for it */
-        books_decide(rt->routed, rt);
-        if (rt->decision->reason == REASON_NONE && rt->refused == 0)
-            rc = err_set(&now, LLMD_ENOTREADY, "no other worker of model \"%s\" can take it",
-                         rt->routed->name);
-    }
+    int rc = out == FAILED ? -why->code : admit(r, rt->routed, rt, &now);
     if (rc == 0)
         rc = place(rt->routed, rt, &now);
     if (rc == 0)
@@ -382,23 +451,25 @@ static int place_again(struct router *r, struct route *rt, enum outcome out, str
     return -why->code;
 }
 
-/* A bound route to its worker, or to the next when that one refuses. */
-static int hand_over_first(struct router *r, struct route *rt, struct err *e)
+/* A bound route to its worker, or to the next when that one refuses. *out: what else can go. */
+static int hand_over_first(struct router *r, struct route *rt, struct route_list *out_bound,
+                           struct err *e)
 {
+    struct routed *m = rt->routed;
     for (;;) {
         struct err why = {0};
         enum outcome out = hand_over(r, rt, &why);
         if (out == HANDED_OVER || out == OVER)
             return 0;
-        if (out == MOVED)
-            reattach(rt);
         lock_take(&r->mu);
         int rc = place_again(r, rt, out, &why);
-        const bool bound = rc == 0 && rt->slot;
+        const bool goes = rc == 0 && rt->slot;
+        if (!goes)
+            submit_pump(m, out_bound); /* what was reserved for it is free again */
         lock_drop(&r->mu);
         if (rc && e && e->code == 0)
             *e = why;
-        if (rc || !bound)
+        if (!goes)
             return rc;
     }
 }
@@ -410,10 +481,13 @@ int router_submit(struct router *r, struct request *req, struct err *e)
     int rc = route_new(r, req, &rt, e);
     if (rc)
         return rc;
-    reattach(rt);
+    (void)route_attach(rt); /* there is all to produce */
+    lock_take(&req->stream.mu);
+    req->trace.queued_us = clock_now_us();
+    lock_drop(&req->stream.mu);
     lock_take(&r->mu);
     struct routed *m = router_find_model(r, req->model);
-    rc = admit(r, m, req, e);
+    rc = admit(r, m, rt, e);
     if (rc == 0) {
         rt->routed = m;
         rc = place(m, rt, e);
@@ -421,13 +495,12 @@ int router_submit(struct router *r, struct request *req, struct err *e)
     const bool goes = rc == 0 && rt->slot;
     if (rc == 0) {
         req->route = rt;
-        r->n_routes++;
         if (!goes) /* it may go before others of its model that wait for a certain worker */
             submit_pump(m, &bound);
     }
     lock_drop(&r->mu);
     if (goes)
-        rc = hand_over_first(r, rt, e);
+        rc = hand_over_first(r, rt, &bound, e);
     if (rc)
         give_back(rt);
     submit_bound(r, &bound);

@@ -1,5 +1,6 @@
 """The commands around models: check --model, tokenize, template."""
 import json
+import shutil
 import subprocess
 
 import pytest
@@ -41,6 +42,15 @@ def test_check_model_folder(name):
     assert facts["supported"]
 
 
+def test_check_shows_how_rope_is_scaled():
+    said = llmd("check", "-m", TINY / "llama-llama3").decode()
+    assert "RoPE theta 10000, llama3 scaling by 8 from 32 tokens\n" in said
+    gguf = TINY / "llama-llama3.gguf"
+    assert ", scaled by the tensor rope_freqs\n" in llmd("check", "-m", gguf).decode()
+    assert json.loads(llmd("check", "--json", "-m", gguf))["rope_freqs"] is True
+    assert "rope_freqs" not in llmd("check", "-m", TINY / "qwen2.gguf").decode()
+
+
 def test_check_says_what_is_at_fault(tmp_path):
     said = llmd("check", "--model", tmp_path, code=1)
     assert str(tmp_path) in said and "config.json" in said
@@ -71,6 +81,21 @@ def test_check_knows_what_a_worker_would_fail_at(tmp_path):
     assert "is less than the 360 MiB" in check('kv_cache_mb = 180\ndtype = "float32"', 1)
     check("kv_cache_mb = 10\nmax_model_len = 448", 0)
     assert b"45.0 KiB per token" in check('dtype = "float32"', 0)
+
+
+def test_check_names_heads_that_the_cpu_does_not_take(tmp_path):
+    shutil.copytree(TINY / "llama-mha", tmp_path / "model")
+    path = tmp_path / "model/config.json"
+    config = json.loads(path.read_text())
+    config["num_attention_heads"] *= 2
+    config["num_key_value_heads"] *= 2
+    path.write_text(json.dumps(config))
+    conf = tmp_path / "llmd.conf"
+    conf.write_text('model "m" { path = "model" }\n')
+    said = "head_dim 8: the CPU takes multiples of 16 up to 256"
+    assert f'{conf}:1: model "m": {said}' in llmd("check", "--config", conf, code=1)
+    r = subprocess.run([LLMD, "check", "--model", tmp_path / "model"], capture_output=True, text=True)
+    assert r.returncode == 1 and f"runs on        nothing here: {said}" in r.stdout
 
 
 def test_tokenize():

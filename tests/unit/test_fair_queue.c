@@ -199,6 +199,24 @@ static void test_a_scan_asks_no_more_than_it_may(void **state)
     end();
 }
 
+/* A key of which more are passed over than one scan may ask does not hide the others. */
+static void test_the_next_scan_asks_the_next_key(void **state)
+{
+    (void)state;
+    begin(1);
+    for (uint32_t i = 0; i < 30; i++) {
+        push(i, i < 28 ? 'a' : 'b', 0, 10);
+        w.things[i].barred = i < 28;
+    }
+    w.n_take = UINT32_MAX;
+    w.n_order = 0;
+    for (uint32_t i = 0; i < 2; i++)
+        fair_queue_scan(w.q, 20, take, NULL);
+    fair_queue_audit(w.q);
+    expect_keys("bb");
+    end();
+}
+
 static uint32_t rnd(uint32_t n)
 {
     w.seed = w.seed * 1664525u + 1013904223u;
@@ -265,6 +283,7 @@ int main(void)
         cmocka_unit_test(test_priorities_are_strict),
         cmocka_unit_test(test_who_cannot_go_is_passed_over),
         cmocka_unit_test(test_a_scan_asks_no_more_than_it_may),
+        cmocka_unit_test(test_the_next_scan_asks_the_next_key),
         cmocka_unit_test(test_random),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -150,6 +150,7 @@ static void test_waits_for_a_place(void **state)
         assert_int_equal(rd[i].finish[0], i == 5 ? FINISH_ABORT : FINISH_LENGTH);
     }
     assert_true(rd[6].r->trace.first_token_us > rd[2].r->trace.last_token_us);
+    assert_true(rd[6].r->trace.queued_us < rd[2].r->trace.first_token_us);
     for (uint32_t i = 0; i < 9; i++)
         reader_fini(&rd[i]);
     world_fini(&w);

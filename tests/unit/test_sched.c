@@ -127,6 +127,27 @@ static void test_choices_compute_the_prompt_once(void **state)
     world_fini(&w);
 }
 
+/* What a newcomer is told of them: the prompt once, then what is behind its last full block. */
+static void test_choices_owe_the_prompt_once(void **state)
+{
+    (void)state;
+    struct world w;
+    struct client c;
+    struct sched_load load;
+    world_init(&w, &roomy);
+    submit(&w, &c,
+           (struct client_opts){.prompt = prompt_of(3, 100), 100, .max_tokens = 10, .n = 4});
+    c.group->started = true;
+    sched_load(&w.sched, &load);
+    assert_int_equal(load.n_seqs, 4);
+    assert_int_equal(load.n_prefilling, 4);
+    assert_int_equal(load.n_owed_tokens, 100 + 3 * 4);
+    assert_int_equal(load.n_owed_blocks, 7 + 3 * 1);
+    run(&w, &c, 1);
+    client_fini(&c);
+    world_fini(&w);
+}
+
 static void test_equal_prompts_at_once_share_as_they_go(void **state)
 {
     (void)state;
@@ -516,6 +537,7 @@ int main(void)
         cmocka_unit_test(test_the_generated_text_is_cached_too),
         cmocka_unit_test(test_salts_share_nothing),
         cmocka_unit_test(test_choices_compute_the_prompt_once),
+        cmocka_unit_test(test_choices_owe_the_prompt_once),
         cmocka_unit_test(test_equal_prompts_at_once_share_as_they_go),
         cmocka_unit_test(test_a_long_prompt_does_not_starve_a_short_one),
         cmocka_unit_test(test_short_ones_do_not_starve_a_long_prompt),

@@ -1,0 +1,317 @@
+/* What waits in the router always goes or ends: slow readers, long prompts among short ones, workers
+ * that are lost while a request is handed over, workers that will never do. */
+#include "core/router/router.h"
+#include "tests/unit/worker_fixture.h"
+
+static struct sample_llama llama;
+
+static int open_llama(void **state)
+{
+    (void)state;
+    sample_open(&llama);
+    return 0;
+}
+
+static int close_llama(void **state)
+{
+    (void)state;
+    sample_close(&llama);
+    return 0;
+}
+
+enum { MAX_WORKERS = 4 };
+
+static const struct err taken = {.code = LLMD_EWORKER, .msg = "taken away"};
+
+struct world {
+    struct router *router;
+    struct worker_opts opts[MAX_WORKERS];
+    uint32_t n;
+};
+
+static void world_init(struct world *w)
+{
+    const struct router_model_opts o = {.delta = 250, .max_queue = 1000, .max_migrations = 1000};
+    *w = (struct world){.n = 0};
+    assert_int_equal(router_new(&w->router, NULL), 0);
+    assert_int_equal(router_add_model(w->router, "tiny", &o, NULL), 0);
+}
+
+static struct worker_opts *add(struct world *w)
+{
+    struct worker_opts *o = &w->opts[w->n];
+    *o = sim_worker_opts(&llama);
+    o->index = w->n++;
+    return o;
+}
+
+static void wait_ready(struct world *w)
+{
+    struct router_worker_view v[MAX_WORKERS];
+    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
+    for (uint32_t n_up = 0; n_up < w->n;) {
+        n_up = 0;
+        (void)router_workers(w->router, v, MAX_WORKERS);
+        for (uint32_t i = 0; i < w->n; i++)
+            n_up += v[i].status.state == WORKER_READY;
+        assert_true(clock_now_us() < until_us);
+        clock_sleep_us(100);
+    }
+}
+
+static void start(struct world *w)
+{
+    for (uint32_t i = 0; i < w->n; i++)
+        assert_int_equal(router_start_worker(w->router, "tiny", &w->opts[i], NULL), 0);
+    wait_ready(w);
+}
+
+static void world_fini(struct world *w)
+{
+    assert_true(router_shutdown(w->router, clock_now_us() + WAIT_LIMIT_US));
+    router_free(w->router);
+}
+
+/* No two numbers have a prefix in common. */
+static void make(struct reader *rd, uint32_t number, uint32_t n_prompt, uint32_t max_tokens)
+{
+    uint32_t prompt[500];
+    for (uint32_t i = 0; i < n_prompt; i++)
+        prompt[i] = (number * 31 + i * 7) % 200;
+    reader_init(rd, NULL, prompt, n_prompt, max_tokens, 1);
+    rd->r->model = "tiny";
+}
+
+static void submit(struct world *w, struct reader *rd)
+{
+    struct err e = {0};
+    if (router_submit(w->router, request_ref(rd->r), &e) != 0)
+        fail_msg("refused: %s", e.msg);
+}
+
+static uint32_t n_waiting(struct world *w)
+{
+    struct router_model_view v;
+    assert_true(router_model(w->router, "tiny", &v));
+    return v.n_waiting;
+}
+
+/* Paused sequences are in nobody's way in the router's books, but they are requests of the worker,
+ * and it takes no more than so many: it refuses what the router would bind. */
+static void test_a_worker_full_of_slow_readers(void **state)
+{
+    (void)state;
+    enum { SLOW = 6, MORE = 4 };
+    struct world w;
+    struct reader slow[SLOW], more[MORE];
+    world_init(&w);
+    struct worker_opts *o = add(&w);
+    o->max_num_seqs = 4;
+    o->max_queue = SLOW - 4;
+    start(&w);
+    for (uint32_t i = 0; i < SLOW; i++) {
+        struct router_worker_view v;
+        make(&slow[i], i, 20, 200);
+        submit(&w, &slow[i]);
+        do /* until it pauses */
+            (void)router_workers(w.router, &v, 1);
+        while (v.status.generated_tokens < (i + 1) * 63 || v.status.n_running > 0);
+    }
+    for (uint32_t i = 0; i < MORE; i++) {
+        make(&more[i], SLOW + i, 20, 5);
+        submit(&w, &more[i]);
+    }
+    assert_int_equal(n_waiting(&w), MORE);
+    reader_wait(&slow[0]);
+    for (uint32_t i = 0; i < MORE; i++) {
+        reader_wait(&more[i]);
+        assert_int_equal(more[i].finish[0], FINISH_LENGTH);
+        reader_fini(&more[i]);
+    }
+    for (uint32_t i = 0; i < SLOW; i++) {
+        reader_wait(&slow[i]);
+        reader_fini(&slow[i]);
+    }
+    world_fini(&w);
+}
+
+/* Short requests that never end to come do not keep a long one from its blocks for ever. */
+static void test_a_long_prompt_among_short_ones(void **state)
+{
+    (void)state;
+    enum { SHORT = 4 };
+    struct world w;
+    struct reader rd[SHORT], large;
+    uint32_t number = 0;
+    world_init(&w);
+    struct worker_opts *o = add(&w);
+    o->kv_cache_blocks = 32;
+    o->sim_step_us = 500;
+    start(&w);
+    for (uint32_t i = 0; i < SHORT; i++) {
+        make(&rd[i], ++number, 20, 20 + 3 * i);
+        submit(&w, &rd[i]);
+    }
+    make(&large, 0, 480, 4); /* 30 or 31 of the 32 blocks */
+    submit(&w, &large);
+    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US / 6;
+    while (!reader_finished(&large)) {
+        assert_true(clock_now_us() < until_us);
+        (void)reader_pull(&large, UINT32_MAX);
+        for (uint32_t i = 0; i < SHORT; i++) {
+            (void)reader_pull(&rd[i], UINT32_MAX);
+            if (!reader_finished(&rd[i]))
+                continue;
+            reader_fini(&rd[i]);
+            make(&rd[i], ++number, 20, 20 + 3 * i);
+            submit(&w, &rd[i]);
+        }
+    }
+    assert_int_equal(large.finish[0], FINISH_LENGTH);
+    reader_fini(&large);
+    for (uint32_t i = 0; i < SHORT; i++) {
+        reader_wait(&rd[i]);
+        reader_fini(&rd[i]);
+    }
+    world_fini(&w);
+}
+
+struct client {
+    pthread_t thread;
+    struct world *w;
+    uint32_t seed;
+    atomic_bool *end;
+};
+
+static void *client_main(void *arg)
+{
+    struct client *c = arg;
+    for (uint32_t i = 0; !atomic_load(c->end); i++) {
+        struct reader rd;
+        struct err e = {0};
+        make(&rd, c->seed + i, 20, 1 + i % 3);
+        if (router_submit(c->w->router, request_ref(rd.r), &e) == 0) {
+            reader_wait(&rd);
+            assert_true(rd.finish[0] == FINISH_LENGTH || rd.finish[0] == FINISH_ERROR);
+        } else
+            request_unref(rd.r);
+        reader_fini(&rd);
+    }
+    return NULL;
+}
+
+/* Clients submit while workers are lost: a worker may end between its taking a request and the
+ * router's noting it. */
+static void test_lost_while_requests_are_handed_over(void **state)
+{
+    (void)state;
+    enum { CLIENTS = 6, LOSSES = 300 };
+    struct world w;
+    struct client c[CLIENTS];
+    atomic_bool end = false;
+    world_init(&w);
+    for (uint32_t i = 0; i < 2; i++)
+        add(&w);
+    start(&w);
+    for (uint32_t i = 0; i < CLIENTS; i++) {
+        c[i] = (struct client){.w = &w, .seed = i * 10007, .end = &end};
+        assert_int_equal(pthread_create(&c[i].thread, NULL, client_main, &c[i]), 0);
+    }
+    for (uint32_t i = 0; i < LOSSES; i++) {
+        router_lose(w.router, i % 2, &taken);
+        router_reap(w.router);
+        assert_int_equal(router_restart_worker(w.router, i % 2, NULL), 0);
+        wait_ready(&w);
+    }
+    atomic_store(&end, true);
+    for (uint32_t i = 0; i < CLIENTS; i++)
+        assert_int_equal(pthread_join(c[i].thread, NULL), 0);
+    world_fini(&w);
+}
+
+/* The worker that alone can hold a request is lost: the request fails though another worker is
+ * there, whether it ran or waited; while that worker is away, a request for it is told to come
+ * again, not that it is too large. */
+static void test_only_the_lost_worker_could_hold_it(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader runs, waits, late;
+    struct err e = {0};
+    world_init(&w);
+    add(&w)->kv_cache_blocks = 4;
+    struct worker_opts *o = add(&w);
+    o->max_num_seqs = 1;
+    o->sim_step_us = 2000;
+    start(&w);
+    make(&runs, 1, 300, 100);
+    make(&waits, 2, 300, 100);
+    make(&late, 3, 300, 100);
+    submit(&w, &runs);
+    submit(&w, &waits);
+    clock_sleep_us(20000);
+    assert_int_equal(n_waiting(&w), 1);
+    router_lose(w.router, 1, &taken);
+    reader_wait(&runs);
+    reader_wait(&waits);
+    assert_true(stream_error(runs.r, &e));
+    assert_int_equal(e.code, LLMD_EWORKER);
+    assert_true(stream_error(waits.r, &e));
+    assert_int_equal(e.code, LLMD_ENOTREADY);
+    err_clear(&e);
+    assert_int_equal(router_submit(w.router, late.r, &e), -LLMD_ENOTREADY);
+    w.opts[1].sim_fail_at_step = 1; /* it does not come back */
+    assert_int_equal(router_restart_worker(w.router, 1, NULL), 0);
+    err_clear(&e);
+    assert_int_equal(router_submit(w.router, late.r, &e), -LLMD_ENOTREADY);
+    reader_fini(&runs);
+    reader_fini(&waits);
+    reader_fini(&late);
+    world_fini(&w);
+}
+
+/* Who leaves makes room in the queue at once, wherever it waits. */
+static void test_cancelled_in_the_queue(void **state)
+{
+    (void)state;
+    enum { N = 200 };
+    struct world w;
+    struct reader rd[N];
+    world_init(&w);
+    struct worker_opts *o = add(&w);
+    o->max_num_seqs = 1;
+    o->sim_step_us = 20000;
+    start(&w);
+    for (uint32_t i = 0; i < N; i++) {
+        make(&rd[i], i, 20, 100);
+        submit(&w, &rd[i]);
+    }
+    for (uint32_t i = N - 1; i > 1; i--)
+        request_cancel(rd[i].r);
+    const uint64_t until_us = clock_now_us() + 500000; /* the worker's steps are short */
+    while (n_waiting(&w) > 1)
+        assert_true(clock_now_us() < until_us);
+    for (uint32_t i = 2; i < N; i++) {
+        reader_wait(&rd[i]);
+        assert_int_equal(rd[i].finish[0], FINISH_ABORT);
+    }
+    request_cancel(rd[0].r);
+    request_cancel(rd[1].r);
+    for (uint32_t i = 0; i < N; i++) {
+        reader_wait(&rd[i]);
+        reader_fini(&rd[i]);
+    }
+    world_fini(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_worker_full_of_slow_readers),
+        cmocka_unit_test(test_a_long_prompt_among_short_ones),
+        cmocka_unit_test(test_lost_while_requests_are_handed_over),
+        cmocka_unit_test(test_only_the_lost_worker_could_hold_it),
+        cmocka_unit_test(test_cancelled_in_the_queue),
+    };
+    return cmocka_run_group_tests(tests, open_llama, close_llama);
+}
