@@ -187,7 +187,8 @@ static int check_added(struct tokjson *t)
         const struct token_text *text = &t->texts[a->id];
         if (t->opts->n_vocab > 0 && a->id >= t->opts->n_vocab)
             return tokjson_fault(t, LLMD_EPARSE, "added_tokens",
-                                 "'%s' has the id %u, but the model has %u tokens",
+                                 "'%s' has the id %u, but the model has %u tokens; "
+                                 "delete it from the list if no text needs it",
                                  quote_text(a->text.s, a->text.n).s, a->id, t->opts->n_vocab);
         if (text->n > 0 && (text->n != a->text.n || memcmp(text->s, a->text.s, text->n) != 0))
             return tokjson_fault(

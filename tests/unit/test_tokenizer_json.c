@@ -434,7 +434,8 @@ static void test_model_size(void **state)
     struct buf b = {0};
     base_file(&b);
     check_refused(&b, &o, LLMD_EPARSE,
-                  "key 'added_tokens': '<s>' has the id 96, but the model has 96 tokens", "added");
+                  "key 'added_tokens': '<s>' has the id 96, but the model has 96 tokens; delete it",
+                  "added");
     o.n_vocab = 95;
     check_refused(&b, &o, LLMD_EPARSE,
                   "key 'model.vocab': the token '~' has the id 95, but the model has 95 tokens",
