@@ -19,6 +19,8 @@ struct watched {
     uint32_t n_starts;        /* seen */
     uint32_t n_failed_starts; /* in a row, without a token */
     uint64_t start_at_us;     /* while down */
+    uint64_t step_began_us;   /* of the step that was seen last */
+    uint64_t step_seen_us;    /* ran_us when it was first seen */
 };
 
 struct supervise {
@@ -27,6 +29,7 @@ struct supervise {
     struct lock mu; /* guards stop */
     pthread_cond_t wake;
     bool stop;
+    uint64_t last_us, ran_us; /* last look; time in which this thread itself came to look */
     struct watched watched[WORKERS_MAX]; /* by position among the router's workers */
     struct router_worker_view views[WORKERS_MAX];
 };
@@ -50,21 +53,35 @@ static void fill_defaults(struct supervise_opts *o)
         o->breaker_starts = 5;
 }
 
+/* Time passes for steps as long as it does for this thread: a process that was stopped, or got no
+ * processor, has no stalled workers. */
+static void pass_time(struct supervise *s, uint64_t now_us)
+{
+    if (s->last_us != 0)
+        s->ran_us += u64_min(now_us - s->last_us, 2 * s->o.tick_us);
+    s->last_us = now_us;
+}
+
 /* How long the worker's present step takes too long already: 0, not at all. */
-static uint64_t overdue_us(const struct supervise *s, const struct worker_status *st,
-                           uint64_t now_us)
+static uint64_t overdue_us(const struct supervise *s, struct watched *w,
+                           const struct worker_status *st, uint64_t now_us)
 {
     if (st->state != WORKER_READY || st->step_began_us == 0 || now_us <= st->step_began_us)
         return 0;
     const uint64_t limit_us = st->step_limit_us ? st->step_limit_us : s->o.unknown_us;
-    const uint64_t us = now_us - st->step_began_us;
+    if (w->step_began_us != st->step_began_us) {
+        w->step_began_us = st->step_began_us;
+        w->step_seen_us = s->ran_us;
+    }
+    const uint64_t seen_us = s->ran_us - w->step_seen_us + s->o.tick_us;
+    const uint64_t us = u64_min(now_us - st->step_began_us, seen_us);
     return us > limit_us ? us : 0;
 }
 
 static void watch_steps(struct supervise *s, struct watched *w, const struct router_worker_view *v,
                         uint64_t now_us)
 {
-    const uint64_t us = overdue_us(s, &v->status, now_us);
+    const uint64_t us = overdue_us(s, w, &v->status, now_us);
     if (us < s->o.suspect_us) {
         if (w->suspect)
             log_info("supervise", "recovered worker=%u model=%s", v->index, v->model);
@@ -145,6 +162,7 @@ static void *supervise_main(void *arg)
     while (!s->stop) {
         lock_drop(&s->mu);
         const uint32_t n = router_workers(s->o.router, s->views, WORKERS_MAX);
+        pass_time(s, clock_now_us());
         for (uint32_t i = 0; i < u64_min(n, WORKERS_MAX); i++)
             watch(s, &s->watched[i], &s->views[i], clock_now_us());
         lock_take(&s->mu);

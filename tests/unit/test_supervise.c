@@ -1,6 +1,9 @@
 /* The supervisor over simulated workers that fail or stall: requests go on with the same text, the
  * worker comes back; one that cannot start is tried ever less often. */
+#include <signal.h>
 #include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "core/observe/log.h"
 #include "core/router/router.h"
@@ -172,6 +175,48 @@ static void test_slow_is_not_stalled(void **state)
     world_fini(&w);
 }
 
+/* Streams of a process that is stopped again and again. True when no worker was given up for it. */
+static bool outlives_being_stopped(void)
+{
+    struct world w;
+    struct reader rd;
+    struct router_worker_view v;
+    const struct supervise_opts o = {.tick_us = 2000, .suspect_us = 20000, .stall_us = 40000};
+    world_init(&w);
+    add(&w)->sim_step_us = 20000;
+    start(&w, &o);
+    submit(&w, &rd, 1);
+    clock_sleep_us(200000); /* until it knows how long a step takes */
+    for (uint32_t i = 0; i < 8; i++) {
+        raise(SIGSTOP);
+        clock_sleep_us(30000);
+    }
+    view(&w, 0, &v);
+    const bool same = v.n_starts == 1 && v.status.state == WORKER_READY;
+    request_cancel(rd.r);
+    reader_wait(&rd);
+    reader_fini(&rd);
+    world_fini(&w);
+    return same;
+}
+
+/* A step that began before the whole process was stopped did not take that long. */
+static void test_a_stopped_process_is_not_a_stalled_worker(void **state)
+{
+    (void)state;
+    int status = 0;
+    const pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0)
+        _exit(outlives_being_stopped() ? 0 : 1);
+    while (waitpid(pid, &status, WUNTRACED) == pid && WIFSTOPPED(status)) {
+        clock_sleep_us(200000);
+        assert_int_equal(kill(pid, SIGCONT), 0);
+    }
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static void test_what_cannot_start_is_tried_less_and_less(void **state)
 {
     (void)state;
@@ -208,6 +253,7 @@ int main(void)
         cmocka_unit_test(test_a_failed_worker_comes_back),
         cmocka_unit_test(test_a_stalled_worker_is_left_within_two_seconds),
         cmocka_unit_test(test_slow_is_not_stalled),
+        cmocka_unit_test(test_a_stopped_process_is_not_a_stalled_worker),
         cmocka_unit_test(test_what_cannot_start_is_tried_less_and_less),
     };
     return cmocka_run_group_tests(tests, open_llama, close_llama);
