@@ -254,6 +254,34 @@ static void test_promised_blocks_count(void **state)
     world_fini(&w);
 }
 
+/* A worker without a prefix cache shares nothing: siblings are not drawn to it. */
+static void test_no_cache_no_promises(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader rd[2];
+    struct err e = {0};
+    struct buf b = {0};
+    world_init(&w);
+    struct worker_opts *o = add_opts(&w);
+    o->sim_step_us = 20000;
+    o->enable_prefix_caching = false;
+    start(&w, o);
+    wait_ready(&w);
+    for (uint32_t i = 0; i < 2; i++) {
+        family_request(&rd[i], 1, i, 320, 340);
+        assert_int_equal(submit(&w, &rd[i], &e), 0);
+    }
+    assert_true(router_explain(w.router, rd[1].r, &b));
+    assert_non_null(strstr(buf_str(&b), "\"cached_tokens\":0,"));
+    for (uint32_t i = 0; i < 2; i++) {
+        reader_wait(&rd[i]);
+        reader_fini(&rd[i]);
+    }
+    buf_fini(&b);
+    world_fini(&w);
+}
+
 static void test_decisions_are_explained(void **state)
 {
     (void)state;
@@ -397,6 +425,7 @@ int main(void)
         cmocka_unit_test(test_goes_where_it_fits),
         cmocka_unit_test(test_prefixes_stay_together),
         cmocka_unit_test(test_promised_blocks_count),
+        cmocka_unit_test(test_no_cache_no_promises),
         cmocka_unit_test(test_decisions_are_explained),
         cmocka_unit_test(test_refusals_say_why),
         cmocka_unit_test(test_a_long_step_is_a_stall),
