@@ -135,7 +135,8 @@ static void note_token(struct worker *w, struct seq *q, uint64_t now_us, struct 
     q->last_token_us = g->last_token_us = now_us;
     if (g->first_token_us == 0) {
         g->first_token_us = now_us;
-        engine_metrics_first_token(&w->metrics, g);
+        if (seq_n_generated(q) == 1) /* else another worker gave the first */
+            engine_metrics_first_token(&w->metrics, g);
     }
     w->n_generated++;
 }

@@ -253,7 +253,7 @@ void books_bind(struct routed *m, struct route *rt)
     rt->slot = s;
     rt->link = s->link;
     rt->n_reports = s->n_reports;
-    rt->link->n_submitting++;
+    rt->link->n_calls++;
     rt->submitting = true;
     rt->started = rt->over = false;
     rt->demand = demand_of(rt, &matches[s->bit]);

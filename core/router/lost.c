@@ -174,6 +174,7 @@ void link_lose(struct link *l, const struct err *why)
     const bool news = is_current(l) && l->worker;
     if (news) {
         l->lost = true;
+        l->n_calls++;
         s->status.state = WORKER_DEAD;
         s->why = *why;
         take_routes(s, l, &moved);
@@ -186,6 +187,9 @@ void link_lose(struct link *l, const struct err *why)
     if (!news)
         return;
     worker_abandon(w);
+    lock_take(&r->mu);
+    l->n_calls--;
+    lock_drop(&r->mu);
     move_routes(r, s->routed, &moved, why);
 }
 
@@ -270,7 +274,7 @@ void router_reap(struct router *r)
     struct link *ended = NULL;
     for (struct link **at = &r->lost; *at;) {
         struct link *l = *at;
-        if (!l->ended || l->n_submitting > 0) {
+        if (!l->ended || l->n_calls > 0) {
             at = &l->next;
             continue;
         }

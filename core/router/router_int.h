@@ -96,10 +96,10 @@ struct link {
     struct link *next; /* of router.lost */
     struct slot *slot;
     struct worker *worker;
-    uint64_t number;       /* of the router's links, from 1 */
-    uint32_t n_submitting; /* worker_submit under way: it must not be freed */
-    bool lost;             /* its requests were taken away */
-    bool ended;            /* its last callback was made */
+    uint64_t number;  /* of the router's links, from 1 */
+    uint32_t n_calls; /* of it, under way without the lock: it must not be freed */
+    bool lost;        /* its requests were taken away */
+    bool ended;       /* its last callback was made */
 };
 
 struct slot {

@@ -316,7 +316,7 @@ static enum outcome settle(struct router *r, struct route *rt, int rc)
     struct link *l = rt->link;
     struct slot *s = rt->slot;
     rt->submitting = false;
-    l->n_submitting--;
+    l->n_calls--;
     pthread_cond_broadcast(&r->changed);
     if (rc == 0 && !rt->over && !l->lost)
         return HANDED_OVER;

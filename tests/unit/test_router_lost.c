@@ -1,5 +1,6 @@
 /* Workers that are lost: requests go on elsewhere with the same text, whoever submits meanwhile;
  * nobody left; started again. Simulated workers, so that the text of a request is known. */
+#include "core/observe/metrics.h"
 #include "core/router/router.h"
 #include "tests/unit/worker_fixture.h"
 
@@ -228,6 +229,56 @@ static void test_moves_are_bounded(void **state)
     world_fini(&w);
 }
 
+/* Sum of a series over its labels. */
+static uint64_t sum_of(struct metrics *m, const char *name)
+{
+    struct buf text = {0};
+    uint64_t sum = 0;
+    metrics_write(m, &text);
+    for (const char *at = buf_str(&text); (at = strstr(at, name)) != NULL; at++) {
+        const char *value = strchr(at, '}');
+        assert_non_null(value);
+        sum += strtoull(value + 1, NULL, 10);
+    }
+    buf_fini(&text);
+    return sum;
+}
+
+static void test_a_first_token_is_the_first_once(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader rd;
+    struct metrics *m = metrics_new();
+    world_init(&w, 0, 0);
+    for (w.n = 0; w.n < 2; w.n++) {
+        struct worker_opts *o = &w.opts[w.n];
+        *o = sim_worker_opts(&llama);
+        o->index = w.n;
+        o->sim_step_us = 2000;
+        o->metrics = m;
+        assert_int_equal(router_start_worker(w.router, "tiny", o, NULL), 0);
+    }
+    wait_ready(&w, 2);
+    make(&rd, 3, 1);
+    submit(&w, &rd);
+    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
+    while (reader_pull(&rd, UINT32_MAX) == 0)
+        assert_true(clock_now_us() < until_us);
+    lock_take(&rd.r->stream.mu);
+    const int32_t at = rd.r->trace.worker;
+    lock_drop(&rd.r->stream.mu);
+    router_lose(w.router, (uint32_t)at, &stalled);
+    reader_wait(&rd);
+    assert_int_equal(rd.finish[0], FINISH_LENGTH);
+    assert_int_equal(rd.r->trace.n_migrations, 1);
+    reader_fini(&rd);
+    world_fini(&w);
+    assert_int_equal(sum_of(m, "vllm:time_to_first_token_seconds_count{"), 1);
+    assert_int_equal(sum_of(m, "vllm:generation_tokens_total{"), 61);
+    metrics_free(m);
+}
+
 /* Clients that leave while their requests move or wait. */
 static void test_cancelled_while_it_moves(void **state)
 {
@@ -261,6 +312,7 @@ int main(void)
         cmocka_unit_test(test_so_do_several_choices),
         cmocka_unit_test(test_with_nobody_left_requests_fail),
         cmocka_unit_test(test_moves_are_bounded),
+        cmocka_unit_test(test_a_first_token_is_the_first_once),
         cmocka_unit_test(test_cancelled_while_it_moves),
     };
     return cmocka_run_group_tests(tests, open_llama, close_llama);
