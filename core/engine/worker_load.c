@@ -123,6 +123,24 @@ static uint64_t auto_blocks(const struct worker_opts *o, uint64_t block_bytes)
     return u64_min(want, u64_max(bound, longest));
 }
 
+/* A pool that was asked for must fit what memory is left: its pages are touched one by one, and the
+ * process would be killed under load instead. */
+static int check_memory(const struct worker_opts *o, uint64_t n_blocks, uint64_t block_bytes,
+                        struct err *e)
+{
+    enum { BOOKS_BYTES = 192 }; /* of a block, in pool and prefix cache */
+    const uint64_t available = mem_available_bytes();
+    const uint64_t bytes = n_blocks * (BOOKS_BYTES + (o->device == DEVICE_SIM ? 0 : block_bytes));
+    if (available == 0 || bytes <= available)
+        return 0;
+    return err_set(
+        e, LLMD_EINVAL,
+        "a KV cache of %llu MiB takes %llu MiB, but only %llu MiB of memory are left; lower "
+        "kv_cache_mb",
+        (unsigned long long)(n_blocks * block_bytes >> 20), (unsigned long long)(bytes >> 20),
+        (unsigned long long)(available >> 20));
+}
+
 static int choose_pool(struct worker *w, const struct attn_shape *shape, uint32_t *out_blocks,
                        struct err *e)
 {
@@ -147,6 +165,9 @@ static int choose_pool(struct worker *w, const struct attn_shape *shape, uint32_
                        "take %llu MiB; lower max_model_len, raise kv_cache_mb or free memory",
                        (unsigned long long)n * KV_BLOCK_TOKENS, o->max_model_len,
                        (unsigned long long)((longest * block_bytes + (1u << 20) - 1) >> 20));
+    int rc = check_memory(o, n, block_bytes, e);
+    if (rc)
+        return rc;
     *out_blocks = (uint32_t)n;
     return 0;
 }

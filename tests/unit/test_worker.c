@@ -90,6 +90,13 @@ static void test_bad_options_and_pools_are_named(void **state)
     assert_int_equal(reader_submit(&rd, n.w, NULL), -LLMD_ENOTREADY);
     reader_fini(&rd);
     noted_free(&n);
+
+    o.kv_cache_bytes = 1ull << 50;
+    noted_start(&n, &o);
+    assert_true(n.dead);
+    assert_int_equal(n.why.code, LLMD_EINVAL);
+    assert_non_null(strstr(n.why.msg, "of memory are left; lower kv_cache_mb"));
+    noted_free(&n);
 }
 
 static void test_the_pool_is_sized(void **state)
