@@ -6,7 +6,7 @@ static const double decision_bounds[] = {1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5,
 int router_metrics_init(struct router_metrics *rm, struct metrics *m, const char *model_name)
 {
     struct buf model = {0}, labels = {0};
-    *rm = (struct router_metrics){NULL};
+    *rm = (struct router_metrics){.waiting = NULL};
     if (!m)
         return 0;
     metrics_label(&model, "model_name", model_name);

@@ -25,7 +25,7 @@
     X(ECANCELLED, 12, "cancelled", 499, "Cancelled", false)                                        \
     X(EDRAINING, 13, "the server is shutting down", 503, "ServiceUnavailableError", true)          \
     X(ENOTREADY, 14, "no worker is ready", 503, "ServiceUnavailableError", true)                   \
-    X(EWORKER, 15, "the worker failed", 500, "InternalServerError", true)                          \
+    X(EWORKER, 15, "the worker failed", 503, "ServiceUnavailableError", true)                      \
     X(EGPU, 16, "the GPU reported an error", 500, "InternalServerError", true)                     \
     X(ETIMEOUT, 17, "timed out", 504, "TimeoutError", true)                                        \
     X(EINTERNAL, 18, "internal error", 500, "InternalServerError", false)

@@ -294,10 +294,11 @@ static void test_worker_failure(void **state)
     assert_int_equal(json_array_size(v), 5); /* role, three tokens, the error */
     const json_t *o = json_object_get(json_array_get(v, 4), "error");
     assert_string_equal(str_at(o, "message"), "scripted failure");
-    assert_int_equal(int_at(o, "code"), 500);
+    assert_int_equal(int_at(o, "code"), 503);
     json_decref(v);
     char *a = post(server.port, CHAT, "", "{" HI "}");
-    assert_int_equal(status_of(a), 500);
+    assert_int_equal(status_of(a), 503);
+    assert_non_null(strstr(a, "Retry-After: "));
     assert_non_null(strstr(a, "scripted failure"));
     free(a);
     atomic_store(&server.router.fail_after, 0);

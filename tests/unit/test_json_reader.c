@@ -166,7 +166,7 @@ static void test_values(void **state)
     struct json_reader r;
     struct arena a;
     struct err e;
-    struct json_str s, key;
+    struct json_str s = {0}, key;
     uint32_t v = 0;
     bool flag = false;
     (void)state;
