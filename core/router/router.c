@@ -9,8 +9,10 @@
 #include "core/util/clock.h"
 
 enum {
-    QUANTUM_TOKENS = 2048,     /* of the queue: about a step's prefill */
-    HANGING_WAIT_US = 2000000, /* for the threads of lost workers, at the end */
+    QUANTUM_TOKENS = 2048,      /* of the queue: about a step's prefill */
+    HANGING_WAIT_US = 2000000,  /* for the threads of lost workers, at the end */
+    UNKNOWN_STEP_US = 60000000, /* a step of a worker that cannot say how long one takes */
+    LOOK_AGAIN_US = 100000,
 };
 
 int router_new(struct router **out, struct err *e)
@@ -331,6 +333,40 @@ static void tell_workers(struct router *r, void (*tell)(struct worker *w))
             tell(s->link->worker); /* takes the inbox's lock: of a higher rank */
 }
 
+/* A worker whose last step takes longer than it can; NULL: there is none. r->mu is held. */
+static struct link *find_stuck(const struct router *r)
+{
+    const uint64_t now_us = clock_now_us();
+    for (const struct slot *s = r->first; s; s = s->next) {
+        struct worker_status st;
+        if (!s->link || s->link->ended || s->link->lost || !s->link->worker)
+            continue;
+        worker_status(s->link->worker, &st);
+        const uint64_t limit_us = st.step_limit_us ? st.step_limit_us : UNKNOWN_STEP_US;
+        if (st.step_began_us != 0 && now_us > st.step_began_us + limit_us + HANGING_WAIT_US)
+            return s->link;
+    }
+    return NULL;
+}
+
+/* A stopped worker ends after the step that it is in; one that stalls in it is given up. */
+static void wait_for_last_steps(struct router *r)
+{
+    static const struct err why = {.code = LLMD_EWORKER,
+                                   .msg = "the worker stalls in its last step"};
+    lock_take(&r->mu);
+    while (!all_ended(r)) {
+        struct link *stuck = find_stuck(r);
+        lock_drop(&r->mu);
+        if (stuck)
+            link_lose(stuck, &why);
+        lock_take(&r->mu);
+        if (!all_ended(r))
+            lock_wait(&r->mu, &r->changed, clock_now_us() + LOOK_AGAIN_US);
+    }
+    lock_drop(&r->mu);
+}
+
 bool router_shutdown(struct router *r, uint64_t until_us)
 {
     lock_take(&r->mu);
@@ -345,8 +381,10 @@ bool router_shutdown(struct router *r, uint64_t until_us)
     while (!all_ended(r) && clock_now_us() < until_us)
         lock_wait(&r->mu, &r->changed, until_us);
     tell_workers(r, worker_stop);
-    while (!all_ended(r)) /* a stopped worker ends after the step that it is in */
-        lock_wait(&r->mu, &r->changed, UINT64_MAX);
+    lock_drop(&r->mu);
+    wait_for_last_steps(r);
+
+    lock_take(&r->mu);
     const uint64_t patience_us = clock_now_us() + HANGING_WAIT_US;
     while (any_hangs(r) && clock_now_us() < patience_us)
         lock_wait(&r->mu, &r->changed, patience_us);

@@ -247,6 +247,32 @@ static void test_what_cannot_start_is_tried_less_and_less(void **state)
     world_fini(&w);
 }
 
+/* Nobody supervises any more; the worker stalls in the step that is its last. */
+static void test_the_end_does_not_wait_for_a_stalled_worker(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader rd;
+    world_init(&w);
+    add(&w)->sim_stall_at_step = 50;
+    w.opts[0].sim_stall_us = 6000000;
+    start(&w, &(struct supervise_opts){.tick_us = 0});
+    supervise_stop(w.supervise);
+    submit(&w, &rd, 1);
+    clock_sleep_us(300000); /* the step has begun */
+    const uint64_t began_us = clock_now_us();
+    const bool clean = router_shutdown(w.router, clock_now_us());
+    assert_in_range(clock_now_us() - began_us, 1000000, 5500000);
+    reader_wait(&rd);
+    assert_int_equal(rd.finish[0], FINISH_ERROR);
+    reader_fini(&rd);
+    assert_false(clean); /* its thread sleeps on: the world must stay */
+    clock_sleep_us(7000000 - (clock_now_us() - began_us));
+    router_reap(w.router);
+    assert_true(router_shutdown(w.router, clock_now_us()));
+    router_free(w.router);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -255,6 +281,7 @@ int main(void)
         cmocka_unit_test(test_slow_is_not_stalled),
         cmocka_unit_test(test_a_stopped_process_is_not_a_stalled_worker),
         cmocka_unit_test(test_what_cannot_start_is_tried_less_and_less),
+        cmocka_unit_test(test_the_end_does_not_wait_for_a_stalled_worker),
     };
     return cmocka_run_group_tests(tests, open_llama, close_llama);
 }
