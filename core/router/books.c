@@ -195,20 +195,13 @@ double books_delta(const struct routed *m)
     return delta < max_delta ? delta : max_delta;
 }
 
-static void match_prefix(const struct routed *m, const struct route *rt,
-                         struct prefix_match out[PREFIX_MAP_WORKERS])
-{
-    memset(out, 0, PREFIX_MAP_WORKERS * sizeof(*out));
-    const uint64_t all = m->n_slots == 64 ? UINT64_MAX : (1ull << m->n_slots) - 1;
-    if (m->map)
-        prefix_map_match(m->map, rt->names, rt->n_names, all, out);
-}
-
 void books_decide(struct routed *m, struct route *rt)
 {
-    struct prefix_match matches[PREFIX_MAP_WORKERS];
+    struct prefix_match matches[PREFIX_MAP_WORKERS] = {{0, 0}};
     struct decision *d = rt->decision;
-    match_prefix(m, rt, matches);
+    const uint64_t all = m->n_slots == 64 ? UINT64_MAX : (1ull << m->n_slots) - 1;
+    if (m->map)
+        prefix_map_match(m->map, rt->names, rt->n_names, all, matches);
     *d = (struct decision){
         .number = m->n_decisions + 1,
         .at_us = clock_now_us(),
@@ -246,17 +239,18 @@ static void demand_sub(struct demand *from, const struct demand *d)
 
 void books_bind(struct routed *m, struct route *rt)
 {
+    const struct candidate *c = &rt->decision->candidates[rt->decision->chosen];
+    const struct prefix_match match = {.n_held = c->n_held_tokens / PREFIX_BLOCK_TOKENS,
+                                       .n_known = c->n_cached_tokens / PREFIX_BLOCK_TOKENS};
     struct slot *s = m->slots[rt->decision->chosen];
-    struct prefix_match matches[PREFIX_MAP_WORKERS];
     BUG_ON(rt->slot);
-    match_prefix(m, rt, matches);
     rt->slot = s;
     rt->link = s->link;
     rt->n_reports = s->n_reports;
     rt->link->n_calls++;
     rt->submitting = true;
     rt->started = rt->over = false;
-    rt->demand = demand_of(rt, &matches[s->bit]);
+    rt->demand = demand_of(rt, &match);
     demand_add(&s->unstarted, &rt->demand);
     s->last_chosen = ++m->n_decisions;
     metric_add(m->metrics.decisions[rt->decision->reason], 1);
@@ -268,7 +262,7 @@ void books_bind(struct routed *m, struct route *rt)
         s->routes->prev = rt;
     s->routes = rt;
     const uint32_t n_cacheable = m->map && s->opts->enable_prefix_caching ? rt->n_names : 0;
-    for (uint32_t i = matches[s->bit].n_known; i < n_cacheable; i++)
+    for (uint32_t i = match.n_known; i < n_cacheable; i++)
         if (prefix_map_promise(m->map, s->bit, rt->names[i])) {
             rt->promised[i / 64] |= 1ull << i % 64;
             rt->n_promised++;

@@ -160,7 +160,7 @@ int router_refuse(const struct router *r, const struct routed *m, struct err *e)
 /* books.c; r->mu is held */
 /* Fills rt->decision for now and makes it. */
 void books_decide(struct routed *m, struct route *rt);
-/* Binds rt to the slot that its decision chose: reservations and promises. */
+/* Binds rt to the slot that its decision, just made, chose: reservations and promises. */
 void books_bind(struct routed *m, struct route *rt);
 /* Its worker's reports count it from now on. */
 void books_started(struct route *rt);
