@@ -76,7 +76,6 @@ void worker_publish(struct worker *w, enum worker_state state)
         .n_kv_blocks = s->pool.n_blocks,
         .n_free_kv_blocks = s->pool.n_blocks > 0 ? kv_prefix_n_free(&s->prefix) : 0,
         .generated_tokens = w->n_generated,
-        .n_accepted = w->n_accepted,
         .n_seqs = load.n_seqs,
         .n_prefilling = load.n_prefilling,
         .n_owed_tokens = load.n_owed_tokens,
@@ -283,7 +282,6 @@ static void accept_inbox(struct worker *w, struct seq_group *inbox)
     for (struct seq_group *g = inbox, *next; g; g = next) {
         next = g->inbox_next;
         int rc = stream_attach_from(g->req, g->epoch, poke, g, &g->epoch);
-        w->n_accepted++;
         sched_add(&w->sched, g);
         if (rc) { /* it moved to another worker in the meantime */
             worker_group_over(w, g);

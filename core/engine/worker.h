@@ -50,7 +50,6 @@ struct worker_status {
     uint64_t n_prefill_tokens; /* prompt tokens still to compute */
     uint32_t n_kv_blocks, n_free_kv_blocks; /* free counts evictable cached blocks too */
     uint64_t generated_tokens;              /* since start */
-    uint64_t n_accepted;                    /* requests taken from the inbox since start */
 
     /* Of the requests that were told as started: what a newcomer finds before it. */
     uint32_t n_seqs, n_prefilling; /* not paused; of those: with rows to compute before a token */

@@ -43,7 +43,7 @@ struct worker {
     struct sched_counts counted;   /* what metrics were told */
     struct waker_set touched;
     struct seq_group *over; /* to be freed when no plan names them */
-    uint64_t n_steps, n_generated, n_accepted;
+    uint64_t n_steps, n_generated;
     struct step_cost cost;
 };
 

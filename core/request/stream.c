@@ -199,14 +199,6 @@ void stream_detach(struct request *r, uint32_t epoch)
     room_quiesce(s);
 }
 
-uint32_t stream_epoch(struct request *r)
-{
-    lock_take(&r->stream.mu);
-    uint32_t epoch = r->stream.epoch;
-    lock_drop(&r->stream.mu);
-    return epoch;
-}
-
 int stream_keep(struct request *r, uint32_t max_output)
 {
     struct stream *s = &r->stream;

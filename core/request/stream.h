@@ -99,7 +99,6 @@ MUST_CHECK int stream_attach_from(struct request *r, uint32_t from, void (*room)
 /* A producer that may have lost the request leaves: no room() to it any more when this returns.
  * Somebody else ends the stream. */
 void stream_detach(struct request *r, uint32_t epoch);
-uint32_t stream_epoch(struct request *r);
 /* Makes the stream keep what is pushed, up to max_output tokens of each choice, so that another
  * producer can go on where this one ended. Once; later calls change nothing. */
 MUST_CHECK int stream_keep(struct request *r, uint32_t max_output);
