@@ -1,22 +1,6 @@
 /* The router over simulated workers: turns, prefixes, waiting, refusals, readiness, the end. */
 #include "core/router/router.h"
-#include "tests/unit/worker_fixture.h"
-
-static struct sample_llama llama;
-
-static int open_llama(void **state)
-{
-    (void)state;
-    sample_open(&llama);
-    return 0;
-}
-
-static int close_llama(void **state)
-{
-    (void)state;
-    sample_close(&llama);
-    return 0;
-}
+#include "tests/unit/llama_fixture.h"
 
 enum { MAX_WORKERS = 8 };
 

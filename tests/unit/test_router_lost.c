@@ -2,23 +2,7 @@
  * nobody left; started again. Simulated workers, so that the text of a request is known. */
 #include "core/observe/metrics.h"
 #include "core/router/router.h"
-#include "tests/unit/worker_fixture.h"
-
-static struct sample_llama llama;
-
-static int open_llama(void **state)
-{
-    (void)state;
-    sample_open(&llama);
-    return 0;
-}
-
-static int close_llama(void **state)
-{
-    (void)state;
-    sample_close(&llama);
-    return 0;
-}
+#include "tests/unit/llama_fixture.h"
 
 enum { N_WORKERS = 4, N_STREAMS = 32, N_LOSSES = 150 };
 

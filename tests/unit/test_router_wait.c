@@ -1,23 +1,7 @@
 /* What waits in the router always goes or ends: slow readers, long prompts among short ones, workers
  * that are lost while a request is handed over, workers that will never do. */
 #include "core/router/router.h"
-#include "tests/unit/worker_fixture.h"
-
-static struct sample_llama llama;
-
-static int open_llama(void **state)
-{
-    (void)state;
-    sample_open(&llama);
-    return 0;
-}
-
-static int close_llama(void **state)
-{
-    (void)state;
-    sample_close(&llama);
-    return 0;
-}
+#include "tests/unit/llama_fixture.h"
 
 enum { MAX_WORKERS = 4 };
 

@@ -8,25 +8,9 @@
 #include "core/observe/log.h"
 #include "core/router/router.h"
 #include "core/supervise/supervise.h"
-#include "tests/unit/worker_fixture.h"
+#include "tests/unit/llama_fixture.h"
 
 enum { MAX_WORKERS = 4, N_STREAMS = 8 };
-
-static struct sample_llama llama;
-
-static int open_llama(void **state)
-{
-    (void)state;
-    sample_open(&llama);
-    return 0;
-}
-
-static int close_llama(void **state)
-{
-    (void)state;
-    sample_close(&llama);
-    return 0;
-}
 
 struct world {
     struct router *router;

@@ -3,23 +3,7 @@
 #include <stdio.h>
 
 #include "core/observe/metrics.h"
-#include "tests/unit/worker_fixture.h"
-
-static struct sample_llama llama;
-
-static int open_llama(void **state)
-{
-    (void)state;
-    sample_open(&llama);
-    return 0;
-}
-
-static int close_llama(void **state)
-{
-    (void)state;
-    sample_close(&llama);
-    return 0;
-}
+#include "tests/unit/llama_fixture.h"
 
 static const uint32_t *prompt_of(uint32_t seed, uint32_t n)
 {

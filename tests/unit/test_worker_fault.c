@@ -1,23 +1,7 @@
 /* A worker whose device fails. This file has its own sim_backend_new, which the linker takes in
  * place of the library's: a device that computes nothing and fails when it is told to. */
 #include "core/backend/backend.h"
-#include "tests/unit/worker_fixture.h"
-
-static struct sample_llama llama;
-
-static int open_llama(void **state)
-{
-    (void)state;
-    sample_open(&llama);
-    return 0;
-}
-
-static int close_llama(void **state)
-{
-    (void)state;
-    sample_close(&llama);
-    return 0;
-}
+#include "tests/unit/llama_fixture.h"
 
 /* --- the device --- */
 
