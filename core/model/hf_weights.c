@@ -4,8 +4,8 @@
 #include <string.h>
 
 #include "core/model/hf_int.h"
+#include "core/model/model_int.h"
 
-enum dim { DIM_HIDDEN, DIM_Q, DIM_KV, DIM_FFN, DIM_VOCAB, DIM_HEAD };
 enum when { ALWAYS, QKV_BIAS, O_BIAS, QK_NORM };
 
 struct tensor_rule {
@@ -62,25 +62,6 @@ struct finder {
     size_t total_bytes;
 };
 
-static uint64_t dim_size(const struct hparams *hp, enum dim d)
-{
-    switch (d) {
-    case DIM_HIDDEN:
-        return hp->hidden_size;
-    case DIM_Q:
-        return (uint64_t)hp->n_heads * hp->head_dim;
-    case DIM_KV:
-        return (uint64_t)hp->n_kv_heads * hp->head_dim;
-    case DIM_FFN:
-        return hp->ffn_size;
-    case DIM_VOCAB:
-        return hp->vocab_size;
-    case DIM_HEAD:
-        return hp->head_dim;
-    }
-    BUG_ON(true);
-}
-
 static bool rule_applies(const struct hf_config *c, enum when when)
 {
     switch (when) {
@@ -101,7 +82,7 @@ static int find(struct finder *f, const char *name, const struct tensor_rule *ru
                 struct err *e)
 {
     const struct hparams *hp = &f->config->hp;
-    uint64_t rows = rule->vector ? 1 : dim_size(hp, rule->rows), cols = dim_size(hp, rule->cols);
+    uint64_t rows = rule->vector ? 1 : model_dim(hp, rule->rows), cols = model_dim(hp, rule->cols);
     struct host_tensor t;
     size_t row_bytes;
     int rc = safetensors_get(f->s, name, &t, e);

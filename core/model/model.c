@@ -8,6 +8,27 @@
 #include "core/model/model_int.h"
 #include "core/model/safetensors.h"
 
+uint64_t model_dim(const struct hparams *hp, enum dim d)
+{
+    switch (d) {
+    case DIM_ONE:
+        return 1;
+    case DIM_HIDDEN:
+        return hp->hidden_size;
+    case DIM_Q:
+        return (uint64_t)hp->n_heads * hp->head_dim;
+    case DIM_KV:
+        return (uint64_t)hp->n_kv_heads * hp->head_dim;
+    case DIM_HEAD:
+        return hp->head_dim;
+    case DIM_FFN:
+        return hp->ffn_size;
+    case DIM_VOCAB:
+        return hp->vocab_size;
+    }
+    BUG_ON(true);
+}
+
 void model_free(struct model *m)
 {
     if (!m)

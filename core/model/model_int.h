@@ -28,6 +28,14 @@ static inline int key_required(int rc, struct err *e)
     return -LLMD_EPARSE;
 }
 
+/* model_text.c: for the files that read GGUF models. */
+int gguf_no_memory(const struct gguf *g, struct err *e);
+char *gguf_copy_string(struct gguf_str s); /* NULL: out of memory */
+
+/* A side of a weight, and its size. */
+enum dim { DIM_ONE, DIM_HIDDEN, DIM_Q, DIM_KV, DIM_HEAD, DIM_FFN, DIM_VOCAB };
+uint64_t model_dim(const struct hparams *hp, enum dim d); /* model.c */
+
 /* model_keys.c: the architecture's keys. Every one is known and in range, or refused by name.
  * *out_windows stays as it is, or gets an allocated array as in struct model. */
 MUST_CHECK int model_read_hparams(const struct gguf *g, struct hparams *out, uint32_t **out_windows,

@@ -5,12 +5,12 @@
 
 #include "core/model/model_int.h"
 
-static int no_memory(const struct gguf *g, struct err *e)
+int gguf_no_memory(const struct gguf *g, struct err *e)
 {
     return err_set(e, LLMD_ENOMEM, "%s: out of memory", gguf_path(g));
 }
 
-static char *copy_string(struct gguf_str s)
+char *gguf_copy_string(struct gguf_str s)
 {
     char *p = malloc(s.n + 1);
     if (p) {
@@ -29,11 +29,11 @@ static int read_chat_template(const struct gguf *g, struct model *m, struct err 
     int rc = gguf_get_str(g, key, &s, e);
     if (rc)
         return rc;
-    char *source = copy_string(s), *origin = strdup(key);
+    char *source = gguf_copy_string(s), *origin = strdup(key);
     if (!source || !origin) {
         free(source);
         free(origin);
-        return no_memory(g, e);
+        return gguf_no_memory(g, e);
     }
     return model_set_template(m, source, s.n, origin, e);
 }
@@ -46,8 +46,8 @@ static int read_name(const struct gguf *g, struct model *m, struct err *e)
         const char *base = slash ? slash + 1 : gguf_path(g);
         s = (struct gguf_str){base, strlen(base)};
     }
-    m->display_name = copy_string(s);
-    return m->display_name ? 0 : no_memory(g, e);
+    m->display_name = gguf_copy_string(s);
+    return m->display_name ? 0 : gguf_no_memory(g, e);
 }
 
 /* Sampling defaults are advice: what is absent, mistyped or out of range is not given. */

@@ -16,21 +16,6 @@ struct vocab_arrays {
     uint32_t eos_ids[2];
 };
 
-static int no_memory(const struct gguf *g, struct err *e)
-{
-    return err_set(e, LLMD_ENOMEM, "%s: out of memory", gguf_path(g));
-}
-
-static char *copy_string(struct gguf_str s)
-{
-    char *p = malloc(s.n + 1);
-    if (p) {
-        memcpy(p, s.s, s.n);
-        p[s.n] = '\0';
-    }
-    return p;
-}
-
 /* The elements of an array of strings as texts. */
 static int read_texts(const struct gguf *g, const char *key, struct token_text **out,
                       uint32_t *out_n, struct err *e)
@@ -47,7 +32,7 @@ static int read_texts(const struct gguf *g, const char *key, struct token_text *
     if (!strings || !texts) {
         free(strings);
         free(texts);
-        return no_memory(g, e);
+        return gguf_no_memory(g, e);
     }
     gguf_array_strings(&a, strings);
     for (uint64_t i = 0; i < a.n; i++)
@@ -76,7 +61,7 @@ static int read_kinds(const struct gguf *g, uint32_t n_tokens, enum token_kind *
                        key, (unsigned long long)a.n, n_tokens);
     *out = calloc(n_tokens + (size_t)1, sizeof(**out)); /* 0 is TOKEN_NORMAL */
     if (!*out)
-        return no_memory(g, e);
+        return gguf_no_memory(g, e);
     for (uint32_t i = 0; i < n_tokens && present; i++) {
         int32_t k;
         memcpy(&k, a.data + (size_t)i * sizeof(k), sizeof(k));
@@ -158,7 +143,7 @@ static int read_scores(const struct gguf *g, uint32_t n_tokens, float **out, str
                        key, (unsigned long long)a.n, n_tokens);
     *out = malloc((n_tokens + (size_t)1) * sizeof(**out));
     if (!*out)
-        return no_memory(g, e);
+        return gguf_no_memory(g, e);
     memcpy(*out, a.data, (size_t)n_tokens * sizeof(**out));
     return 0;
 }
@@ -178,8 +163,9 @@ static int read_pre(const struct gguf *g, struct vocab_arrays *v, struct tokeniz
         spec->nfc = customs[i].nfc;
         bos = customs[i].always_bos;
     }
-    v->pre = copy_string(pre);
-    return v->pre ? read_switch(g, KEY("add_bos_token"), bos, &spec->add_bos, e) : no_memory(g, e);
+    v->pre = gguf_copy_string(pre);
+    return v->pre ? read_switch(g, KEY("add_bos_token"), bos, &spec->add_bos, e)
+                  : gguf_no_memory(g, e);
 }
 
 /* The keys of byte-level BPE. */
@@ -293,7 +279,7 @@ static char *token_form(const struct tokenizer_spec *spec, int64_t id)
     struct gguf_str s = {"", 0};
     if (id >= 0)
         s = (struct gguf_str){spec->texts[id].s, spec->texts[id].n};
-    return copy_string(s);
+    return gguf_copy_string(s);
 }
 
 int model_read_tokenizer(const struct gguf *g, struct model *m, struct err *e)
@@ -307,7 +293,7 @@ int model_read_tokenizer(const struct gguf *g, struct model *m, struct err *e)
         m->bos_token = token_form(&spec, spec.bos_id);
         m->eos_token = token_form(&spec, spec.eos_id);
         if (!m->bos_token || !m->eos_token)
-            rc = no_memory(g, e);
+            rc = gguf_no_memory(g, e);
     }
     free(v.texts);
     free(v.merges);

@@ -5,8 +5,6 @@
 
 #include "core/model/model_int.h"
 
-enum dim { DIM_ONE, DIM_HIDDEN, DIM_Q, DIM_KV, DIM_HEAD, DIM_FFN, DIM_VOCAB };
-
 struct tensor_rule {
     const char *name; /* behind "blk.N." for a layer's */
     enum dim rows, cols;
@@ -58,27 +56,6 @@ struct finder {
     size_t total_bytes;
 };
 
-static uint64_t dim_size(const struct hparams *hp, enum dim d)
-{
-    switch (d) {
-    case DIM_ONE:
-        return 1;
-    case DIM_HIDDEN:
-        return hp->hidden_size;
-    case DIM_Q:
-        return (uint64_t)hp->n_heads * hp->head_dim;
-    case DIM_KV:
-        return (uint64_t)hp->n_kv_heads * hp->head_dim;
-    case DIM_HEAD:
-        return hp->head_dim;
-    case DIM_FFN:
-        return hp->ffn_size;
-    case DIM_VOCAB:
-        return hp->vocab_size;
-    }
-    BUG_ON(true);
-}
-
 static bool is_float(enum dtype t)
 {
     return t == DTYPE_F32 || t == DTYPE_F16 || t == DTYPE_BF16;
@@ -89,7 +66,7 @@ static int find(struct finder *f, const char *name, const struct tensor_rule *ru
                 struct err *e)
 {
     const char *path = gguf_path(f->g);
-    uint64_t rows = dim_size(f->hp, rule->rows), cols = dim_size(f->hp, rule->cols);
+    uint64_t rows = model_dim(f->hp, rule->rows), cols = model_dim(f->hp, rule->cols);
     uint32_t i;
     size_t row_bytes;
     if (!gguf_find_tensor(f->g, name, &i))
