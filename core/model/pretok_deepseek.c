@@ -47,19 +47,6 @@ static bool ascii_letter(const struct segment *g, size_t at)
     return c >= 'a' && c <= 'z';
 }
 
-/* \p{N}{1,max_digits} */
-static size_t numbers(const struct pretok *p, const struct char_classes *c, const char *s, size_t n)
-{
-    size_t at = 0;
-    for (uint8_t k = 0; k < p->max_digits; k++) {
-        struct look l = look_at(0, c, s, n, at);
-        if (!(l.classes & CLASS_NUMBER))
-            break;
-        at += l.n_bytes;
-    }
-    return at;
-}
-
 /* Characters that no alternative takes: up to the last of them, which a word behind it takes. */
 static size_t unmatched(const struct segment *g)
 {

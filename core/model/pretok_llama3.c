@@ -16,19 +16,6 @@ static size_t contraction(const char *s, size_t n)
     return n > 2 && memcmp(s + 1, "\xc5\xbf", 2) == 0 ? 3 : 0;
 }
 
-/* \p{N}{1,max_digits} */
-static size_t numbers(const struct pretok *p, const struct char_classes *c, const char *s, size_t n)
-{
-    size_t at = 0;
-    for (uint8_t k = 0; k < p->max_digits; k++) {
-        struct look l = look_at(0, c, s, n, at);
-        if (!(l.classes & CLASS_NUMBER))
-            break;
-        at += l.n_bytes;
-    }
-    return at;
-}
-
 /* (?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*
  * |\s*[\r\n]+|\s+(?!\S)|\s+ */
 size_t llama3_piece(const struct pretok *p, const struct char_classes *c, const char *s, size_t n)

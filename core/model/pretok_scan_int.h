@@ -1,7 +1,7 @@
 /* pretok_scan_int.h - what the splitters are made of: looking at a character, runs, and the
  * white space at the end of most patterns. */
 #pragma once
-#include "core/model/unicode_int.h"
+#include "core/model/pretok_int.h"
 
 #define CLASS_END 0x80 /* no character: the text ends here, or what may not be looked at follows */
 
@@ -99,4 +99,18 @@ static inline size_t white_piece(struct white_run w, bool nothing_follows)
     if (w.line_end > 0)
         return w.line_end;
     return w.last == 0 || nothing_follows ? w.end : w.last;
+}
+
+/* \p{N}{1,max_digits} */
+static inline size_t numbers(const struct pretok *p, const struct char_classes *c, const char *s,
+                             size_t n)
+{
+    size_t at = 0;
+    for (uint8_t k = 0; k < p->max_digits; k++) {
+        struct look l = look_at(0, c, s, n, at);
+        if (!(l.classes & CLASS_NUMBER))
+            break;
+        at += l.n_bytes;
+    }
+    return at;
 }
