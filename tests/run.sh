@@ -5,7 +5,7 @@
 #   tests/run.sh unit api   these steps
 #
 # Steps: unit (C tests), asan (the same under ASan and UBSan), tsan (threaded ones under TSan),
-# fuzz ($T seconds per target), api (openai SDK and raw HTTP against a real server), drills (workers
+# fuzz (50,000 fixed inputs per target, at most $T seconds), api (openai SDK and raw HTTP against a real server), drills (workers
 # taken away under load; the whole of it is `make drills`).
 # Logs lie in build/test-logs. Exit 1 when anything failed.
 set -u
@@ -68,7 +68,7 @@ run_tsan() {
 
 run_fuzz() {
     step fuzz-build make -s -j2 fuzz-build || return 1
-    step fuzz tests/fuzz/run.sh "$T"
+    step fuzz tests/fuzz/run.sh --repeatable "$T"
 }
 
 steps=("$@")

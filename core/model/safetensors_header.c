@@ -188,18 +188,20 @@ static int by_begin(const void *a, const void *b)
     return x->end < y->end ? -1 : x->end > y->end;
 }
 
-/* The tensors of one file, sorted by place, must follow each other from 0 to the end. */
-static int check_cover(struct st_tensor *t, uint32_t n, size_t data_bytes, struct err *e)
+/* The tensors of one file (from first on), sorted by place, must follow each other from 0 to the
+ * end. */
+static int check_cover(struct safetensors *s, uint32_t first, size_t data_bytes, struct err *e)
 {
     size_t at = 0;
-    if (n > 0)
-        qsort(t, n, sizeof(*t), by_begin);
-    for (uint32_t i = 0; i < n; i++) {
-        if (t[i].begin != at)
-            return err_set(e, LLMD_EPARSE, "tensor '%s': %s at byte %zu of the data", t[i].name,
-                           t[i].begin < at ? "overlaps another" : "leaves a hole before it",
-                           t[i].begin);
-        at = t[i].end;
+    if (s->n_tensors > first)
+        qsort(s->tensors + first, s->n_tensors - first, sizeof(*s->tensors), by_begin);
+    for (uint32_t i = first; i < s->n_tensors; i++) {
+        const struct st_tensor *t = &s->tensors[i];
+        if (t->begin != at)
+            return err_set(e, LLMD_EPARSE, "tensor '%s': %s at byte %zu of the data", t->name,
+                           t->begin < at ? "overlaps another" : "leaves a hole before it",
+                           t->begin);
+        at = t->end;
     }
     if (at != data_bytes)
         return err_set(e, LLMD_EPARSE, "%zu bytes behind the last tensor belong to none",
@@ -231,7 +233,7 @@ static int read_entries(struct safetensors *s, uint32_t file, struct json_reader
         s->n_tensors++;
     }
     json_end(r);
-    return r->rc ? r->rc : check_cover(s->tensors + first, s->n_tensors - first, data_bytes, e);
+    return r->rc ? r->rc : check_cover(s, first, data_bytes, e);
 }
 
 static uint64_t load_u64(const unsigned char *p)
