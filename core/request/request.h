@@ -12,7 +12,7 @@
 #include "core/util/arena.h"
 #include "core/util/base.h"
 
-struct route;
+struct dispatch;
 
 struct logit_bias {
     uint32_t token;
@@ -68,8 +68,8 @@ struct request {
     uint64_t arrival_us; /* first byte handled by the edge */
     struct stream stream;
     struct request_trace trace;
-    void *consumer;      /* the edge thread's own; no other thread looks at it */
-    struct route *route; /* the router's own, under its lock; NULL: not with it */
+    void *consumer;            /* the edge thread's own; no other thread looks at it */
+    struct dispatch *dispatch; /* the router's own, under its lock; NULL: not with it */
 };
 
 /* A request with one reference. The stream is set up by stream_init() once n is known. */

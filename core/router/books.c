@@ -64,12 +64,12 @@ void books_report(struct slot *s, const struct worker_report *r)
 /* --- candidates --- */
 
 /* Tokens that are known of the request: prompt and, after a migration, output. */
-static uint32_t n_known(const struct route *rt)
+static uint32_t n_known(const struct dispatch *dp)
 {
     uint32_t most = 0;
-    for (uint32_t i = 0; i < rt->req->stream.n_choices && rt->n_lost_by > 0; i++)
-        most = (uint32_t)u64_max(most, rt->req->stream.n_outputs[i]);
-    return rt->req->n_prompt + most;
+    for (uint32_t i = 0; i < dp->req->stream.n_choices && dp->n_lost_by > 0; i++)
+        most = (uint32_t)u64_max(most, dp->req->stream.n_outputs[i]);
+    return dp->req->n_prompt + most;
 }
 
 /* KV blocks of the whole answer. */
@@ -95,22 +95,22 @@ bool books_could_fit(const struct routed *m, const struct request *req)
     return !known;
 }
 
-bool books_has_future(const struct routed *m, const struct route *rt)
+bool books_has_future(const struct routed *m, const struct dispatch *dp)
 {
     for (uint32_t i = 0; i < m->n_slots; i++) {
         const struct slot *s = m->slots[i];
-        if (router_slot_able(s) && !(rt->too_small >> s->bit & 1) &&
-            !books_was_lost_by(rt, s->link) &&
-            blocks_of_all(rt->req, s->opts) <= s->status.n_kv_blocks)
+        if (router_slot_able(s) && !(dp->too_small >> s->bit & 1) &&
+            !books_was_lost_by(dp, s->link) &&
+            blocks_of_all(dp->req, s->opts) <= s->status.n_kv_blocks)
             return true;
     }
     return false;
 }
 
-/* What rt would ask of a worker that has so much of it. */
-static struct demand demand_of(const struct route *rt, const struct prefix_match *match)
+/* What dp would ask of a worker that has so much of it. */
+static struct demand demand_of(const struct dispatch *dp, const struct prefix_match *match)
 {
-    const uint32_t known = n_known(rt), n = rt->req->sampling.n;
+    const uint32_t known = n_known(dp), n = dp->req->sampling.n;
     const uint32_t n_cached = (uint32_t)u64_min(match->n_known * PREFIX_BLOCK_TOKENS, known - 1);
     const uint64_t need = blocks_for(known);
     return (struct demand){
@@ -120,21 +120,21 @@ static struct demand demand_of(const struct route *rt, const struct prefix_match
     };
 }
 
-void books_lost_by(struct route *rt, const struct link *l)
+void books_lost_by(struct dispatch *dp, const struct link *l)
 {
-    rt->lost_by[rt->n_lost_by++ % LOST_BY_MAX] = l->number;
+    dp->lost_by[dp->n_lost_by++ % LOST_BY_MAX] = l->number;
 }
 
-bool books_was_lost_by(const struct route *rt, const struct link *l)
+bool books_was_lost_by(const struct dispatch *dp, const struct link *l)
 {
-    for (uint32_t i = 0; i < u64_min(rt->n_lost_by, LOST_BY_MAX); i++)
-        if (rt->lost_by[i] == l->number)
+    for (uint32_t i = 0; i < u64_min(dp->n_lost_by, LOST_BY_MAX); i++)
+        if (dp->lost_by[i] == l->number)
             return true;
     return false;
 }
 
-static enum route_bar bar_of(const struct slot *s, const struct route *rt, const struct demand *d,
-                             uint64_t n_owed_tokens)
+static enum route_bar bar_of(const struct slot *s, const struct dispatch *dp,
+                             const struct demand *d, uint64_t n_owed_tokens)
 {
     const struct worker_status *st = &s->status;
     const uint64_t n_seqs = (uint64_t)st->n_seqs + s->fresh.n_seqs + s->unstarted.n_seqs;
@@ -143,9 +143,9 @@ static enum route_bar bar_of(const struct slot *s, const struct route *rt, const
         return BAR_STATE;
     if (s->refuses)
         return BAR_REFUSES;
-    if (books_was_lost_by(rt, s->link))
+    if (books_was_lost_by(dp, s->link))
         return BAR_EXCLUDED;
-    if (rt->too_small >> s->bit & 1 || blocks_of_all(rt->req, s->opts) > st->n_kv_blocks)
+    if (dp->too_small >> s->bit & 1 || blocks_of_all(dp->req, s->opts) > st->n_kv_blocks)
         return BAR_TOO_BIG;
     if (n_seqs == 0)
         return BAR_NONE;
@@ -158,12 +158,12 @@ static enum route_bar bar_of(const struct slot *s, const struct route *rt, const
     return BAR_NONE;
 }
 
-static void fill_candidate(const struct slot *s, const struct route *rt,
+static void fill_candidate(const struct slot *s, const struct dispatch *dp,
                            const struct prefix_match *match, struct candidate *c)
 {
     const struct worker_status *st = &s->status;
-    const struct demand d = demand_of(rt, match);
-    const uint32_t n_prompt = rt->req->n_prompt;
+    const struct demand d = demand_of(dp, match);
+    const uint32_t n_prompt = dp->req->n_prompt;
     *c = (struct candidate){
         .worker = s->opts->index,
         .n_owed_tokens = st->n_owed_tokens + s->fresh.n_tokens + s->unstarted.n_tokens,
@@ -173,7 +173,7 @@ static void fill_candidate(const struct slot *s, const struct route *rt,
         .n_decoding = st->n_seqs - st->n_prefilling,
         .last_chosen = s->last_chosen,
     };
-    c->bar = bar_of(s, rt, &d, c->n_owed_tokens);
+    c->bar = bar_of(s, dp, &d, c->n_owed_tokens);
 }
 
 double books_delta(const struct routed *m)
@@ -195,26 +195,26 @@ double books_delta(const struct routed *m)
     return delta < max_delta ? delta : max_delta;
 }
 
-void books_decide(struct routed *m, struct route *rt)
+void books_decide(struct routed *m, struct dispatch *dp)
 {
     struct prefix_match matches[PREFIX_MAP_WORKERS] = {{0, 0}};
-    struct decision *d = rt->decision;
+    struct decision *d = dp->decision;
     const uint64_t all = m->n_slots == 64 ? UINT64_MAX : (1ull << m->n_slots) - 1;
     if (m->map)
-        prefix_map_match(m->map, rt->names, rt->n_names, all, matches);
+        prefix_map_match(m->map, dp->names, dp->n_names, all, matches);
     *d = (struct decision){
         .number = m->n_decisions + 1,
         .at_us = clock_now_us(),
         .policy = m->opts.policy,
-        .n_prompt_tokens = rt->req->n_prompt,
-        .has_session = rt->req->session != 0,
-        .session = rt->req->session,
+        .n_prompt_tokens = dp->req->n_prompt,
+        .has_session = dp->req->session != 0,
+        .session = dp->req->session,
         .alpha = m->opts.alpha > 0 ? m->opts.alpha : default_alpha,
         .delta = books_delta(m),
         .n_candidates = m->n_slots,
     };
     for (uint32_t i = 0; i < m->n_slots; i++)
-        fill_candidate(m->slots[i], rt, &matches[i], &d->candidates[i]);
+        fill_candidate(m->slots[i], dp, &matches[i], &d->candidates[i]);
     decision_make(d);
     metric_observe(m->metrics.decision_time, (double)(clock_now_us() - d->at_us) * 1e-6);
 }
@@ -237,66 +237,66 @@ static void demand_sub(struct demand *from, const struct demand *d)
     from->n_blocks -= d->n_blocks;
 }
 
-void books_bind(struct routed *m, struct route *rt)
+void books_bind(struct routed *m, struct dispatch *dp)
 {
-    const struct candidate *c = &rt->decision->candidates[rt->decision->chosen];
+    const struct candidate *c = &dp->decision->candidates[dp->decision->chosen];
     const struct prefix_match match = {.n_held = c->n_held_tokens / PREFIX_BLOCK_TOKENS,
                                        .n_known = c->n_cached_tokens / PREFIX_BLOCK_TOKENS};
-    struct slot *s = m->slots[rt->decision->chosen];
-    BUG_ON(rt->slot);
-    rt->slot = s;
-    rt->link = s->link;
-    rt->n_reports = s->n_reports;
-    rt->link->n_calls++;
-    rt->submitting = true;
-    rt->started = rt->over = false;
-    rt->demand = demand_of(rt, &match);
-    demand_add(&s->unstarted, &rt->demand);
+    struct slot *s = m->slots[dp->decision->chosen];
+    BUG_ON(dp->slot);
+    dp->slot = s;
+    dp->link = s->link;
+    dp->n_reports = s->n_reports;
+    dp->link->n_calls++;
+    dp->submitting = true;
+    dp->started = dp->over = false;
+    dp->demand = demand_of(dp, &match);
+    demand_add(&s->unstarted, &dp->demand);
     s->last_chosen = ++m->n_decisions;
-    metric_add(m->metrics.decisions[rt->decision->reason], 1);
+    metric_add(m->metrics.decisions[dp->decision->reason], 1);
     s->n_chosen++;
     s->n_bound++;
-    rt->prev = NULL;
-    rt->next = s->routes;
-    if (s->routes)
-        s->routes->prev = rt;
-    s->routes = rt;
-    const uint32_t n_cacheable = m->map && s->opts->enable_prefix_caching ? rt->n_names : 0;
+    dp->prev = NULL;
+    dp->next = s->dispatches;
+    if (s->dispatches)
+        s->dispatches->prev = dp;
+    s->dispatches = dp;
+    const uint32_t n_cacheable = m->map && s->opts->enable_prefix_caching ? dp->n_names : 0;
     for (uint32_t i = match.n_known; i < n_cacheable; i++)
-        if (prefix_map_promise(m->map, s->bit, rt->names[i])) {
-            rt->promised[i / 64] |= 1ull << i % 64;
-            rt->n_promised++;
+        if (prefix_map_promise(m->map, s->bit, dp->names[i])) {
+            dp->promised[i / 64] |= 1ull << i % 64;
+            dp->n_promised++;
         }
 }
 
-void books_started(struct route *rt)
+void books_started(struct dispatch *dp)
 {
-    if (rt->started)
+    if (dp->started)
         return;
-    rt->started = true;
-    demand_sub(&rt->slot->unstarted, &rt->demand);
-    demand_add(&rt->slot->fresh, &rt->demand);
+    dp->started = true;
+    demand_sub(&dp->slot->unstarted, &dp->demand);
+    demand_add(&dp->slot->fresh, &dp->demand);
 }
 
-void books_unbind(struct route *rt)
+void books_unbind(struct dispatch *dp)
 {
-    struct slot *s = rt->slot;
-    if (!rt->started)
-        demand_sub(&s->unstarted, &rt->demand);
-    for (uint32_t i = 0; i < rt->n_names && rt->n_promised > 0; i++)
-        if (rt->promised[i / 64] >> i % 64 & 1) {
-            prefix_map_break(s->routed->map, s->bit, rt->names[i]);
-            rt->promised[i / 64] &= ~(1ull << i % 64);
-            rt->n_promised--;
+    struct slot *s = dp->slot;
+    if (!dp->started)
+        demand_sub(&s->unstarted, &dp->demand);
+    for (uint32_t i = 0; i < dp->n_names && dp->n_promised > 0; i++)
+        if (dp->promised[i / 64] >> i % 64 & 1) {
+            prefix_map_break(s->routed->map, s->bit, dp->names[i]);
+            dp->promised[i / 64] &= ~(1ull << i % 64);
+            dp->n_promised--;
         }
-    if (rt->prev)
-        rt->prev->next = rt->next;
+    if (dp->prev)
+        dp->prev->next = dp->next;
     else
-        s->routes = rt->next;
-    if (rt->next)
-        rt->next->prev = rt->prev;
-    rt->prev = rt->next = NULL;
+        s->dispatches = dp->next;
+    if (dp->next)
+        dp->next->prev = dp->prev;
+    dp->prev = dp->next = NULL;
     s->n_bound--;
-    rt->slot = NULL;
-    rt->link = NULL;
+    dp->slot = NULL;
+    dp->link = NULL;
 }

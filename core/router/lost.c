@@ -21,7 +21,7 @@ static void on_published(void *ctx, struct worker *w, const struct worker_report
 {
     struct link *l = ctx;
     struct slot *s = l->slot;
-    struct route_list bound = {NULL, NULL};
+    struct dispatch_list bound = {NULL, NULL};
     lock_take(&s->router->mu);
     if (!l->worker) /* worker_start has not returned yet */
         l->worker = w;
@@ -38,8 +38,8 @@ static void on_started(void *ctx, struct worker *w, struct request *req)
     struct link *l = ctx;
     (void)w;
     lock_take(&l->slot->router->mu);
-    if (req->route && req->route->link == l)
-        books_started(req->route);
+    if (req->dispatch && req->dispatch->link == l)
+        books_started(req->dispatch);
     lock_drop(&l->slot->router->mu);
 }
 
@@ -58,22 +58,22 @@ static void on_over(void *ctx, struct worker *w, struct request *req)
 {
     struct link *l = ctx;
     struct router *r = l->slot->router;
-    struct route *rt;
+    struct dispatch *dp;
     (void)w;
     lock_take(&r->mu);
-    rt = req->route && req->route->link == l ? req->route : NULL;
-    if (rt && rt->submitting) { /* whoever submitted it frees it */
-        rt->over = true;
-        rt = NULL;
+    dp = req->dispatch && req->dispatch->link == l ? req->dispatch : NULL;
+    if (dp && dp->submitting) { /* whoever submitted it frees it */
+        dp->over = true;
+        dp = NULL;
     }
-    if (rt) {
-        learn_output(rt->routed, req);
-        books_unbind(rt);
-        route_forget(r, rt);
+    if (dp) {
+        learn_output(dp->routed, req);
+        books_unbind(dp);
+        dispatch_forget(r, dp);
     }
     lock_drop(&r->mu);
-    if (rt)
-        route_free(rt);
+    if (dp)
+        dispatch_free(dp);
 }
 
 static void on_dying(void *ctx, struct worker *w, const struct err *why)
@@ -106,27 +106,27 @@ static void on_dead(void *ctx, struct worker *w, const struct err *why)
 /* --- a worker is lost --- */
 
 /* Takes the requests of a lost worker that nobody is submitting right now. r->mu is held. */
-static void take_routes(struct slot *s, struct link *l, struct route_list *out)
+static void take_routes(struct slot *s, struct link *l, struct dispatch_list *out)
 {
-    for (struct route *rt = s->routes, *next; rt; rt = next) {
-        next = rt->next;
-        if (rt->link != l || rt->submitting)
+    for (struct dispatch *dp = s->dispatches, *next; dp; dp = next) {
+        next = dp->next;
+        if (dp->link != l || dp->submitting)
             continue;
-        books_unbind(rt);
-        books_lost_by(rt, l);
-        rt->n_migrations++;
+        books_unbind(dp);
+        books_lost_by(dp, l);
+        dp->n_migrations++;
         s->n_migrated++;
         s->routed->n_migrations++;
         metric_add(s->routed->metrics.migrations, 1);
-        route_list_add(out, rt);
+        dispatch_list_add(out, dp);
     }
 }
 
-/* Takes the stream of a route back. False when there is nothing left to produce. */
-static bool take_stream(struct route *rt)
+/* Takes the stream of a dispatch back. False when there is nothing left to produce. */
+static bool take_stream(struct dispatch *dp)
 {
-    struct request *req = rt->req;
-    if (!route_attach(rt))
+    struct request *req = dp->req;
+    if (!dispatch_attach(dp))
         return false;
     lock_take(&req->stream.mu);
     req->trace.n_migrations++;
@@ -134,21 +134,21 @@ static bool take_stream(struct route *rt)
     return true;
 }
 
-static void move_routes(struct router *r, struct routed *m, struct route_list *moved,
+static void move_routes(struct router *r, struct routed *m, struct dispatch_list *moved,
                         const struct err *why)
 {
-    struct route_list bound = {NULL, NULL}, hopeless = bound, finished = bound, live = bound,
-                      unborn = bound;
-    struct route *rt;
-    while ((rt = route_list_pop(moved)) != NULL)
-        route_list_add(take_stream(rt) ? &live : &finished, rt);
+    struct dispatch_list bound = {NULL, NULL}, hopeless = bound, finished = bound, live = bound,
+                         unborn = bound;
+    struct dispatch *dp;
+    while ((dp = dispatch_list_pop(moved)) != NULL)
+        dispatch_list_add(take_stream(dp) ? &live : &finished, dp);
 
     lock_take(&r->mu);
-    while ((rt = route_list_pop(&live)) != NULL) {
-        if (rt->n_migrations <= m->opts.max_migrations && books_has_future(m, rt))
-            submit_move(m, rt);
+    while ((dp = dispatch_list_pop(&live)) != NULL) {
+        if (dp->n_migrations <= m->opts.max_migrations && books_has_future(m, dp))
+            submit_move(m, dp);
         else {
-            route_list_add(&hopeless, rt);
+            dispatch_list_add(&hopeless, dp);
             metric_add(m->metrics.lost_requests, 1);
         }
     }
@@ -169,7 +169,7 @@ void link_lose(struct link *l, const struct err *why)
 {
     struct slot *s = l->slot;
     struct router *r = s->router;
-    struct route_list moved = {NULL, NULL};
+    struct dispatch_list moved = {NULL, NULL};
     lock_take(&r->mu);
     const bool news = is_current(l) && l->worker;
     if (news) {

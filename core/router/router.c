@@ -276,21 +276,21 @@ bool router_model(struct router *r, const char *model, struct router_model_view 
 bool router_placed(struct router *r, struct request *req, struct router_placement *out)
 {
     lock_take(&r->mu);
-    const struct route *rt = req->route && req->route->slot ? req->route : NULL;
-    if (rt)
+    const struct dispatch *dp = req->dispatch && req->dispatch->slot ? req->dispatch : NULL;
+    if (dp)
         *out = (struct router_placement){
-            .worker = rt->slot->opts->index,
-            .n_cached_tokens = rt->decision->candidates[rt->decision->chosen].n_cached_tokens};
+            .worker = dp->slot->opts->index,
+            .n_cached_tokens = dp->decision->candidates[dp->decision->chosen].n_cached_tokens};
     lock_drop(&r->mu);
-    return rt != NULL;
+    return dp != NULL;
 }
 
 bool router_explain(struct router *r, struct request *req, struct buf *out)
 {
     lock_take(&r->mu);
-    const bool known = req->route && req->route->decision->n_candidates > 0;
+    const bool known = req->dispatch && req->dispatch->decision->n_candidates > 0;
     if (known)
-        decision_add_json(req->route->decision, out);
+        decision_add_json(req->dispatch->decision, out);
     lock_drop(&r->mu);
     return known;
 }
@@ -318,7 +318,7 @@ static bool anybody_waits(const struct router *r)
 static void fail_waiting(struct router *r)
 {
     static const struct err why = {.code = LLMD_EDRAINING, .msg = "the server is shutting down"};
-    struct route_list left = {NULL, NULL};
+    struct dispatch_list left = {NULL, NULL};
     lock_take(&r->mu);
     for (struct routed *m = r->models; m; m = m->next)
         submit_take_waiting(m, &left);

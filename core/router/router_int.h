@@ -6,14 +6,14 @@
  *   lost.c      workers that are lost: their requests move, the worker is started again
  *
  *   router ── routed (a model) ── slot (a worker's place) ── link (the worker in it)
- *                 │ queue, map        │ routes bound to it
- *                 └── route (a request) ┘
+ *                 │ queue, map        │ dispatches bound to it
+ *                 └── dispatch (a request) ┘
  *
- * Invariants  I1: a route is in exactly one of: a slot's list (slot set), the model's queue
+ * Invariants  I1: a dispatch is in exactly one of: a slot's list (slot set), the model's queue
  *                 (item.flow set), its movers list (moving), the hands of the thread that submits,
  *                 moves or fails it.
- *             I2: a slot's sums are those of its routes: unstarted ones in `unstarted`.
- *             I3: what a route promised in the map (n_promised > 0) is promised to its slot.
+ *             I2: a slot's sums are those of its dispatches: unstarted ones in `unstarted`.
+ *             I3: what a dispatch promised in the map (n_promised > 0) is promised to its slot.
  * Lock        router.mu guards all of it. */
 #pragma once
 #include <pthread.h>
@@ -35,23 +35,23 @@ struct demand {
 };
 
 /* One request. Outside of the lock only its request and names may be read. */
-struct route {
-    struct fair_item item; /* first: items are cast to routes */
+struct dispatch {
+    struct fair_item item; /* first: items are cast to dispatches */
     struct request *req;   /* one reference */
     struct router *router;
     struct routed *routed;
-    struct slot *slot;         /* where it is bound; NULL: nowhere */
-    struct link *link;         /* the worker there */
-    struct route *prev, *next; /* of the slot's routes */
-    struct route *after;       /* of the movers, or of some thread's list */
-    bool moving;               /* among the movers */
-    bool submitting;           /* worker_submit is under way: whoever does it sees to the rest */
-    bool over;                 /* meanwhile its worker was done with it */
-    bool started;              /* its worker's reports count it */
-    bool cancelled;            /* its client went while it waited: to be failed */
-    uint32_t epoch;            /* of its stream, while no worker has it */
-    uint64_t too_small;        /* bit per slot: can never hold it */
-    uint64_t n_reports;        /* of its slot, when it was bound */
+    struct slot *slot;            /* where it is bound; NULL: nowhere */
+    struct link *link;            /* the worker there */
+    struct dispatch *prev, *next; /* of the slot's dispatches */
+    struct dispatch *after;       /* of the movers, or of some thread's list */
+    bool moving;                  /* among the movers */
+    bool submitting;              /* worker_submit is under way: whoever does it sees to the rest */
+    bool over;                    /* meanwhile its worker was done with it */
+    bool started;                 /* its worker's reports count it */
+    bool cancelled;               /* its client went while it waited: to be failed */
+    uint32_t epoch;               /* of its stream, while no worker has it */
+    uint64_t too_small;           /* bit per slot: can never hold it */
+    uint64_t n_reports;           /* of its slot, when it was bound */
     uint64_t lost_by[LOST_BY_MAX]; /* numbers of the links that lost it, the last ones */
     uint32_t n_lost_by;
     uint32_t n_migrations;
@@ -64,31 +64,31 @@ struct route {
     struct prefix_hash names[];
 };
 
-/* Routes in the hands of one thread, or movers. */
-struct route_list {
-    struct route *first, *last;
+/* Dispatches in the hands of one thread, or movers. */
+struct dispatch_list {
+    struct dispatch *first, *last;
 };
 
-static inline void route_list_add(struct route_list *l, struct route *rt)
+static inline void dispatch_list_add(struct dispatch_list *l, struct dispatch *dp)
 {
-    rt->after = NULL;
+    dp->after = NULL;
     if (l->last)
-        l->last->after = rt;
+        l->last->after = dp;
     else
-        l->first = rt;
-    l->last = rt;
+        l->first = dp;
+    l->last = dp;
 }
 
-static inline struct route *route_list_pop(struct route_list *l)
+static inline struct dispatch *dispatch_list_pop(struct dispatch_list *l)
 {
-    struct route *rt = l->first;
-    if (!rt)
+    struct dispatch *dp = l->first;
+    if (!dp)
         return NULL;
-    l->first = rt->after;
+    l->first = dp->after;
     if (!l->first)
         l->last = NULL;
-    rt->after = NULL;
-    return rt;
+    dp->after = NULL;
+    return dp;
 }
 
 /* The worker in a slot; one that was lost stays until its thread has ended. */
@@ -110,12 +110,12 @@ struct slot {
     const struct worker_opts *opts;
     struct link *link; /* the present worker */
     struct worker_status status;
-    struct err why;             /* state DEAD: the reason */
-    struct demand unstarted;    /* bound, its reports do not count them yet */
-    struct demand fresh;        /* started since the last report */
-    struct route *routes;       /* bound here */
-    uint32_t n_bound, n_starts; /* routes; workers that were started here */
-    uint32_t n_kv_blocks;       /* of the last worker here that told; 0: none did */
+    struct err why;              /* state DEAD: the reason */
+    struct demand unstarted;     /* bound, its reports do not count them yet */
+    struct demand fresh;         /* started since the last report */
+    struct dispatch *dispatches; /* bound here */
+    uint32_t n_bound, n_starts;  /* dispatches; workers that were started here */
+    uint32_t n_kv_blocks;        /* of the last worker here that told; 0: none did */
     uint64_t n_reports;
     bool refuses; /* took no request, for a reason of its own: nothing more until it reports */
     uint64_t last_chosen, n_chosen, n_migrated;
@@ -130,7 +130,7 @@ struct routed {
     struct prefix_map *map; /* NULL until a worker told the size of its cache */
     uint32_t n_map_blocks;  /* that the map was made for */
     struct fair_queue *queue;
-    struct route_list movers; /* lost their worker, or are cancelled: they go before the queue */
+    struct dispatch_list movers; /* lost their worker, or are cancelled: they go before the queue */
     uint32_t n_movers;
     uint64_t n_decisions, n_migrations;
     struct router_metrics metrics;
@@ -158,22 +158,22 @@ bool router_slot_able(const struct slot *s); /* ready, as far as the router know
 int router_refuse(const struct router *r, const struct routed *m, struct err *e);
 
 /* books.c; r->mu is held */
-/* Fills rt->decision for now and makes it. */
-void books_decide(struct routed *m, struct route *rt);
-/* Binds rt to the slot that its decision, just made, chose: reservations and promises. */
-void books_bind(struct routed *m, struct route *rt);
+/* Fills dp->decision for now and makes it. */
+void books_decide(struct routed *m, struct dispatch *dp);
+/* Binds dp to the slot that its decision, just made, chose: reservations and promises. */
+void books_bind(struct routed *m, struct dispatch *dp);
 /* Its worker's reports count it from now on. */
-void books_started(struct route *rt);
+void books_started(struct dispatch *dp);
 /* Takes all of that back. */
-void books_unbind(struct route *rt);
+void books_unbind(struct dispatch *dp);
 void books_report(struct slot *s, const struct worker_report *r);
 /* The worker lost the request: it does not get it again. */
-void books_lost_by(struct route *rt, const struct link *l);
-bool books_was_lost_by(const struct route *rt, const struct link *l);
+void books_lost_by(struct dispatch *dp, const struct link *l);
+bool books_was_lost_by(const struct dispatch *dp, const struct link *l);
 /* Whether a worker of the model could ever hold the request; true while that is not known. */
 bool books_could_fit(const struct routed *m, const struct request *req);
-/* Whether a worker that is ready may take the route, now or later. */
-bool books_has_future(const struct routed *m, const struct route *rt);
+/* Whether a worker that is ready may take the dispatch, now or later. */
+bool books_has_future(const struct routed *m, const struct dispatch *dp);
 /* What one more sequence costs the others over its answer, in prefill tokens. */
 double books_delta(const struct routed *m);
 size_t decision_bytes(void);
@@ -181,24 +181,24 @@ size_t decision_bytes(void);
 /* submit.c */
 /* What waits and can go is bound and put on *out, for submit_bound() outside of the lock; so are
  * requests whose clients have gone. r->mu is held. */
-void submit_pump(struct routed *m, struct route_list *out);
-void submit_bound(struct router *r, struct route_list *bound);
-/* Lets a route wait in front of the queue. r->mu is held. */
-void submit_move(struct routed *m, struct route *rt);
+void submit_pump(struct routed *m, struct dispatch_list *out);
+void submit_bound(struct router *r, struct dispatch_list *bound);
+/* Lets a dispatch wait in front of the queue. r->mu is held. */
+void submit_move(struct routed *m, struct dispatch *dp);
 /* All that waits for the model. r->mu is held. */
-void submit_take_waiting(struct routed *m, struct route_list *out);
+void submit_take_waiting(struct routed *m, struct dispatch_list *out);
 /* Of that, what no worker that is ready can take, now or later. r->mu is held. */
-void submit_take_hopeless(struct routed *m, struct route_list *out);
+void submit_take_hopeless(struct routed *m, struct dispatch_list *out);
 uint32_t submit_n_waiting(const struct routed *m);
-/* Ends the streams of routes that no worker has, and frees the routes. */
-void submit_fail(struct router *r, struct route_list *list, const struct err *why);
-/* The route leaves the router's books; route_free() comes after, outside of the lock. r->mu is
+/* Ends the streams of dispatches that no worker has, and frees the dispatches. */
+void submit_fail(struct router *r, struct dispatch_list *list, const struct err *why);
+/* The dispatch leaves the router's books; dispatch_free() comes after, outside of the lock. r->mu is
  * held. */
-void route_forget(struct router *r, struct route *rt);
-void route_free(struct route *rt); /* with the reference of its request */
+void dispatch_forget(struct router *r, struct dispatch *dp);
+void dispatch_free(struct dispatch *dp); /* with the reference of its request */
 /* The router is the producer of the stream from now on. False when there is nothing left to
  * produce. Not under the lock. */
-bool route_attach(struct route *rt);
+bool dispatch_attach(struct dispatch *dp);
 
 /* lost.c */
 /* Starts a worker in the slot. Not under the lock. */

@@ -1,6 +1,6 @@
 /* submit.c - the way of a request to a worker.
  *
- *   router_submit ── route_new (prompt hashed, no lock)
+ *   router_submit ── dispatch_new (prompt hashed, no lock)
  *        │ router.mu: decide; nobody before it and somebody can take it?
  *        ├─ yes: books_bind ── unlock ── worker_submit
  *        └─ no:  fair_queue ── ... a report comes: submit_pump ── books_bind ── worker_submit
@@ -18,43 +18,43 @@ enum {
     COST_MAX = 1 << 30,
 };
 
-/* --- routes --- */
+/* --- dispatches --- */
 
-static int route_new(struct router *r, struct request *req, struct route **out, struct err *e)
+static int dispatch_new(struct router *r, struct request *req, struct dispatch **out, struct err *e)
 {
     const uint32_t n_names = req->n_prompt / PREFIX_BLOCK_TOKENS;
-    struct route *rt = calloc(1, sizeof(*rt) + n_names * sizeof(rt->names[0]));
+    struct dispatch *dp = calloc(1, sizeof(*dp) + n_names * sizeof(dp->names[0]));
     struct decision *d = malloc(decision_bytes());
     uint64_t *promised = calloc(n_names / 64 + 1, sizeof(*promised));
-    if (!rt || !d || !promised) {
-        free(rt);
+    if (!dp || !d || !promised) {
+        free(dp);
         free(d);
         free(promised);
         return err_set(e, LLMD_ENOMEM, "out of memory for a request of %u tokens", req->n_prompt);
     }
     *d = (struct decision){.chosen = -1, .awaited = -1};
-    rt->router = r;
-    rt->req = req;
-    rt->decision = d;
-    rt->promised = promised;
-    rt->n_names = n_names;
-    prefix_hash_prompt(req->prompt, req->n_prompt, req->cache_salt, rt->names);
-    *out = rt;
+    dp->router = r;
+    dp->req = req;
+    dp->decision = d;
+    dp->promised = promised;
+    dp->n_names = n_names;
+    prefix_hash_prompt(req->prompt, req->n_prompt, req->cache_salt, dp->names);
+    *out = dp;
     return 0;
 }
 
 /* Frees all but the request. */
-static void route_drop(struct route *rt)
+static void route_drop(struct dispatch *dp)
 {
-    free(rt->decision);
-    free(rt->promised);
-    free(rt);
+    free(dp->decision);
+    free(dp->promised);
+    free(dp);
 }
 
-void route_free(struct route *rt)
+void dispatch_free(struct dispatch *dp)
 {
-    struct request *req = rt->req;
-    route_drop(rt);
+    struct request *req = dp->req;
+    route_drop(dp);
     request_unref(req);
 }
 
@@ -72,48 +72,48 @@ static void nudge_somebody(const struct routed *m)
  * cannot be done from within this call. */
 static void poke(void *ctx)
 {
-    struct route *rt = ctx;
-    struct router *r = rt->router;
-    if (!request_is_cancelled(rt->req))
+    struct dispatch *dp = ctx;
+    struct router *r = dp->router;
+    if (!request_is_cancelled(dp->req))
         return;
     lock_take(&r->mu);
-    rt->cancelled = true;
-    if (rt->item.flow) { /* it keeps nobody from the queue any more */
-        fair_queue_remove(rt->routed->queue, &rt->item);
-        submit_move(rt->routed, rt);
+    dp->cancelled = true;
+    if (dp->item.flow) { /* it keeps nobody from the queue any more */
+        fair_queue_remove(dp->routed->queue, &dp->item);
+        submit_move(dp->routed, dp);
     }
-    if (rt->moving)
-        nudge_somebody(rt->routed);
+    if (dp->moving)
+        nudge_somebody(dp->routed);
     lock_drop(&r->mu);
 }
 
-bool route_attach(struct route *rt)
+bool dispatch_attach(struct dispatch *dp)
 {
-    struct request *req = rt->req;
-    rt->epoch = stream_attach(req, poke, rt);
+    struct request *req = dp->req;
+    dp->epoch = stream_attach(req, poke, dp);
     lock_take(&req->stream.mu);
     const bool live = req->stream.n_unfinished > 0;
     lock_drop(&req->stream.mu);
     if (live && request_is_cancelled(req)) /* before it could poke us */
-        poke(rt);
+        poke(dp);
     return live;
 }
 
-void route_forget(struct router *r, struct route *rt)
+void dispatch_forget(struct router *r, struct dispatch *dp)
 {
-    BUG_ON(rt->slot || rt->item.flow || rt->moving); /* I1 */
-    rt->req->route = NULL;
+    BUG_ON(dp->slot || dp->item.flow || dp->moving); /* I1 */
+    dp->req->dispatch = NULL;
     pthread_cond_broadcast(&r->changed);
 }
 
-void submit_fail(struct router *r, struct route_list *list, const struct err *why)
+void submit_fail(struct router *r, struct dispatch_list *list, const struct err *why)
 {
     struct waker_set touched = {.n = 0};
-    for (struct route *rt; (rt = route_list_pop(list)) != NULL; route_free(rt)) {
+    for (struct dispatch *dp; (dp = dispatch_list_pop(list)) != NULL; dispatch_free(dp)) {
         lock_take(&r->mu);
-        route_forget(r, rt);
+        dispatch_forget(r, dp);
         lock_drop(&r->mu);
-        stream_fail(rt->req, rt->epoch, why, &touched);
+        stream_fail(dp->req, dp->epoch, why, &touched);
     }
     waker_set_flush(&touched);
 }
@@ -141,19 +141,19 @@ static int queue_verdict(const struct routed *m, struct err *e)
     return 0;
 }
 
-static int enqueue(struct routed *m, struct route *rt, struct err *e)
+static int enqueue(struct routed *m, struct dispatch *dp, struct err *e)
 {
-    const struct request *req = rt->req;
+    const struct request *req = dp->req;
     int rc = queue_verdict(m, e);
     if (rc)
         return rc;
-    rc = fair_queue_push(m->queue, &rt->item, req->key_name ? req->key_name : "", req->priority,
+    rc = fair_queue_push(m->queue, &dp->item, req->key_name ? req->key_name : "", req->priority,
                          cost_of(req));
     if (rc)
         return err_set(e, -rc, "out of memory for the queue of model \"%s\"", m->name);
     if (fair_queue_n(m->queue) == 1)
         m->last_bound_us = clock_now_us();
-    rt->queued_us = clock_now_us();
+    dp->queued_us = clock_now_us();
     metric_set(m->metrics.waiting, submit_n_waiting(m));
     return 0;
 }
@@ -171,7 +171,7 @@ static void note_interval(struct routed *m)
 
 struct pump {
     struct routed *m;
-    struct route_list *out;
+    struct dispatch_list *out;
 };
 
 /* Whether some worker could take a small request now. */
@@ -190,10 +190,10 @@ static bool anybody_has_room(const struct decision *d)
 }
 
 /* Whether it has waited so long for KV blocks that those who fit beside it must not take them. */
-static bool waited_long_enough(const struct route *rt)
+static bool waited_long_enough(const struct dispatch *dp)
 {
-    const struct decision *d = rt->decision;
-    if (d->reason != REASON_NONE || d->at_us < rt->queued_us + PATIENCE_US)
+    const struct decision *d = dp->decision;
+    if (d->reason != REASON_NONE || d->at_us < dp->queued_us + PATIENCE_US)
         return false;
     for (uint32_t i = 0; i < d->n_candidates; i++)
         if (d->candidates[i].bar == BAR_KV)
@@ -202,56 +202,56 @@ static bool waited_long_enough(const struct route *rt)
 }
 
 /* Decides for one that waits. FAIR_TAKE: it is on the list, bound or cancelled. */
-static enum fair_verdict try_bind(struct pump *p, struct route *rt)
+static enum fair_verdict try_bind(struct pump *p, struct dispatch *dp)
 {
-    if (!rt->cancelled) {
-        books_decide(p->m, rt);
-        if (rt->decision->chosen < 0)
-            return anybody_has_room(rt->decision) && !waited_long_enough(rt) ? FAIR_PASS
+    if (!dp->cancelled) {
+        books_decide(p->m, dp);
+        if (dp->decision->chosen < 0)
+            return anybody_has_room(dp->decision) && !waited_long_enough(dp) ? FAIR_PASS
                                                                              : FAIR_STOP;
-        books_bind(p->m, rt);
-        rt->queued_us = 0;
+        books_bind(p->m, dp);
+        dp->queued_us = 0;
     }
-    route_list_add(p->out, rt);
+    dispatch_list_add(p->out, dp);
     return FAIR_TAKE;
 }
 
 static enum fair_verdict visit_queued(void *ctx, struct fair_item *item)
 {
     struct pump *p = ctx;
-    const enum fair_verdict v = try_bind(p, (struct route *)item);
+    const enum fair_verdict v = try_bind(p, (struct dispatch *)item);
     if (v == FAIR_TAKE)
         note_interval(p->m);
     return v;
 }
 
-void submit_pump(struct routed *m, struct route_list *out)
+void submit_pump(struct routed *m, struct dispatch_list *out)
 {
     struct pump p = {.m = m, .out = out};
-    struct route_list movers = m->movers;
+    struct dispatch_list movers = m->movers;
     uint32_t left = ASKED_AT_ONCE;
-    m->movers = (struct route_list){NULL, NULL};
+    m->movers = (struct dispatch_list){NULL, NULL};
     m->n_movers = 0;
-    for (struct route *rt; (rt = route_list_pop(&movers)) != NULL;) {
-        rt->moving = false;
+    for (struct dispatch *dp; (dp = dispatch_list_pop(&movers)) != NULL;) {
+        dp->moving = false;
         enum fair_verdict v = FAIR_STOP;
-        if (rt->cancelled || left > 0)
-            v = try_bind(&p, rt);
+        if (dp->cancelled || left > 0)
+            v = try_bind(&p, dp);
         left = v == FAIR_STOP ? 0 : left - (left > 0);
         if (v != FAIR_TAKE)
-            submit_move(m, rt);
+            submit_move(m, dp);
     }
     if (fair_queue_n(m->queue) > 0 && left > 0)
         fair_queue_scan(m->queue, left, visit_queued, &p);
     metric_set(m->metrics.waiting, submit_n_waiting(m));
 }
 
-void submit_move(struct routed *m, struct route *rt)
+void submit_move(struct routed *m, struct dispatch *dp)
 {
-    if (rt->queued_us == 0)
-        rt->queued_us = clock_now_us();
-    rt->moving = true;
-    route_list_add(&m->movers, rt);
+    if (dp->queued_us == 0)
+        dp->queued_us = clock_now_us();
+    dp->moving = true;
+    dispatch_list_add(&m->movers, dp);
     m->n_movers++;
 }
 
@@ -260,17 +260,17 @@ uint32_t submit_n_waiting(const struct routed *m)
     return fair_queue_n(m->queue) + m->n_movers;
 }
 
-void submit_take_waiting(struct routed *m, struct route_list *out)
+void submit_take_waiting(struct routed *m, struct dispatch_list *out)
 {
-    struct route *rt;
-    while ((rt = route_list_pop(&m->movers)) != NULL) {
-        rt->moving = false;
-        route_list_add(out, rt);
+    struct dispatch *dp;
+    while ((dp = dispatch_list_pop(&m->movers)) != NULL) {
+        dp->moving = false;
+        dispatch_list_add(out, dp);
     }
     m->n_movers = 0;
     for (struct fair_item *i; (i = fair_queue_any(m->queue)) != NULL;) {
         fair_queue_remove(m->queue, i);
-        route_list_add(out, (struct route *)i);
+        dispatch_list_add(out, (struct dispatch *)i);
     }
     metric_set(m->metrics.waiting, 0);
 }
@@ -278,23 +278,23 @@ void submit_take_waiting(struct routed *m, struct route_list *out)
 static bool take_if_hopeless(void *ctx, struct fair_item *item)
 {
     struct pump *p = ctx;
-    struct route *rt = (struct route *)item;
-    if (books_has_future(p->m, rt))
+    struct dispatch *dp = (struct dispatch *)item;
+    if (books_has_future(p->m, dp))
         return false;
-    route_list_add(p->out, rt);
+    dispatch_list_add(p->out, dp);
     return true;
 }
 
-void submit_take_hopeless(struct routed *m, struct route_list *out)
+void submit_take_hopeless(struct routed *m, struct dispatch_list *out)
 {
     struct pump p = {.m = m, .out = out};
-    struct route_list movers = m->movers;
-    m->movers = (struct route_list){NULL, NULL};
+    struct dispatch_list movers = m->movers;
+    m->movers = (struct dispatch_list){NULL, NULL};
     m->n_movers = 0;
-    for (struct route *rt; (rt = route_list_pop(&movers)) != NULL;) {
-        rt->moving = false;
-        if (!take_if_hopeless(&p, &rt->item))
-            submit_move(m, rt);
+    for (struct dispatch *dp; (dp = dispatch_list_pop(&movers)) != NULL;) {
+        dp->moving = false;
+        if (!take_if_hopeless(&p, &dp->item))
+            submit_move(m, dp);
     }
     fair_queue_sweep(m->queue, take_if_hopeless, &p);
 }
@@ -304,78 +304,78 @@ void submit_take_hopeless(struct routed *m, struct route_list *out)
 /* What became of a bound route when worker_submit returned. */
 enum outcome {
     HANDED_OVER, /* the worker has it */
-    OVER,        /* the stream has all that it will get: the route is gone */
+    OVER,        /* the stream has all that it will get: the dispatch is gone */
     AGAIN,       /* another worker may take it */
     MOVED,       /* the worker was lost meanwhile */
     FAILED,      /* no worker will take it */
 };
 
 /* The lock was taken again after worker_submit gave rc. */
-static enum outcome settle(struct router *r, struct route *rt, int rc)
+static enum outcome settle(struct router *r, struct dispatch *dp, int rc)
 {
-    struct link *l = rt->link;
-    struct slot *s = rt->slot;
-    rt->submitting = false;
+    struct link *l = dp->link;
+    struct slot *s = dp->slot;
+    dp->submitting = false;
     l->n_calls--;
     pthread_cond_broadcast(&r->changed);
-    if (rc == 0 && !rt->over && !l->lost)
+    if (rc == 0 && !dp->over && !l->lost)
         return HANDED_OVER;
-    books_unbind(rt);
+    books_unbind(dp);
     if (l->lost) { /* it may have been done with the request without ending it, too */
-        books_lost_by(rt, l);
+        books_lost_by(dp, l);
         return MOVED;
     }
     if (rc == 0)
         return OVER;
     if (rc == -LLMD_ETOOBIG)
-        rt->too_small |= 1ull << s->bit;
+        dp->too_small |= 1ull << s->bit;
     else if (rc == -LLMD_ENOMEM || !err_retryable(-rc))
         return FAILED;
-    else if (s->n_reports == rt->n_reports)
+    else if (s->n_reports == dp->n_reports)
         s->refuses = true; /* what could change its mind makes it report */
     return AGAIN;
 }
 
-/* Gives a bound route to its worker. Not under the lock. HANDED_OVER and OVER: the route is not
+/* Gives a bound route to its worker. Not under the lock. HANDED_OVER and OVER: the dispatch is not
  * ours any more. */
-static enum outcome hand_over(struct router *r, struct route *rt, struct err *e)
+static enum outcome hand_over(struct router *r, struct dispatch *dp, struct err *e)
 {
-    int rc = worker_submit(rt->link->worker, request_ref(rt->req), e);
+    int rc = worker_submit(dp->link->worker, request_ref(dp->req), e);
     if (rc)
-        request_unref(rt->req);
+        request_unref(dp->req);
     lock_take(&r->mu);
-    enum outcome out = settle(r, rt, rc);
+    enum outcome out = settle(r, dp, rc);
     lock_drop(&r->mu);
-    if (out == MOVED && !route_attach(rt))
+    if (out == MOVED && !dispatch_attach(dp))
         out = OVER;
     if (out != OVER)
         return out;
     lock_take(&r->mu);
-    route_forget(r, rt);
+    dispatch_forget(r, dp);
     lock_drop(&r->mu);
-    route_free(rt);
+    dispatch_free(dp);
     return OVER;
 }
 
-void submit_bound(struct router *r, struct route_list *bound)
+void submit_bound(struct router *r, struct dispatch_list *bound)
 {
     static const struct err cancelled = {.code = LLMD_ECANCELLED, .msg = "cancelled"};
-    struct route *rt;
-    while ((rt = route_list_pop(bound)) != NULL) {
-        struct route_list one = {rt, rt};
+    struct dispatch *dp;
+    while ((dp = dispatch_list_pop(bound)) != NULL) {
+        struct dispatch_list one = {dp, dp};
         struct err e = {0};
-        if (!rt->slot) {
+        if (!dp->slot) {
             submit_fail(r, &one, &cancelled);
             continue;
         }
-        enum outcome out = hand_over(r, rt, &e);
+        enum outcome out = hand_over(r, dp, &e);
         if (out == HANDED_OVER || out == OVER)
             continue;
-        struct routed *m = rt->routed;
+        struct routed *m = dp->routed;
         lock_take(&r->mu);
-        const bool waits = out != FAILED && books_has_future(m, rt);
+        const bool waits = out != FAILED && books_has_future(m, dp);
         if (waits)
-            submit_move(m, rt);
+            submit_move(m, dp);
         else if (e.code == 0)
             err_set(&e, LLMD_ENOTREADY, "no worker of model \"%s\" is left that could take it",
                     m->name);
@@ -389,9 +389,9 @@ void submit_bound(struct router *r, struct route_list *bound)
 /* --- submission --- */
 
 /* r->mu is held. */
-static int admit(struct router *r, struct routed *m, const struct route *rt, struct err *e)
+static int admit(struct router *r, struct routed *m, const struct dispatch *dp, struct err *e)
 {
-    const struct request *req = rt->req;
+    const struct request *req = dp->req;
     if (!m)
         return err_set(e, LLMD_ENOTFOUND, "The model `%s` does not exist.", req->model);
     bool able = false;
@@ -405,65 +405,65 @@ static int admit(struct router *r, struct routed *m, const struct route *rt, str
             "prompt and answer of %u + %u tokens can never fit the KV cache of a worker; "
             "ask for fewer max_tokens",
             req->n_prompt, req->sampling.max_tokens);
-    if (!books_has_future(m, rt))
+    if (!books_has_future(m, dp))
         return err_set(e, LLMD_ENOTREADY, "no worker of model \"%s\" that could take it is ready",
                        m->name);
     return 0;
 }
 
 /* Binds it when it may go before nobody, else lets it wait. r->mu is held. */
-static int place(struct routed *m, struct route *rt, struct err *e)
+static int place(struct routed *m, struct dispatch *dp, struct err *e)
 {
-    if (rt->cancelled) { /* for the next that looks at what waits */
-        submit_move(m, rt);
+    if (dp->cancelled) { /* for the next that looks at what waits */
+        submit_move(m, dp);
         return 0;
     }
     if (submit_n_waiting(m) == 0) {
-        books_decide(m, rt);
-        if (rt->decision->chosen >= 0) {
-            books_bind(m, rt);
+        books_decide(m, dp);
+        if (dp->decision->chosen >= 0) {
+            books_bind(m, dp);
             return 0;
         }
     }
-    return enqueue(m, rt, e);
+    return enqueue(m, dp, e);
 }
 
 /* The request stays with the caller. */
-static void give_back(struct route *rt)
+static void give_back(struct dispatch *dp)
 {
-    (void)stream_attach(rt->req, NULL, NULL); /* no call to the route any more */
-    route_drop(rt);
+    (void)stream_attach(dp->req, NULL, NULL); /* no call to the dispatch any more */
+    route_drop(dp);
 }
 
-/* Where to with a route that its worker did not take, for the reason *why (code 0: none)? Places it
+/* Where to with a dispatch that its worker did not take, for the reason *why (code 0: none)? Places it
  * again or takes it off the books; *why is then the reason. r->mu is held. */
-static int place_again(struct router *r, struct route *rt, enum outcome out, struct err *why)
+static int place_again(struct router *r, struct dispatch *dp, enum outcome out, struct err *why)
 {
     struct err now = {0};
-    int rc = out == FAILED ? -why->code : admit(r, rt->routed, rt, &now);
+    int rc = out == FAILED ? -why->code : admit(r, dp->routed, dp, &now);
     if (rc == 0)
-        rc = place(rt->routed, rt, &now);
+        rc = place(dp->routed, dp, &now);
     if (rc == 0)
         return 0;
-    route_forget(r, rt);
+    dispatch_forget(r, dp);
     if (why->code == 0)
         *why = now;
     return -why->code;
 }
 
 /* A bound route to its worker, or to the next when that one refuses. *out: what else can go. */
-static int hand_over_first(struct router *r, struct route *rt, struct route_list *out_bound,
+static int hand_over_first(struct router *r, struct dispatch *dp, struct dispatch_list *out_bound,
                            struct err *e)
 {
-    struct routed *m = rt->routed;
+    struct routed *m = dp->routed;
     for (;;) {
         struct err why = {0};
-        enum outcome out = hand_over(r, rt, &why);
+        enum outcome out = hand_over(r, dp, &why);
         if (out == HANDED_OVER || out == OVER)
             return 0;
         lock_take(&r->mu);
-        int rc = place_again(r, rt, out, &why);
-        const bool goes = rc == 0 && rt->slot;
+        int rc = place_again(r, dp, out, &why);
+        const bool goes = rc == 0 && dp->slot;
         if (!goes)
             submit_pump(m, out_bound); /* what was reserved for it is free again */
         lock_drop(&r->mu);
@@ -476,33 +476,33 @@ static int hand_over_first(struct router *r, struct route *rt, struct route_list
 
 int router_submit(struct router *r, struct request *req, struct err *e)
 {
-    struct route_list bound = {NULL, NULL};
-    struct route *rt;
-    int rc = route_new(r, req, &rt, e);
+    struct dispatch_list bound = {NULL, NULL};
+    struct dispatch *dp;
+    int rc = dispatch_new(r, req, &dp, e);
     if (rc)
         return rc;
-    (void)route_attach(rt); /* there is all to produce */
+    (void)dispatch_attach(dp); /* there is all to produce */
     lock_take(&req->stream.mu);
     req->trace.queued_us = clock_now_us();
     lock_drop(&req->stream.mu);
     lock_take(&r->mu);
     struct routed *m = router_find_model(r, req->model);
-    rc = admit(r, m, rt, e);
+    rc = admit(r, m, dp, e);
     if (rc == 0) {
-        rt->routed = m;
-        rc = place(m, rt, e);
+        dp->routed = m;
+        rc = place(m, dp, e);
     }
-    const bool goes = rc == 0 && rt->slot;
+    const bool goes = rc == 0 && dp->slot;
     if (rc == 0) {
-        req->route = rt;
+        req->dispatch = dp;
         if (!goes) /* it may go before others of its model that wait for a certain worker */
             submit_pump(m, &bound);
     }
     lock_drop(&r->mu);
     if (goes)
-        rc = hand_over_first(r, rt, &bound, e);
+        rc = hand_over_first(r, dp, &bound, e);
     if (rc)
-        give_back(rt);
+        give_back(dp);
     submit_bound(r, &bound);
     return rc;
 }
