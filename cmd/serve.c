@@ -12,9 +12,11 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -55,6 +57,8 @@ struct server {
     struct worker_opts workers[MAX_WORKERS];
     uint32_t n_workers;
     int signal_fd;
+    int asked_fd; /* eventfd: an operator asked for something */
+    atomic_bool drain_asked;
     uint64_t started_us;
     bool was_ready;
     struct load_log load_log;
@@ -97,8 +101,35 @@ static int open_signals(struct server *s, struct err *e)
     s->signal_fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
     if (s->signal_fd < 0)
         return err_set(e, LLMD_EINTERNAL, "signalfd: %s", strerror(errno));
+    s->asked_fd = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (s->asked_fd < 0)
+        return err_set(e, LLMD_EINTERNAL, "eventfd: %s", strerror(errno));
     return 0;
 }
+
+/* ---- what operators ask for, on the edge's threads; the main thread does it ---- */
+
+static void wake_main(struct server *s)
+{
+    static const uint64_t one = 1;
+    while (write(s->asked_fd, &one, sizeof(one)) < 0 && errno == EINTR)
+        ;
+}
+
+static void ask_drain(void *ctx)
+{
+    struct server *s = ctx;
+    atomic_store(&s->drain_asked, true);
+    wake_main(s);
+}
+
+static void print_config(void *ctx, struct buf *json)
+{
+    const struct server *s = ctx;
+    config_print_json(s->config, json);
+}
+
+/* ---- start ---- */
 
 static void warn_template(const char *name, const struct model *m)
 {
@@ -227,6 +258,7 @@ static int start_edge(struct server *s, struct err *e)
         .n_models = c->n_models,
         .router = s->router,
         .metrics = s->metrics,
+        .control = {.ctx = s, .drain = ask_drain, .config = print_config},
         .max_connections = c->max_connections,
         .max_body_bytes = c->max_body_kb * 1024u,
         .header_timeout_s = c->header_timeout_s,
@@ -307,13 +339,18 @@ static bool check_workers(struct server *s)
     return true;
 }
 
-/* The signal that is pending within timeout_ms, 0 for none. */
+/* The signal that is pending within timeout_ms, 0 for none; also returns when an operator asks for
+ * something. */
 static int next_signal(struct server *s, int timeout_ms)
 {
-    struct pollfd p = {.fd = s->signal_fd, .events = POLLIN};
+    struct pollfd p[] = {{.fd = s->signal_fd, .events = POLLIN},
+                         {.fd = s->asked_fd, .events = POLLIN}};
     struct signalfd_siginfo info;
-    if (poll(&p, 1, timeout_ms) <= 0)
+    uint64_t count;
+    if (poll(p, ARRAY_LEN(p), timeout_ms) <= 0)
         return 0;
+    while (read(s->asked_fd, &count, sizeof(count)) < 0 && errno == EINTR)
+        ;
     if (read(s->signal_fd, &info, sizeof(info)) != (ssize_t)sizeof(info))
         return 0;
     return (int)info.ssi_signo;
@@ -338,7 +375,7 @@ static int run(struct server *s)
 {
     for (;;) {
         int sig = next_signal(s, s->was_ready ? 10 * TICK_MS : TICK_MS / 4);
-        if (sig == SIGTERM || sig == SIGINT) {
+        if (sig == SIGTERM || sig == SIGINT || atomic_load(&s->drain_asked)) {
             drain(s);
             return EXIT_SUCCESS;
         }
@@ -373,12 +410,14 @@ static void stop(struct server *s)
     free(s->keys);
     if (s->signal_fd >= 0)
         close(s->signal_fd);
+    if (s->asked_fd >= 0)
+        close(s->asked_fd);
     config_free(s->config);
 }
 
 int cmd_serve(int argc, char **argv)
 {
-    struct server s = {.signal_fd = -1, .started_us = clock_now_us()};
+    struct server s = {.signal_fd = -1, .asked_fd = -1, .started_us = clock_now_us()};
     struct err e = {0};
     struct buf faults = {0};
     const char *path = "/etc/llmd.conf";

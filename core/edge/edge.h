@@ -9,6 +9,7 @@
  *         /ready, /version, /metrics.
  * Thread  edge_start, edge_stop from the main thread. */
 #pragma once
+#include "core/edge/control.h"
 #include "core/util/base.h"
 #include "core/util/err.h"
 
@@ -42,6 +43,7 @@ struct edge_opts {
     uint32_t n_models;
     struct router *router;
     struct metrics *metrics;
+    struct edge_control control;
     uint32_t max_connections;  /* over all loops; more get 503 and a close */
     uint32_t max_body_bytes;   /* more: 413 */
     uint32_t header_timeout_s; /* head and body of a request must be in by then: */
