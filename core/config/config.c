@@ -123,31 +123,46 @@ static struct config *new_config(const char *path)
     return cfg;
 }
 
+/* All stages, as far as they get. ENOMEM. */
+static int read_text(struct config_ctx *c, const char *text, size_t n, struct err *e)
+{
+    arena_init(&c->scratch, 0);
+    c->config = new_config(c->path);
+    c->no_memory = !c->config;
+    if (!c->no_memory)
+        config_scan(c, text, n);
+    if (!c->syntax && !c->no_memory) {
+        config_parse(c);
+        if (!c->no_memory)
+            config_check(c);
+    }
+    if (c->config)
+        keep_warnings(c);
+    if (c->no_memory || c->canonical.failed)
+        return err_set(e, LLMD_ENOMEM, "%s: out of memory", c->path);
+    return 0;
+}
+
+/* With the configuration, unless it was taken. */
+static void end_read(struct config_ctx *c)
+{
+    config_free(c->config);
+    buf_fini(&c->canonical);
+    arena_fini(&c->scratch);
+}
+
 int config_load_text(const char *path, const char *text, size_t n, struct config **out,
                      struct buf *faults, struct err *e)
 {
-    struct config_ctx c = {.path = path, .config = new_config(path)};
-    int rc = 0;
-    if (!c.config)
-        return err_set(e, LLMD_ENOMEM, "%s: out of memory", path);
-    arena_init(&c.scratch, 0);
-    config_scan(&c, text, n);
-    if (!c.syntax && !c.no_memory) {
-        config_parse(&c);
-        if (!c.no_memory)
-            config_check(&c);
-    }
-    keep_warnings(&c);
-    if (c.no_memory || c.canonical.failed)
-        rc = err_set(e, LLMD_ENOMEM, "%s: out of memory", path);
-    else if (c.faults.n > 0)
+    struct config_ctx c = {.path = path};
+    int rc = read_text(&c, text, n, e);
+    if (rc == 0 && c.faults.n > 0)
         rc = report(&c, faults, e);
-    if (rc == 0)
+    if (rc == 0) {
         *out = c.config;
-    else
-        config_free(c.config);
-    buf_fini(&c.canonical);
-    arena_fini(&c.scratch);
+        c.config = NULL;
+    }
+    end_read(&c);
     return rc;
 }
 
@@ -166,6 +181,29 @@ int config_load(const char *path, struct config **out, struct buf *faults, struc
     }
     buf_fini(&text);
     return rc;
+}
+
+int config_control_socket(const char *path, struct buf *out, struct err *e)
+{
+    struct config_ctx c = {.path = path};
+    struct buf text = {0};
+    int rc = file_read(path, CONFIG_MAX_BYTES, &text, e);
+    if (rc != 0)
+        goto out;
+    rc = read_text(&c, buf_str(&text), text.len, e);
+    if (rc == 0 && (c.syntax || config_setting_of(c.sections, "control_socket")->bad))
+        rc = report(&c, NULL, e);
+    if (rc == 0)
+        buf_addstr(out, c.config->control_socket);
+    end_read(&c);
+out:
+    buf_fini(&text);
+    return rc;
+}
+
+bool config_control_socket_is_default(const char *value)
+{
+    return strcmp(value, config_option_find(CONFIG_TOP, "control_socket")->default_text) == 0;
 }
 
 void config_free(struct config *c)

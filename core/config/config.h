@@ -18,6 +18,7 @@
 struct config_key {
     const char *name;
     uint8_t sha256[32];
+    bool admin;
     int line;
 };
 
@@ -52,6 +53,7 @@ struct config {
     const char *path;
     const char *const *listen;
     uint32_t n_listen;
+    const char *control_socket; /* "": none */
     uint32_t edge_threads;
     uint32_t max_connections;
     uint32_t max_body_kb;
@@ -71,6 +73,11 @@ struct config {
 MUST_CHECK int config_load(const char *path, struct config **out, struct buf *faults,
                            struct err *e);
 void config_free(struct config *c); /* NULL is fine */
+/* Appends the control_socket of a file, for programs that talk to the server: other options may be at
+ * fault for this user, whose business that is not. EINVAL when the file or the option cannot be read. */
+MUST_CHECK int config_control_socket(const char *path, struct buf *out, struct err *e);
+/* Whether the option has its default value. */
+bool config_control_socket_is_default(const char *value);
 /* The effective configuration, in the file's syntax, defaults marked; digests shortened. */
 void config_print(const struct config *c, struct buf *out);
 /* The same as one JSON object. */

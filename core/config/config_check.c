@@ -96,6 +96,40 @@ static void check_listen(struct config_ctx *c)
     }
 }
 
+/* ---- files ---- */
+
+/* Relative paths start at the folder of the configuration file. */
+static void resolve_path(struct config_ctx *c, const char **path)
+{
+    const char *slash = strrchr(c->path, '/');
+    if ((*path)[0] == '/' || !slash)
+        return;
+    size_t n_folder = (size_t)(slash - c->path) + 1, n_path = strlen(*path);
+    char *joined = arena_alloc(&c->config->arena, n_folder + n_path + 1);
+    if (!joined) {
+        c->no_memory = true;
+        return;
+    }
+    memcpy(joined, c->path, n_folder);
+    memcpy(joined + n_folder, *path, n_path + 1);
+    *path = joined;
+}
+
+static void check_control_socket(struct config_ctx *c)
+{
+    const struct config_option *o = config_option_find(CONFIG_TOP, "control_socket");
+    const struct config_setting *set = config_setting(c->sections, o);
+    const char **path = &c->config->control_socket;
+    if (set->bad || !**path)
+        return;
+    resolve_path(c, path);
+    if (strlen(*path) > (size_t)o->max)
+        config_fault(c, set->line, o->name,
+                     "%s has %zu bytes with the folder of this file; a socket's path has at most "
+                     "%lld: write another whole path",
+                     config_shown(c, *path), strlen(*path), (long long)o->max);
+}
+
 /* ---- names ---- */
 
 static bool valid_name(const char *s)
@@ -265,23 +299,6 @@ static void check_batch(struct config_ctx *c, struct config_section *s,
                  m->max_num_batched_tokens, m->max_num_seqs, m->max_num_seqs);
 }
 
-/* Relative paths start at the folder of the configuration file. */
-static void resolve_path(struct config_ctx *c, struct config_model *m)
-{
-    const char *slash = strrchr(c->path, '/');
-    if (m->path[0] == '/' || !slash)
-        return;
-    size_t n_folder = (size_t)(slash - c->path) + 1, n_path = strlen(m->path);
-    char *joined = arena_alloc(&c->config->arena, n_folder + n_path + 1);
-    if (!joined) {
-        c->no_memory = true;
-        return;
-    }
-    memcpy(joined, c->path, n_folder);
-    memcpy(joined + n_folder, m->path, n_path);
-    m->path = joined;
-}
-
 /* What is wrong with a folder as a model; NULL: nothing that can be seen from here. */
 static const char *check_folder(const char *path)
 {
@@ -305,7 +322,7 @@ static void check_path(struct config_ctx *c, struct config_section *s, struct co
     if (set->line == 0 || set->bad)
         return;
     bool relative = m->path[0] != '/';
-    resolve_path(c, m);
+    resolve_path(c, &m->path);
     const char *shown = config_shown(c, m->path);
     const char *why = NULL;
     if (stat(m->path, &st) != 0)
@@ -352,6 +369,7 @@ static void check_models(struct config_ctx *c)
 void config_check(struct config_ctx *c)
 {
     check_listen(c);
+    check_control_socket(c);
     check_section_names(c);
     check_keys(c);
     check_models(c);

@@ -34,8 +34,9 @@ static void add_range(struct buf *b, const struct config_option *o, const char *
 
 static void add_default(struct buf *b, const struct config_option *o)
 {
-    const char *quote = o->type == CONFIG_CHOICE ? "\"" : "";
-    buf_addf(b, "%s%s%s", quote, o->default_text ? o->default_text : "\"\"", quote);
+    bool quoted = !o->default_text || o->type == CONFIG_CHOICE || o->type == CONFIG_PATH;
+    const char *quote = quoted ? "\"" : "";
+    buf_addf(b, "%s%s%s", quote, o->default_text ? o->default_text : "", quote);
 }
 
 /* Text as comment lines of at most EXAMPLE_COLUMNS, broken at blanks. */

@@ -98,7 +98,7 @@ static const char *string_fault(const struct config_option *o, const char *value
             return "is too long for a path";
         if (value[0] == '~')
             return "begins with '~', which is not expanded; write the whole path";
-        return value[0] ? NULL : "is empty; name a file";
+        return value[0] || o->min == 0 ? NULL : "is empty; name a file";
     default:
         return value[0] ? NULL : "holds an empty string; remove it";
     }

@@ -76,7 +76,7 @@ static void add_value(struct buf *b, const void *base, const struct config_optio
 /* The default as add_value would write it. */
 static void add_default(struct buf *b, const struct config_option *o)
 {
-    if (o->type == CONFIG_CHOICE)
+    if (o->type == CONFIG_CHOICE || o->type == CONFIG_PATH)
         add_quoted(b, o->default_text);
     else if (o->type == CONFIG_LIST && strcmp(o->default_text, "{ }") == 0)
         buf_addstr(b, "{ }");

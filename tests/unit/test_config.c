@@ -23,6 +23,8 @@ static void test_defaults(void **state)
     assert_int_equal(c->n_listen, 1);
     assert_string_equal(c->listen[0], "127.0.0.1:8080");
     assert_string_equal(c->log_level, "info");
+    assert_string_equal(c->control_socket, "/run/llmd/llmd.sock");
+    assert_true(config_control_socket_is_default(c->control_socket));
     assert_int_equal(c->edge_threads, 0);
     assert_int_equal(c->max_connections, 4096);
     assert_int_equal(c->max_body_kb, 4096);
@@ -199,7 +201,7 @@ static void test_table(void **state)
     size_t n_default = 0;
     for (const char *p = buf_str(&text); (p = strstr(p, "# default")) != NULL; p++)
         n_default++;
-    assert_int_equal(n_default, config_n_options - 2); /* path, and sha256: there is no key */
+    assert_int_equal(n_default, config_n_options - 3); /* path; sha256 and admin: no key */
     buf_fini(&text);
     config_free(c);
 }
@@ -239,6 +241,55 @@ static void test_print(void **state)
     buf_fini(&text);
     buf_fini(&json);
     config_free(c);
+}
+
+/* What a file says about the control socket; NULL: it is refused. The caller frees. */
+static char *socket_of(const char *text)
+{
+    struct buf out = {0};
+    struct err e = {0};
+    write_file("llmd.conf", text, strlen(text));
+    buf_addstr(&out, "");
+    if (config_control_socket(conf_path, &out, &e) == 0)
+        return buf_steal(&out, NULL);
+    assert_int_not_equal(e.msg[0], '\0');
+    buf_fini(&out);
+    return NULL;
+}
+
+static void test_control_socket(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text, *path; /* NULL: refused; "./x": in the folder of the file */
+    } cases[] = {
+        {M, "/run/llmd/llmd.sock"},
+        {"control_socket = \"\"\n" M, ""},
+        {"control_socket = \"/tmp/x y.sock\"\n" M, "/tmp/x y.sock"},
+        {"control_socket = \"a.sock\"\n" M, "./a.sock"},
+        /* other faults are the server's to report */
+        {"control_socket = \"/a.sock\"\nmodel m { path = \"/nowhere\" }", "/a.sock"},
+        {"control_socket = \"/a.sock\"\nmax_connections = 0", "/a.sock"},
+        {"control_socket = \"~/a.sock\"\n" M, NULL},
+        {"control_socket = \"\n" M, NULL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        char want[128], *got = socket_of(cases[i].text);
+        const char *path = cases[i].path;
+        if (!path) {
+            assert_null(got);
+            continue;
+        }
+        assert_non_null(got);
+        bool relative = strncmp(path, "./", 2) == 0;
+        snprintf(want, sizeof(want), "%s%s", relative ? folder : "", relative ? path + 1 : path);
+        assert_string_equal(got, want);
+        free(got);
+    }
+    struct buf out = {0};
+    assert_int_equal(config_control_socket("/nowhere/llmd.conf", &out, NULL), -LLMD_ENOTFOUND);
+    buf_fini(&out);
+    assert_false(config_control_socket_is_default(""));
 }
 
 /* The example with its marks taken away is a valid file once a model exists. */
@@ -283,6 +334,7 @@ int main(void)
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_choices),
         cmocka_unit_test(test_print),
+        cmocka_unit_test(test_control_socket),
         cmocka_unit_test(test_example),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -125,6 +125,13 @@ static const struct {
     {"listen = { \"[::]:80\" }\n" M, 1, "is not a loopback address"},
     {"listen = { \"[::ffff:127.0.0.1]:80\" }\n" M, 1, "is not a loopback address"},
     /* keys */
+    {M "control_socket = \"/tmp/012345678901234567890123456789012345678901234567890123456789"
+       "0123456789012345678901234567890123456789012\"",
+     2, "option 'control_socket': '/tmp/0123456789"},
+    {M "control_socket = \"012345678901234567890123456789012345678901234567890123456789"
+       "01234567890123456789012345678901234567\"",
+     2, "bytes with the folder of this file; a socket's path has at most 107"},
+    {M "key a { admin = maybe\n sha256 = \"" D1 "\" }", 2, "neither true nor false"},
     {M "key a { }", 2, "option 'sha256': is missing in section 'key \"a\"'"},
     {M "key a {\n sha256 = \"abc\" }", 3, "option 'sha256': is no SHA-256 digest of 64"},
     {M "key a { sha256 = \"" D1 "0\" }", 2, "is no SHA-256 digest"},
