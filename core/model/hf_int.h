@@ -12,7 +12,7 @@
 #include "core/model/model.h"
 #include "core/model/safetensors.h"
 
-enum { HF_MAX_EOS = 64 };
+enum { HF_MAX_EOS = 64, HF_MAX_CONFIG_BYTES = 1 << 20 };
 
 struct hf_eos {
     uint32_t ids[HF_MAX_EOS];

@@ -7,8 +7,6 @@
 #include "core/model/model_int.h"
 #include "core/util/fsio.h"
 
-enum { MAX_CONFIG_BYTES = 1 << 20 };
-
 static int read_config(const char *folder, struct hf_config *out, struct err *e)
 {
     struct buf path = {0}, text = {0};
@@ -20,7 +18,7 @@ static int read_config(const char *folder, struct hf_config *out, struct err *e)
             folder);
     buf_addf(&path, "%s/config.json", folder);
     int rc = path.failed ? err_set(e, LLMD_ENOMEM, "%s: out of memory", folder)
-                         : file_read(buf_str(&path), MAX_CONFIG_BYTES, &text, e);
+                         : file_read(buf_str(&path), HF_MAX_CONFIG_BYTES, &text, e);
     if (rc == 0)
         rc = hf_config_parse(buf_str(&text), text.len, buf_str(&path), out, e);
     buf_fini(&path);

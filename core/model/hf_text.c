@@ -16,7 +16,6 @@
 #include "core/util/printable.h"
 
 enum {
-    MAX_CONFIG_BYTES = 1 << 20,
     MAX_TOKENIZER_CONFIG_BYTES = 4 << 20, /* it may list thousands of added tokens */
     MAX_TEMPLATE_BYTES = 4 << 20,
     MAX_VOCAB = 1 << 22,
@@ -199,7 +198,7 @@ static int read_generation(struct files *f, uint32_t vocab_size, struct hf_gener
                            struct err *e)
 {
     bool found;
-    int rc = read_optional(f->folder, "generation_config.json", MAX_CONFIG_BYTES, &f->path,
+    int rc = read_optional(f->folder, "generation_config.json", HF_MAX_CONFIG_BYTES, &f->path,
                            &f->text, &found, e);
     if (rc || !found)
         return rc;
@@ -235,7 +234,7 @@ static int read_text_files(struct files *f, struct hf_text *t, struct err *e)
     } sources[] = {
         {"chat_template.json", MAX_TEMPLATE_BYTES},
         {"tokenizer_config.json", MAX_TOKENIZER_CONFIG_BYTES},
-        {"special_tokens_map.json", MAX_CONFIG_BYTES},
+        {"special_tokens_map.json", HF_MAX_CONFIG_BYTES},
     };
     int rc = read_jinja(f, t, e);
     for (size_t i = 0; i < ARRAY_LEN(sources) && rc == 0; i++) {
@@ -284,17 +283,28 @@ static int take_text(struct hf_text *t, struct model *m, struct err *e)
     return 0;
 }
 
-/* The folder's own name. */
+/* The last part of a path without slashes at its end. */
+static const char *last_part(const char *path, size_t *n)
+{
+    size_t end = strlen(path), first;
+    while (end > 1 && path[end - 1] == '/')
+        end--;
+    for (first = end; first > 0 && path[first - 1] != '/';)
+        first--;
+    *n = end - first;
+    return path + first;
+}
+
+/* The folder's own name, also of "." and of ".." */
 static int set_name(const char *folder, struct model *m, struct err *e)
 {
-    size_t n = strlen(folder);
-    while (n > 1 && folder[n - 1] == '/')
-        n--;
-    size_t first = n;
-    while (first > 0 && folder[first - 1] != '/')
-        first--;
-    bool fit = model_name_is_fit(folder + first, n - first);
-    m->display_name = fit ? strndup(folder + first, n - first) : strdup("model");
+    size_t n;
+    const char *name = last_part(folder, &n);
+    char *whole = strspn(name, ".") == n ? realpath(folder, NULL) : NULL;
+    if (whole)
+        name = last_part(whole, &n);
+    m->display_name = model_name_is_fit(name, n) ? strndup(name, n) : strdup("model");
+    free(whole);
     return m->display_name ? 0 : no_memory(folder, e);
 }
 

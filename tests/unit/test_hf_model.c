@@ -78,6 +78,24 @@ static void test_opens(void **state)
     folder_close(&f);
 }
 
+static void test_name_of_the_folder_one_stands_in(void **state)
+{
+    struct model *m;
+    struct err e = {0};
+    (void)state;
+    folder_open(&f, "qwen2");
+    folder_weights(&f);
+    char *back = getcwd(NULL, 0);
+    assert_non_null(back);
+    assert_int_equal(chdir(f.path), 0);
+    must(model_open("./.", &m, &e), &e);
+    assert_int_equal(chdir(back), 0);
+    assert_string_equal(m->display_name, f.path + strlen("/tmp/"));
+    model_free(m);
+    folder_close(&f);
+    free(back);
+}
+
 static void logits(const struct model *m, float *out)
 {
     static const uint32_t prompt[] = {268, 72, 101, 108, 108, 111, 260, 33};
@@ -488,6 +506,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_opens),
+        cmocka_unit_test(test_name_of_the_folder_one_stands_in),
         cmocka_unit_test(test_unaligned),
         cmocka_unit_test(test_tied),
         cmocka_unit_test(test_harmless_tensor),
