@@ -316,7 +316,7 @@ static bool check_workers(struct server *s)
         for (uint32_t i = 0; i < n && i < MAX_WORKERS; i++) {
             if (strcmp(views[i].model, s->config->models[m].name) != 0)
                 continue;
-            if (views[i].status.state != WORKER_DEAD)
+            if (views[i].status.state != WORKER_DEAD || views[i].drained)
                 alive++;
             else
                 why = views[i].error;

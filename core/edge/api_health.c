@@ -54,7 +54,7 @@ enum MHD_Result api_ready(struct exchange *ex)
         buf_addf(&body, ",\"worker\":%u,\"state\":\"%s\",", v->index,
                  worker_state_name(v->status.state));
         add_load(&body, &v->status.load);
-        buf_addstr(&body, ",\"error\":");
+        buf_addf(&body, ",\"drained\":%s,\"error\":", v->drained ? "true" : "false");
         json_add_cstr(&body, v->error[0] ? v->error : NULL);
         buf_addch(&body, '}');
     }

@@ -95,16 +95,30 @@ bool books_could_fit(const struct routed *m, const struct request *req)
     return !known;
 }
 
+static bool may_take(const struct slot *s, const struct dispatch *dp)
+{
+    return router_slot_able(s) && !(dp->too_small >> s->bit & 1) &&
+           !books_was_lost_by(dp, s->link) &&
+           blocks_of_all(dp->req, s->opts) <= s->status.n_kv_blocks;
+}
+
+bool books_has_taker(const struct routed *m, const struct dispatch *dp)
+{
+    for (uint32_t i = 0; i < m->n_slots; i++)
+        if (may_take(m->slots[i], dp))
+            return true;
+    return false;
+}
+
 bool books_has_future(const struct routed *m, const struct dispatch *dp)
 {
     for (uint32_t i = 0; i < m->n_slots; i++) {
         const struct slot *s = m->slots[i];
-        if (router_slot_able(s) && !(dp->too_small >> s->bit & 1) &&
-            !books_was_lost_by(dp, s->link) &&
-            blocks_of_all(dp->req, s->opts) <= s->status.n_kv_blocks)
+        if (s->awaited && !(dp->too_small >> s->bit & 1) &&
+            blocks_of_all(dp->req, s->opts) <= s->n_kv_blocks)
             return true;
     }
-    return false;
+    return books_has_taker(m, dp);
 }
 
 /* What dp would ask of a worker that has so much of it. */
@@ -139,6 +153,8 @@ static enum route_bar bar_of(const struct slot *s, const struct dispatch *dp,
     const struct worker_status *st = &s->status;
     const uint64_t n_seqs = (uint64_t)st->n_seqs + s->fresh.n_seqs + s->unstarted.n_seqs;
     const uint64_t n_spoken = st->n_owed_blocks + s->fresh.n_blocks + s->unstarted.n_blocks;
+    if (s->drained)
+        return BAR_DRAINED;
     if (!router_slot_able(s))
         return BAR_STATE;
     if (s->refuses)

@@ -35,6 +35,7 @@ const char *route_bar_text(enum route_bar b)
     static const char *const texts[] = {
         [BAR_NONE] = "can take it",
         [BAR_STATE] = "not ready",
+        [BAR_DRAINED] = "taken out of service",
         [BAR_REFUSES] = "refused a request just now",
         [BAR_EXCLUDED] = "lost this request before",
         [BAR_TOO_BIG] = "its KV cache can never hold it",

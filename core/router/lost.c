@@ -17,19 +17,25 @@ static bool is_current(const struct link *l)
     return l->slot->link == l && !l->lost;
 }
 
+/* For requests that have waited in vain. */
+static const struct err nobody = {.code = LLMD_ENOTREADY,
+                                  .msg = "no worker is left that could take the request"};
+
 static void on_published(void *ctx, struct worker *w, const struct worker_report *r)
 {
     struct link *l = ctx;
     struct slot *s = l->slot;
-    struct dispatch_list bound = {NULL, NULL};
+    struct dispatch_list bound = {NULL, NULL}, unborn = bound;
     lock_take(&s->router->mu);
     if (!l->worker) /* worker_start has not returned yet */
         l->worker = w;
     if (is_current(l)) {
         books_report(s, r);
+        drain_settle(s, &unborn);
         submit_pump(s->routed, &bound);
     }
     lock_drop(&s->router->mu);
+    submit_fail(s->router, &unborn, &nobody);
     submit_bound(s->router, &bound);
 }
 
@@ -90,17 +96,23 @@ static void on_dead(void *ctx, struct worker *w, const struct err *why)
 {
     struct link *l = ctx;
     struct slot *s = l->slot;
+    struct router *r = s->router;
+    struct dispatch_list unborn = {NULL, NULL};
     (void)w;
-    lock_take(&s->router->mu);
+    lock_take(&r->mu);
     if (is_current(l)) {
         s->status.state = WORKER_DEAD;
         s->why = *why;
+        drain_settle(s, &unborn);
         if (s->routed->map)
             prefix_map_forget(s->routed->map, s->bit, false);
     }
+    lock_drop(&r->mu);
+    submit_fail(r, &unborn, &nobody);
+    lock_take(&r->mu);
     l->ended = true;
-    pthread_cond_broadcast(&s->router->changed);
-    lock_drop(&s->router->mu);
+    pthread_cond_broadcast(&r->changed);
+    lock_drop(&r->mu);
 }
 
 /* --- a worker is lost --- */
@@ -177,6 +189,7 @@ void link_lose(struct link *l, const struct err *why)
         l->n_calls++;
         s->status.state = WORKER_DEAD;
         s->why = *why;
+        s->awaited = s->drained;
         take_routes(s, l, &moved);
         if (s->routed->map)
             prefix_map_forget(s->routed->map, s->bit, false);
@@ -193,19 +206,10 @@ void link_lose(struct link *l, const struct err *why)
     move_routes(r, s->routed, &moved, why);
 }
 
-/* r->mu is held. */
-static struct slot *find_slot(const struct router *r, uint32_t index)
-{
-    struct slot *s = r->first;
-    while (s && s->opts->index != index)
-        s = s->next;
-    return s;
-}
-
 void router_lose(struct router *r, uint32_t index, const struct err *why)
 {
     lock_take(&r->mu);
-    struct slot *s = find_slot(r, index);
+    struct slot *s = router_find_slot(r, index);
     struct link *l = s ? s->link : NULL;
     lock_drop(&r->mu);
     if (l)
@@ -243,6 +247,8 @@ int link_start(struct slot *s, struct err *e)
         if (!l->worker) /* its first callback was sooner: somebody may submit to it already */
             l->worker = w;
         s->n_starts++;
+        if (s->drained) /* meanwhile */
+            worker_drain(w);
     }
     lock_drop(&s->router->mu);
     if (rc)
@@ -250,18 +256,24 @@ int link_start(struct slot *s, struct err *e)
     return rc;
 }
 
+void link_retire(struct slot *s)
+{
+    s->fresh = (struct demand){0};
+    if (!s->link)
+        return;
+    s->link->next = s->router->lost;
+    s->router->lost = s->link;
+    s->link = NULL;
+}
+
 int router_restart_worker(struct router *r, uint32_t index, struct err *e)
 {
     lock_take(&r->mu);
-    struct slot *s = find_slot(r, index);
-    const bool fit = s && !r->draining && s->status.state == WORKER_DEAD &&
+    struct slot *s = router_find_slot(r, index);
+    const bool fit = s && !r->draining && !s->drained && s->status.state == WORKER_DEAD &&
                      (!s->link || s->link->lost || s->link->ended);
-    if (fit && s->link) {
-        s->link->next = r->lost;
-        r->lost = s->link;
-        s->link = NULL;
-        s->fresh = (struct demand){0};
-    }
+    if (fit)
+        link_retire(s);
     lock_drop(&r->mu);
     if (!fit)
         return err_set(e, LLMD_EINVAL, "there is no worker %u that could be started again", index);

@@ -155,7 +155,23 @@ int router_start_worker(struct router *r, const char *model, const struct worker
 
 bool router_slot_able(const struct slot *s)
 {
-    return s->status.state == WORKER_READY;
+    return s->status.state == WORKER_READY && !s->drained;
+}
+
+struct slot *router_find_slot(const struct router *r, uint32_t index)
+{
+    struct slot *s = r->first;
+    while (s && s->opts->index != index)
+        s = s->next;
+    return s;
+}
+
+bool router_awaits(const struct routed *m)
+{
+    for (uint32_t i = 0; i < m->n_slots; i++)
+        if (m->slots[i]->awaited)
+            return true;
+    return false;
 }
 
 int router_refuse(const struct router *r, const struct routed *m, struct err *e)
@@ -245,7 +261,8 @@ uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32
                                          .n_starts = s->n_starts,
                                          .n_bound = s->n_bound,
                                          .n_chosen = s->n_chosen,
-                                         .n_migrated = s->n_migrated};
+                                         .n_migrated = s->n_migrated,
+                                         .drained = s->drained};
         snprintf(v->model, sizeof(v->model), "%.*s", (int)sizeof(v->model) - 1, s->routed->name);
         snprintf(v->error, sizeof(v->error), "%.*s", (int)sizeof(v->error) - 1, s->why.msg);
         current_status(s, &v->status);

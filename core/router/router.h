@@ -52,10 +52,22 @@ MUST_CHECK int router_submit(struct router *r, struct request *req, struct err *
 
 /* Gives up on a worker of this index (it stalls): its requests go on elsewhere. why is copied. */
 void router_lose(struct router *r, uint32_t index, const struct err *why);
-/* Starts a lost or dead worker again, with its options. EINVAL: it is neither. */
+/* Starts a lost or dead worker again, with its options. EINVAL: it is neither, or it was drained. */
 MUST_CHECK int router_restart_worker(struct router *r, uint32_t index, struct err *e);
 /* Frees workers that were lost and have ended since. */
 void router_reap(struct router *r);
+
+/* Takes a worker out of service: it gets nothing new, finishes what it has and ends. What waits goes to
+ * others; without any the model's requests wait for its return, at most max_queue of them, each for
+ * max_queue_us (router_expire). Its place stays down until router_return_worker. Idempotent. ENOTFOUND:
+ * no such worker; EDRAINING: the whole router shuts down. */
+MUST_CHECK int router_drain_worker(struct router *r, uint32_t index, struct err *e);
+/* Starts a drained worker again, with its options. EINVAL: it was not drained; ENOTREADY: it still
+ * finishes what it had; ENOTFOUND, EDRAINING as above. */
+MUST_CHECK int router_return_worker(struct router *r, uint32_t index, struct err *e);
+/* Fails what has waited longer than it may for a worker that does not come back. Call it every second
+ * or more often. */
+void router_expire(struct router *r);
 
 /* A model is ready when a worker of it generated a token and lives. */
 bool router_model_ready(struct router *r, const char *model);
@@ -72,6 +84,7 @@ struct router_worker_view {
     uint32_t n_bound;    /* requests that are with it */
     uint64_t n_chosen;   /* decisions for it */
     uint64_t n_migrated; /* requests that it lost to others */
+    bool drained;        /* taken out of service; it still finishes until its state is DEAD */
 };
 /* Fills up to max views; returns how many workers there are. */
 uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32_t max);

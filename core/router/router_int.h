@@ -4,6 +4,7 @@
  *   books.c     what is known of each worker: reports, reservations, candidates
  *   submit.c    requests: submission, the queue, binding
  *   lost.c      workers that are lost: their requests move, the worker is started again
+ *   drain.c     workers that are taken out of service and returned; waiting has an end
  *
  *   router ── routed (a model) ── slot (a worker's place) ── link (the worker in it)
  *                 │ queue, map        │ dispatches bound to it
@@ -117,6 +118,8 @@ struct slot {
     uint32_t n_bound, n_starts;  /* dispatches; workers that were started here */
     uint32_t n_kv_blocks;        /* of the last worker here that told; 0: none did */
     uint64_t n_reports;
+    bool drained; /* takes nothing new; once it ended it stays down until it is returned */
+    bool awaited; /* drained or on its way back: what nobody else takes may wait for it */
     bool refuses; /* took no request, for a reason of its own: nothing more until it reports */
     uint64_t last_chosen, n_chosen, n_migrated;
 };
@@ -153,7 +156,10 @@ struct router {
 
 /* router.c; r->mu is held */
 struct routed *router_find_model(const struct router *r, const char *name);
+struct slot *router_find_slot(const struct router *r, uint32_t index);
 bool router_slot_able(const struct slot *s); /* ready, as far as the router knows */
+/* Whether a request may wait though no worker is ready: one is about to come back. */
+bool router_awaits(const struct routed *m);
 /* Why nobody can take a request of the model. */
 int router_refuse(const struct router *r, const struct routed *m, struct err *e);
 
@@ -173,6 +179,8 @@ bool books_was_lost_by(const struct dispatch *dp, const struct link *l);
 /* Whether a worker of the model could ever hold the request; true while that is not known. */
 bool books_could_fit(const struct routed *m, const struct request *req);
 /* Whether a worker that is ready may take the dispatch, now or later. */
+bool books_has_taker(const struct routed *m, const struct dispatch *dp);
+/* Whether a worker that is ready or awaited may take the dispatch, now or later. */
 bool books_has_future(const struct routed *m, const struct dispatch *dp);
 /* What one more sequence costs the others over its answer, in prefill tokens. */
 double books_delta(const struct routed *m);
@@ -187,7 +195,10 @@ void submit_bound(struct router *r, struct dispatch_list *bound);
 void submit_move(struct routed *m, struct dispatch *dp);
 /* All that waits for the model. r->mu is held. */
 void submit_take_waiting(struct routed *m, struct dispatch_list *out);
-/* Of that, what no worker that is ready can take, now or later. r->mu is held. */
+/* Of that, what gone() says. r->mu is held. */
+void submit_sweep(struct routed *m, bool (*gone)(const struct routed *m, const struct dispatch *dp),
+                  struct dispatch_list *out);
+/* Of that, what no worker that is ready or awaited can take, now or later. r->mu is held. */
 void submit_take_hopeless(struct routed *m, struct dispatch_list *out);
 uint32_t submit_n_waiting(const struct routed *m);
 /* Ends the streams of dispatches that no worker has, and frees the dispatches. */
@@ -200,7 +211,15 @@ void dispatch_free(struct dispatch *dp); /* with the reference of its request */
  * produce. Not under the lock. */
 bool dispatch_attach(struct dispatch *dp);
 
+/* drain.c */
+/* A worker that was awaited is ready, or will not come: what waited for it in vain is put on *out.
+ * r->mu is held. */
+void drain_settle(struct slot *s, struct dispatch_list *out);
+
 /* lost.c */
+/* Puts the worker of a slot among those that were lost, to be freed when its thread has ended. r->mu
+ * is held. */
+void link_retire(struct slot *s);
 /* Starts a worker in the slot. Not under the lock. */
 MUST_CHECK int link_start(struct slot *s, struct err *e);
 /* The worker is lost: its requests go on elsewhere, or fail when nobody is left. Idempotent; not

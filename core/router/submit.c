@@ -180,6 +180,7 @@ static bool anybody_has_room(const struct decision *d)
     for (uint32_t i = 0; i < d->n_candidates; i++)
         switch (d->candidates[i].bar) {
         case BAR_STATE:
+        case BAR_DRAINED:
         case BAR_REFUSES:
         case BAR_SEQS:
             continue;
@@ -275,28 +276,46 @@ void submit_take_waiting(struct routed *m, struct dispatch_list *out)
     metric_set(m->metrics.waiting, 0);
 }
 
-static bool take_if_hopeless(void *ctx, struct fair_item *item)
+struct sweep {
+    struct routed *m;
+    bool (*gone)(const struct routed *m, const struct dispatch *dp);
+    struct dispatch_list *out;
+};
+
+static bool take_if_gone(void *ctx, struct fair_item *item)
 {
-    struct pump *p = ctx;
+    struct sweep *sw = ctx;
     struct dispatch *dp = (struct dispatch *)item;
-    if (books_has_future(p->m, dp))
+    if (!sw->gone(sw->m, dp))
         return false;
-    dispatch_list_add(p->out, dp);
+    dispatch_list_add(sw->out, dp);
     return true;
 }
 
-void submit_take_hopeless(struct routed *m, struct dispatch_list *out)
+void submit_sweep(struct routed *m, bool (*gone)(const struct routed *m, const struct dispatch *dp),
+                  struct dispatch_list *out)
 {
-    struct pump p = {.m = m, .out = out};
+    struct sweep sw = {.m = m, .gone = gone, .out = out};
     struct dispatch_list movers = m->movers;
     m->movers = (struct dispatch_list){NULL, NULL};
     m->n_movers = 0;
     for (struct dispatch *dp; (dp = dispatch_list_pop(&movers)) != NULL;) {
         dp->moving = false;
-        if (!take_if_hopeless(&p, &dp->item))
+        if (!take_if_gone(&sw, &dp->item))
             submit_move(m, dp);
     }
-    fair_queue_sweep(m->queue, take_if_hopeless, &p);
+    fair_queue_sweep(m->queue, take_if_gone, &sw);
+    metric_set(m->metrics.waiting, submit_n_waiting(m));
+}
+
+static bool hopeless(const struct routed *m, const struct dispatch *dp)
+{
+    return !books_has_future(m, dp);
+}
+
+void submit_take_hopeless(struct routed *m, struct dispatch_list *out)
+{
+    submit_sweep(m, hopeless, out);
 }
 
 /* --- handing over --- */
@@ -343,6 +362,8 @@ static enum outcome hand_over(struct router *r, struct dispatch *dp, struct err 
     int rc = worker_submit(dp->link->worker, request_ref(dp->req), e);
     if (rc)
         request_unref(dp->req);
+    if (rc == -LLMD_EDRAINING) /* the worker's end, not the server's */
+        err_clear(e);
     lock_take(&r->mu);
     enum outcome out = settle(r, dp, rc);
     lock_drop(&r->mu);
@@ -394,7 +415,7 @@ static int admit(struct router *r, struct routed *m, const struct dispatch *dp, 
     const struct request *req = dp->req;
     if (!m)
         return err_set(e, LLMD_ENOTFOUND, "The model `%s` does not exist.", req->model);
-    bool able = false;
+    bool able = router_awaits(m);
     for (uint32_t i = 0; i < m->n_slots; i++)
         able |= router_slot_able(m->slots[i]);
     if (r->draining || !able)

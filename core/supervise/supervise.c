@@ -66,7 +66,8 @@ static void pass_time(struct supervise *s, uint64_t now_us)
 static uint64_t overdue_us(const struct supervise *s, struct watched *w,
                            const struct worker_status *st, uint64_t now_us)
 {
-    if (st->state != WORKER_READY || st->step_began_us == 0 || now_us <= st->step_began_us)
+    const bool steps = st->state == WORKER_READY || st->state == WORKER_DRAINING;
+    if (!steps || st->step_began_us == 0 || now_us <= st->step_began_us)
         return 0;
     const uint64_t limit_us = st->step_limit_us ? st->step_limit_us : s->o.unknown_us;
     if (w->step_began_us != st->step_began_us) {
@@ -148,6 +149,8 @@ static void watch(struct supervise *s, struct watched *w, const struct router_wo
     w->n_starts = v->n_starts;
     if (v->status.state != WORKER_DEAD)
         watch_steps(s, w, v, now_us);
+    else if (v->drained) /* by the operator, who returns it */
+        w->down = false;
     else if (!w->down)
         worker_down(s, w, v, now_us);
     else if (now_us >= w->start_at_us)
@@ -165,6 +168,7 @@ static void *supervise_main(void *arg)
         pass_time(s, clock_now_us());
         for (uint32_t i = 0; i < u64_min(n, WORKERS_MAX); i++)
             watch(s, &s->watched[i], &s->views[i], clock_now_us());
+        router_expire(s->o.router);
         lock_take(&s->mu);
         if (!s->stop)
             (void)lock_wait(&s->mu, &s->wake, clock_now_us() + s->o.tick_us);

@@ -15,6 +15,8 @@
  * of so many rows can (worker_status.step_limit_us), and longer than suspect_us. A worker that has
  * not made enough steps to say so is given unknown_us.
  *
+ * A worker that was drained (router_drain_worker) stays down until it is returned.
+ *
  * Only cpu and sim workers can be started again within the process: the thread of a lost one is left
  * behind until it ends.
  *

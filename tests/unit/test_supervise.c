@@ -231,6 +231,44 @@ static void test_what_cannot_start_is_tried_less_and_less(void **state)
     world_fini(&w);
 }
 
+/* The operator took it out of service: it is started by nobody else, and what waits for it in vain is
+ * told so. */
+static void test_a_drained_worker_is_left_alone(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader rd;
+    struct router_worker_view v;
+    struct err e = {0};
+    const struct router_model_opts hasty = {.max_queue = 10, .max_queue_us = 50000};
+    world_init(&w);
+    assert_int_equal(router_add_model(w.router, "hasty", &hasty, NULL), 0);
+    *add(&w) = sim_worker_opts(&llama);
+    assert_int_equal(router_start_worker(w.router, "hasty", &w.opts[0], NULL), 0);
+    wait_state(&w, 0, WORKER_READY, 1);
+    const struct supervise_opts o = {.router = w.router, .tick_us = 1000, .restart_first_us = 1000};
+    assert_int_equal(supervise_start(&o, &w.supervise, NULL), 0);
+    assert_int_equal(router_drain_worker(w.router, 0, NULL), 0);
+    uint32_t prompt[4] = {1, 2, 3, 4};
+    reader_init(&rd, NULL, prompt, 4, 10, 1);
+    rd.r->model = "hasty";
+    assert_int_equal(router_submit(w.router, request_ref(rd.r), &e), 0);
+    reader_wait(&rd);
+    assert_int_equal(rd.finish[0], FINISH_ERROR);
+    assert_true(stream_error(rd.r, &e));
+    assert_int_equal(e.code, LLMD_ENOTREADY);
+    reader_fini(&rd);
+    wait_state(&w, 0, WORKER_DEAD, 1);
+    clock_sleep_us(50000);
+    view(&w, 0, &v);
+    assert_true(v.drained);
+    assert_int_equal(v.n_starts, 1);
+    while (router_return_worker(w.router, 0, NULL) != 0)
+        clock_sleep_us(1000);
+    wait_state(&w, 0, WORKER_READY, 2);
+    world_fini(&w);
+}
+
 /* Nobody supervises any more; the worker stalls in the step that is its last. */
 static void test_the_end_does_not_wait_for_a_stalled_worker(void **state)
 {
@@ -265,6 +303,7 @@ int main(void)
         cmocka_unit_test(test_slow_is_not_stalled),
         cmocka_unit_test(test_a_stopped_process_is_not_a_stalled_worker),
         cmocka_unit_test(test_what_cannot_start_is_tried_less_and_less),
+        cmocka_unit_test(test_a_drained_worker_is_left_alone),
         cmocka_unit_test(test_the_end_does_not_wait_for_a_stalled_worker),
     };
     return cmocka_run_group_tests(tests, open_llama, close_llama);

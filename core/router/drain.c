@@ -1,0 +1,106 @@
+/* drain.c - workers that are taken out of service, and returned.
+ *
+ *   in service ── router_drain_worker ──> finishes what it has ──> ended: its place stays down
+ *        ^                                                              │
+ *        └── ready ── starting <── router_return_worker ────────────────┘
+ *
+ * From the drain to ready again the worker is awaited: what no other can take waits for it, no longer
+ * than the model's max_queue_us (router_expire). A worker that fails on its way back is awaited no
+ * more. */
+#include "core/router/router_int.h"
+#include "core/util/clock.h"
+
+/* The slot of that index, with the lock held; NULL with the fault in e. */
+static struct slot *find(struct router *r, uint32_t index, struct err *e)
+{
+    struct slot *s = router_find_slot(r, index);
+    if (!s)
+        err_set(e, LLMD_ENOTFOUND, "there is no worker %u", index);
+    else if (r->draining)
+        err_set(e, LLMD_EDRAINING, "the server is shutting down");
+    return r->draining ? NULL : s;
+}
+
+int router_drain_worker(struct router *r, uint32_t index, struct err *e)
+{
+    struct dispatch_list bound = {NULL, NULL};
+    struct err why = {0};
+    lock_take(&r->mu);
+    struct slot *s = find(r, index, &why);
+    if (s) {
+        s->drained = s->awaited = true;
+        if (s->status.state == WORKER_READY)
+            s->status.state = WORKER_DRAINING;
+        if (s->link && s->link->worker && !s->link->lost)
+            worker_drain(s->link->worker); /* takes the inbox's lock: of a higher rank */
+        submit_pump(s->routed, &bound);    /* what waited for it goes to others */
+    }
+    lock_drop(&r->mu);
+    submit_bound(r, &bound);
+    return s ? 0 : err_set(e, why.code, "%s", why.msg);
+}
+
+/* r->mu is held. */
+static int returnable(const struct slot *s, struct err *e)
+{
+    const uint32_t index = s->opts->index;
+    if (!s->drained)
+        return err_set(e, LLMD_EINVAL, "worker %u is in service", index);
+    if (s->status.state != WORKER_DEAD || (s->link && !s->link->lost && !s->link->ended))
+        return err_set(e, LLMD_ENOTREADY,
+                       "worker %u still finishes what it has; return it when it has ended", index);
+    return 0;
+}
+
+int router_return_worker(struct router *r, uint32_t index, struct err *e)
+{
+    struct err why = {0};
+    lock_take(&r->mu);
+    struct slot *s = find(r, index, &why);
+    int rc = s ? returnable(s, &why) : -why.code;
+    if (rc == 0) {
+        link_retire(s);
+        s->drained = false;
+        s->status.state = WORKER_STARTING; /* nobody else starts it */
+    }
+    lock_drop(&r->mu);
+    if (rc)
+        return err_set(e, why.code, "%s", why.msg);
+    rc = link_start(s, e);
+    if (rc) {
+        lock_take(&r->mu);
+        s->drained = true;
+        s->status.state = WORKER_DEAD;
+        lock_drop(&r->mu);
+    }
+    return rc;
+}
+
+void drain_settle(struct slot *s, struct dispatch_list *out)
+{
+    const enum worker_state state = s->status.state;
+    if (!s->awaited || s->drained || (state != WORKER_READY && state != WORKER_DEAD))
+        return;
+    s->awaited = false;
+    s->routed->last_bound_us = clock_now_us(); /* that pause says nothing about the rate */
+    submit_take_hopeless(s->routed, out);
+}
+
+static bool expired(const struct routed *m, const struct dispatch *dp)
+{
+    return clock_now_us() > dp->queued_us + m->opts.max_queue_us && !books_has_taker(m, dp);
+}
+
+void router_expire(struct router *r)
+{
+    static const struct err why = {
+        .code = LLMD_ENOTREADY,
+        .msg = "no worker came back into service within max_queue_time_s; try again later"};
+    struct dispatch_list late = {NULL, NULL};
+    lock_take(&r->mu);
+    for (struct routed *m = r->models; m; m = m->next)
+        if (m->opts.max_queue_us > 0 && router_awaits(m))
+            submit_sweep(m, expired, &late);
+    lock_drop(&r->mu);
+    submit_fail(r, &late, &why);
+}
