@@ -330,9 +330,10 @@ static void test_health_ready_version_metrics(void **state)
     assert_int_equal(status_of(a), 503);
     assert_non_null(
         strstr(a, "{\"status\":\"loading\",\"workers\":[{\"model\":\"tiny\",\"worker\":0,"));
-    assert_non_null(strstr(a, "\"loaded_percent\":37,\"loaded_bytes\":38797312,"
-                              "\"total_bytes\":104857600,\"mib_per_s\":20,"
-                              "\"seconds_left\":3.2,\"error\":\"out of \\\"luck\\\"\"}"));
+    assert_non_null(
+        strstr(a, "\"loaded_percent\":37,\"loaded_bytes\":38797312,"
+                  "\"total_bytes\":104857600,\"mib_per_s\":20,"
+                  "\"seconds_left\":3.2,\"drained\":false,\"error\":\"out of \\\"luck\\\"\"}"));
     free(a);
     atomic_store(&server.router.ready, true);
     a = ask(server.port, LAST("/version"));
