@@ -1,10 +1,12 @@
 # llmd: build, run, test. `make help` lists the targets.
 #
 # Knobs: BUILD= output folder, SANITIZE=address,undefined | thread, CC=, V=1 to see commands,
-#        DEBUG=1 for audits of invariants, CUDA=0|1 (default: whether nvcc is found), T= seconds per fuzzer.
+#        DEBUG=1 for audits of invariants, FAULTS=1: `make` builds BUILD/faults/llmd (core/util/fault.h),
+#        CUDA=0|1 (default: whether nvcc is found), T= seconds per fuzzer.
 
 SANITIZE ?=
 DEBUG    ?= 0
+FAULTS   ?= 0
 V        ?= 0
 T        ?= 10
 CUDA     ?= $(if $(shell command -v nvcc 2>/dev/null),1,0)
@@ -22,7 +24,7 @@ OPT      := $(if $(SANITIZE),-O1,-O2) -g -fno-omit-frame-pointer
 # Arithmetic must not depend on the compiler: no contraction except where the source says fma.
 MATH     := -ffp-contract=off
 CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -DLLMD_VERSION='"$(VERSION)"' -I. -I$(GEN) $(WARN) $(HARDEN) $(OPT) $(MATH) \
-             $(if $(filter 1,$(DEBUG)),-DLLMD_DEBUG) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all) \
+             $(if $(filter 1,$(DEBUG)),-DLLMD_DEBUG) $(if $(filter 1,$(WITH_FAULTS)),-DLLMD_FAULTS) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all) \
              -MMD -MP $(CFLAGS)
 LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS)
 
@@ -39,7 +41,7 @@ FUZZ_SRC := $(wildcard tests/fuzz/fuzz_*.c)
 
 .PHONY: all run test check soak lint asan tsan fuzz golden bench clean help unit deps model vocabs
 .SECONDARY:
-all: $(BUILD)/llmd
+all: $(BUILD)/$(if $(filter 1,$(FAULTS)),faults/)llmd
 
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
@@ -66,10 +68,29 @@ $(BUILD)/%_avx2.o: ISA := -mavx2 -mfma -mf16c
 $(BUILD)/%_amx.o: ISA := -mamx-tile -mamx-int8 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c
 $(BUILD)/%_avx512.o: ISA := -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c -mprefer-vector-width=512
 
+# ---- fault injection: only sources that name core/util/fault.h differ. They are compiled twice, and
+# ---- stand before the library where faults are wanted; nothing else ever sees them.
+FAULT_USE  := $(shell grep -lF '"core/util/fault.h"' $(SRC) $(CMD_SRC) $(wildcard tests/*/*.c))
+FAULT_OBJ  := $(patsubst %.c,$(BUILD)/faults/%.o,$(filter core/%,$(FAULT_USE)))
+FAULT_CMD  := $(filter cmd/%,$(FAULT_USE))
+FAULT_TEST := $(patsubst tests/%.c,$(BUILD)/%,$(filter tests/%,$(FAULT_USE)))
+FAULT_WRAP := $(patsubst %,-Wl$(comma)--wrap=%,malloc calloc realloc aligned_alloc strdup strndup)
+$(BUILD)/faults/%.o: private WITH_FAULTS := 1
+$(BUILD)/faults/%.o: %.c VERSION Makefile
+	@mkdir -p $(@D)
+	@echo "  CC   $< (faults)"
+	$(Q)$(CC) $(CFLAGS_ALL) -c -o $@ $<
+$(BUILD)/faults/llmd: $(filter-out $(FAULT_CMD:%.c=$(BUILD)/%.o),$(CMD_OBJ)) $(FAULT_CMD:%.c=$(BUILD)/faults/%.o) $(FAULT_OBJ) $(LIB)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(LDFLAGS_ALL) $(FAULT_WRAP) -o $@ $^ $(LIBS)
+$(FAULT_TEST): private WITH_FAULTS := 1
+$(FAULT_TEST): private LDFLAGS += $(FAULT_WRAP)
+$(FAULT_TEST): $(FAULT_OBJ)
+
 $(BUILD)/unit/%: tests/unit/%.c $(LIB)
 	@mkdir -p $(@D)
 	@echo "  TEST $@"
-	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(LIB) -lcmocka $(LIBS)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(filter %.o,$^) $(LIB) -lcmocka $(LIBS)
 
 .PHONY: unit-build print-unit print-build fuzz-build venv
 unit-build: $(UNIT)
@@ -168,7 +189,7 @@ DRILLS := $(patsubst tests/drills/%.c,$(BUILD)/drills/%,$(wildcard tests/drills/
 $(BUILD)/drills/%: tests/drills/%.c $(LIB)
 	@mkdir -p $(@D)
 	@echo "  CC   $@"
-	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(LIB) -lcmocka $(LIBS)
+	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(filter %.o,$^) $(LIB) -lcmocka $(LIBS)
 .PHONY: drill-build drills
 drill-build: $(DRILLS)
 ## make drills     workers taken away under load: no text may change
@@ -179,4 +200,5 @@ drills:
 clean:
 	rm -rf build
 
+-include $(wildcard $(BUILD)/faults/*/*.d $(BUILD)/faults/*/*/*.d)
 -include $(OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d) $(BENCH:=.d) $(DRILLS:=.d)

@@ -3,9 +3,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef LLMD_FAULTS
+#include <jansson.h>
+#endif
+
 #include "cmd/args.h"
 #include "cmd/commands.h"
 #include "cmd/serve.h"
+#include "core/util/fault.h"
 
 static int cmd_help(int argc, char **argv);
 
@@ -88,12 +93,44 @@ static int run(int argc, char **argv)
     return c ? c->run(argc - 1, argv + 1) : unknown_command(name);
 }
 
+#ifdef LLMD_FAULTS
+/* What LLMD_FAULTS asks for: core/util/fault.h. libjansson's allocations fail as ours do. */
+static bool ask_for_faults(void)
+{
+    struct err e = {0};
+    const char *text = getenv("LLMD_FAULTS");
+    json_set_alloc_funcs(malloc, free);
+    if (!text || fault_parse(text, &e) == 0)
+        return true;
+    fprintf(stderr, "llmd: LLMD_FAULTS: %s\n", e.msg);
+    return false;
+}
+
+static void tell_faults(void)
+{
+    if (getenv("LLMD_FAULTS"))
+        fprintf(stderr, "llmd: allocations=%llu\n", (unsigned long long)fault_n_allocations());
+}
+#else
+static bool ask_for_faults(void)
+{
+    return true;
+}
+
+static void tell_faults(void)
+{
+}
+#endif
+
 int main(int argc, char **argv)
 {
+    if (!ask_for_faults())
+        return EXIT_USAGE;
     int rc = run(argc, argv);
     if ((fflush(stdout) != 0 || ferror(stdout)) && rc == EXIT_SUCCESS) {
         fputs("llmd: cannot write to standard output\n", stderr);
         rc = EXIT_FAILED;
     }
+    tell_faults();
     return rc;
 }

@@ -176,8 +176,7 @@ static int open_model(struct server *s, uint32_t i, struct err *e)
     return router_add_model(s->router, c->name, &route, e);
 }
 
-/* first: of its kind among the model's. */
-static int start_worker(struct server *s, struct served *m, enum worker_device device, bool first,
+static int start_worker(struct server *s, struct served *m, enum worker_device device,
                         struct err *e)
 {
     const struct config_model *c = m->config;
@@ -196,7 +195,6 @@ static int start_worker(struct server *s, struct served *m, enum worker_device d
         .compute_f32 = strcmp(c->dtype, "float32") == 0,
         .sim_step_us = c->sim_step_us,
         .sim_row_ns = c->sim_row_ns,
-        .sim_fail_at_step = first ? c->sim_fail_step : 0,
         .max_model_len = m->max_model_len,
         .max_num_seqs = c->max_num_seqs,
         .max_num_batched_tokens = c->max_num_batched_tokens,
@@ -233,7 +231,7 @@ static int start_workers(struct server *s, uint32_t i, uint32_t threads, struct 
         bool sim = strcmp(c->devices[d], "sim") == 0;
         uint32_t n = sim ? c->sim_workers : c->cpu_workers;
         for (uint32_t k = 0; k < n; k++) {
-            int rc = start_worker(s, &s->models[i], sim ? DEVICE_SIM : DEVICE_CPU, k == 0, e);
+            int rc = start_worker(s, &s->models[i], sim ? DEVICE_SIM : DEVICE_CPU, e);
             if (rc != 0)
                 return rc;
         }

@@ -80,7 +80,7 @@ for s in "${steps[@]}"; do
     tsan) run_tsan ;;
     fuzz) run_fuzz ;;
     drills) step drills tests/drills/run.sh 60 2 ;;
-    api) step api-build make -s -j2 all && step api tests/api/run.sh ;;
+    api) step api-build make -s -j2 all && step api-build-faults make -s -j2 FAULTS=1 all && step api tests/api/run.sh ;;
     *)
         echo "run.sh: unknown step '$s'" >&2
         exit 2

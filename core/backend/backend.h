@@ -11,6 +11,8 @@
  * Shapes  activations are row-major F32 to the caller: struct tensor {rows used, cols}.
  *         H hidden, Q n_heads * head_dim, KV n_kv_heads * head_dim, F ffn, V vocabulary.
  * Errors  a step operation returns 0 or -LLMD_EGPU / -LLMD_EINTERNAL: the worker is then dead.
+ *         -LLMD_EPOISONED: as that, and no other worker of this process can use the device either
+ *         (cpu and sim never say so).
  * Thread  confined to the worker's thread, except weight objects, which are immutable once made
  *         and may be used by several backends of the same kind at a time. */
 #pragma once
@@ -143,8 +145,5 @@ struct sim_opts {
     uint64_t row_us_x1000; /* nanoseconds per row */
     uint32_t first_token;  /* produced ids lie in [first_token, first_token + n_tokens) */
     uint32_t n_tokens;
-    /* Faults, for drills: the number of the step that fails, and of one that takes stall_us more;
-     * from 1, the warm-up's steps count; 0: none. */
-    uint64_t fail_at_step, stall_at_step, stall_us;
 };
 MUST_CHECK int sim_backend_new(const struct sim_opts *o, struct backend **out, struct err *e);

@@ -14,7 +14,6 @@ struct sim {
     struct backend base;
     struct sim_opts opts;
     uint64_t step_end_us;
-    uint64_t n_steps;
 };
 
 struct sim_weight {
@@ -87,12 +86,9 @@ static int sim_tensor_new(struct backend *be, uint32_t max_rows, uint32_t cols, 
 static int sim_begin(struct backend *be, const struct batch *b)
 {
     struct sim *s = (struct sim *)be;
-    uint64_t cost_us = s->opts.step_us + s->opts.row_us_x1000 * b->n_rows / 1000;
-    s->n_steps++;
-    if (s->n_steps == s->opts.stall_at_step)
-        cost_us += s->opts.stall_us;
+    const uint64_t cost_us = s->opts.step_us + s->opts.row_us_x1000 * b->n_rows / 1000;
     s->step_end_us = clock_now_us() + u64_min(cost_us, COST_MAX_US);
-    return s->n_steps == s->opts.fail_at_step ? -LLMD_EGPU : 0;
+    return 0;
 }
 
 static int sim_embed(struct backend *be, const struct weight *embed, struct tensor *x)

@@ -44,7 +44,6 @@ struct config_model {
     uint32_t sim_workers;
     uint32_t sim_step_us;
     uint32_t sim_row_ns;
-    uint32_t sim_fail_step;
     int line;
 };
 

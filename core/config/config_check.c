@@ -254,9 +254,8 @@ static void warn_unused(struct config_ctx *c, struct config_section *s,
     static const struct {
         const char *option, *device;
     } of_device[] = {
-        {"cpu_workers", "cpu"}, {"threads", "cpu"},       {"cpu_isa", "cpu"},
-        {"dtype", "cpu"},       {"sim_workers", "sim"},   {"sim_step_us", "sim"},
-        {"sim_row_ns", "sim"},  {"sim_fail_step", "sim"},
+        {"cpu_workers", "cpu"}, {"threads", "cpu"},     {"cpu_isa", "cpu"},    {"dtype", "cpu"},
+        {"sim_workers", "sim"}, {"sim_step_us", "sim"}, {"sim_row_ns", "sim"},
     };
     if (config_setting_of(s, "devices")->bad)
         return;

@@ -8,6 +8,7 @@
 #include "core/engine/worker_int.h"
 #include "core/model/model.h"
 #include "core/util/clock.h"
+#include "core/util/fault.h"
 
 const char *worker_state_name(enum worker_state s)
 {
@@ -96,6 +97,7 @@ void worker_publish(struct worker *w, enum worker_state state)
 
 bool worker_publish_progress(struct worker *w, const struct load_progress *p)
 {
+    fault_load(w->opts->index);
     lock_take(&w->mu);
     const bool go_on = !w->stop && !w->drain;
     w->status.load = *p;

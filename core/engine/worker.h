@@ -94,12 +94,11 @@ struct worker_opts {
     struct shared_weights *shared; /* CPU replicas of one model share it */
     struct metrics *metrics;       /* may be NULL */
     enum worker_device device;
-    uint32_t n_threads;   /* cpu; 0: automatic */
-    const char *isa;      /* cpu; "auto" */
-    bool compute_f32;     /* cpu: F32 arithmetic instead of quantized */
-    uint64_t sim_step_us; /* sim */
-    uint64_t sim_row_ns;  /* sim */
-    uint64_t sim_fail_at_step, sim_stall_at_step, sim_stall_us; /* sim: faults for drills */
+    uint32_t n_threads;              /* cpu; 0: automatic */
+    const char *isa;                 /* cpu; "auto" */
+    bool compute_f32;                /* cpu: F32 arithmetic instead of quantized */
+    uint64_t sim_step_us;            /* sim */
+    uint64_t sim_row_ns;             /* sim */
     uint32_t max_model_len;          /* tokens of prompt and output together */
     uint32_t max_num_seqs;           /* sequences in one step */
     uint32_t max_num_batched_tokens; /* rows of one step: the token budget */

@@ -52,11 +52,7 @@ static int open_backend(struct worker *w, struct err *e)
         };
         return cpu_backend_new(&cpu, &w->be, e);
     }
-    struct sim_opts sim = {.step_us = o->sim_step_us,
-                           .row_us_x1000 = o->sim_row_ns,
-                           .fail_at_step = o->sim_fail_at_step,
-                           .stall_at_step = o->sim_stall_at_step,
-                           .stall_us = o->sim_stall_us};
+    struct sim_opts sim = {.step_us = o->sim_step_us, .row_us_x1000 = o->sim_row_ns};
     sim_token_range(o->model->tokenizer, o->model->hparams.vocab_size, &sim.first_token,
                     &sim.n_tokens);
     return sim_backend_new(&sim, &w->be, e);

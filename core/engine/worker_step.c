@@ -2,6 +2,7 @@
 #include "core/engine/forward.h"
 #include "core/engine/worker_int.h"
 #include "core/util/clock.h"
+#include "core/util/fault.h"
 
 /* --- the end of a group --- */
 
@@ -218,7 +219,9 @@ int worker_step(struct worker *w, bool *out_worked, struct err *e)
         return 0;
     note_scheduled(w, p);
     uint64_t began_us = note_step(w, p->n_rows);
-    int rc = forward_step(w->forward, batch_build_plan(&w->build, p), e);
+    int rc = fault_step(w->opts->index, e);
+    if (!rc)
+        rc = forward_step(w->forward, batch_build_plan(&w->build, p), e);
     if (!rc)
         rc = sample(w, p, e);
     if (rc)

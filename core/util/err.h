@@ -28,7 +28,8 @@
     X(EWORKER, 15, "the worker failed", 503, "ServiceUnavailableError", true)                      \
     X(EGPU, 16, "the GPU reported an error", 500, "InternalServerError", true)                     \
     X(ETIMEOUT, 17, "timed out", 504, "TimeoutError", true)                                        \
-    X(EINTERNAL, 18, "internal error", 500, "InternalServerError", false)
+    X(EINTERNAL, 18, "internal error", 500, "InternalServerError", false)                          \
+    X(EPOISONED, 19, "the device needs a new process", 503, "ServiceUnavailableError", true)
 
 enum llmd_error {
     LLMD_OK = 0,

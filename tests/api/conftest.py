@@ -12,6 +12,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LLMD = os.environ.get("LLMD", str(ROOT / "build/llmd"))
+LLMD_WITH_FAULTS = str(pathlib.Path(LLMD).parent / "faults/llmd")
 GGUF = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
@@ -22,9 +23,9 @@ def free_port():
 
 
 class Server:
-    """`llmd serve` with a configuration of its own, stopped by SIGTERM."""
+    """`llmd serve` with a configuration of its own, stopped by SIGTERM. faults: see core/util/fault.h."""
 
-    def __init__(self, folder, model="", top="", name="m", path=GGUF):
+    def __init__(self, folder, model="", top="", name="m", path=GGUF, faults=None):
         self.port = free_port()
         self.name = name
         self.base = f"http://127.0.0.1:{self.port}"
@@ -35,7 +36,8 @@ class Server:
             f'model "{name}" {{\n  path = "{path}"\n  {model}\n}}\n')
         self.log = open(self.log_path, "w")
         self.started = time.monotonic()
-        self.process = subprocess.Popen([LLMD, "serve", "--config", str(self.config)],
+        self.process = subprocess.Popen([LLMD_WITH_FAULTS if faults else LLMD, "serve", "--config", str(self.config)],
+                                        env={**os.environ, **({"LLMD_FAULTS": faults} if faults else {})},
                                         stderr=self.log, stdout=self.log)
 
     def wait_ready(self, seconds=20):

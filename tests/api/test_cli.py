@@ -1,9 +1,10 @@
 """The command line: check, chat, help, exit codes."""
+import pathlib
 import subprocess
 
 import pytest
 
-from conftest import LLMD, ROOT
+from conftest import LLMD, LLMD_WITH_FAULTS, ROOT
 
 
 def llmd(*args, **kw):
@@ -75,3 +76,11 @@ def test_chat_one_shot(cpu):
 def test_chat_says_when_no_server_answers():
     r = llmd("chat", "--url", "http://127.0.0.1:9", "hi")
     assert r.returncode != 0 and "llmd serve" in r.stderr
+
+
+def test_a_release_has_no_fault_injection():
+    """What FAULTS=1 adds: neither its functions nor its words are in the program."""
+    release, with_faults = pathlib.Path(LLMD).read_bytes(), pathlib.Path(LLMD_WITH_FAULTS).read_bytes()
+    for word in (b"LLMD_FAULTS", b"step-stalls", b"fault_parse", b"fault_add", b"__wrap_malloc"):
+        assert word in with_faults, word
+        assert word not in release, word

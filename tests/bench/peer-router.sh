@@ -19,4 +19,5 @@ if [ ! -e "$venv/.ready" ]; then
     touch "$venv/.ready"
 fi
 make -s -j2 all >&2
+make -s -j2 FAULTS=1 all >&2
 exec python3 tests/bench/peer_router.py --router "$venv/bin/vllm-router" "$@"

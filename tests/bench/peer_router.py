@@ -8,13 +8,14 @@ everywhere and what is left is routing. Three parts, every system in turn:
   overhead  one client, a short completion of one token on a kept-alive connection: latency beside that of
             a single llmd asked directly
   load      16 clients, closed loop, 24 families of prompts with a common beginning: time to first token
-  failure   32 streams run while a worker fails: for llmd by its own fault (sim_fail_step), behind the
-            router by SIGKILL of one process; what the clients see
+  failure   32 streams run while a worker fails: for llmd by a fault of its own (core/util/fault.h), behind
+            the router by SIGKILL of one process; what the clients see
 Loopback only. The last line holds llmd's ratios to the better of the router's policies.
 """
 import argparse
 import asyncio
 import json
+import os
 import pathlib
 import random
 import signal
@@ -34,7 +35,6 @@ model "sim" {{
     sim_workers = {workers}
     sim_step_us = 5000
     sim_row_ns = 30000
-    sim_fail_step = {fail}
     kv_cache_mb = 512
     max_model_len = 4096
     max_num_seqs = 64
@@ -49,12 +49,13 @@ def free_port():
 
 
 class Llmd:
-    def __init__(self, binary, workers, fail=0):
+    def __init__(self, binary, workers, faults=""):
         self.port = free_port()
         self.folder = tempfile.TemporaryDirectory()
         path = pathlib.Path(self.folder.name) / "llmd.conf"
-        path.write_text(CONFIG.format(port=self.port, root=ROOT, workers=workers, fail=fail))
-        self.process = subprocess.Popen([binary, "serve", "--config", str(path)])
+        path.write_text(CONFIG.format(port=self.port, root=ROOT, workers=workers))
+        self.process = subprocess.Popen([binary, "serve", "--config", str(path)],
+                                        env={**os.environ, "LLMD_FAULTS": faults})
 
     def stop(self, how=signal.SIGTERM):
         self.process.send_signal(how)
@@ -229,7 +230,7 @@ async def measure_llmd(binary, seconds, direct):
     times = await overhead(server.port)
     ttft, failed = await load(server.port, seconds)
     server.stop()
-    server = Llmd(binary, 2, fail=350)
+    server = Llmd(str(pathlib.Path(binary).parent / "faults/llmd"), 2, "step-fails worker=0 at=350")
     await wait_ready(server.port)
     seen = await failure(server.port, None)
     server.stop()

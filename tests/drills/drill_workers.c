@@ -13,6 +13,7 @@
 
 #include "core/router/router.h"
 #include "core/supervise/supervise.h"
+#include "core/util/fault.h"
 #include "tests/unit/worker_fixture.h"
 
 #define MODEL_PATH "models/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -63,17 +64,17 @@ static void submit(struct drill *d, struct reader *rd)
 static void start(struct drill *d, uint32_t n, bool faults)
 {
     const struct router_model_opts o = {.max_queue = 1000, .max_migrations = 100};
+    if (faults) { /* each time that such a worker starts */
+        fault_add(&(struct fault){.point = FAULT_STEP_FAILS, .worker = 1, .at = 900});
+        fault_add(
+            &(struct fault){.point = FAULT_STEP_STALLS, .worker = 2, .at = 1500, .us = 1000000});
+    }
     assert_int_equal(router_new(&d->router, NULL), 0);
     assert_int_equal(router_add_model(d->router, "drill", &o, NULL), 0);
     for (uint32_t i = 0; i < n; i++) {
         d->opts[i] = sim_worker_opts(&d->sample);
         d->opts[i].index = i;
         d->opts[i].sim_step_us = faults ? 1000 : 0;
-        if (faults && d->sim) { /* each time it starts anew */
-            d->opts[i].sim_fail_at_step = i == 1 ? 900 : 0;
-            d->opts[i].sim_stall_at_step = i == 2 ? 1500 : 0;
-            d->opts[i].sim_stall_us = 1000000;
-        }
         if (!d->sim) {
             d->opts[i].device = DEVICE_CPU;
             d->opts[i].model = d->model;

@@ -1,6 +1,7 @@
 /* What waits in the router always goes or ends: slow readers, long prompts among short ones, workers
  * that are lost while a request is handed over, workers that will never do. */
 #include "core/router/router.h"
+#include "core/util/fault.h"
 #include "tests/unit/llama_fixture.h"
 
 enum { MAX_WORKERS = 4 };
@@ -244,7 +245,8 @@ static void test_only_the_lost_worker_could_hold_it(void **state)
     assert_int_equal(e.code, LLMD_ENOTREADY);
     err_clear(&e);
     assert_int_equal(router_submit(w.router, late.r, &e), -LLMD_ENOTREADY);
-    w.opts[1].sim_fail_at_step = 1; /* it does not come back */
+    fault_add(
+        &(struct fault){.point = FAULT_STEP_FAILS, .worker = 1, .at = 1}); /* nor comes back */
     assert_int_equal(router_restart_worker(w.router, 1, NULL), 0);
     err_clear(&e);
     assert_int_equal(router_submit(w.router, late.r, &e), -LLMD_ENOTREADY);
@@ -252,6 +254,7 @@ static void test_only_the_lost_worker_could_hold_it(void **state)
     reader_fini(&waits);
     reader_fini(&late);
     world_fini(&w);
+    fault_clear();
 }
 
 /* Who leaves makes room in the queue at once, wherever it waits. */

@@ -8,6 +8,7 @@
 #include "core/observe/log.h"
 #include "core/router/router.h"
 #include "core/supervise/supervise.h"
+#include "core/util/fault.h"
 #include "tests/unit/llama_fixture.h"
 
 enum { MAX_WORKERS = 4, N_STREAMS = 8 };
@@ -83,8 +84,7 @@ static void submit(struct world *w, struct reader *rd, uint32_t number)
 }
 
 /* Streams over two workers, of which the first has a fault on its way. */
-static void run_with_fault(uint64_t fail_at, uint64_t stall_at, uint64_t stall_us,
-                           const struct supervise_opts *o)
+static void run_with_fault(const struct fault *f, const struct supervise_opts *o)
 {
     struct world w;
     struct reader rd[2][N_STREAMS];
@@ -92,11 +92,8 @@ static void run_with_fault(uint64_t fail_at, uint64_t stall_at, uint64_t stall_u
         world_init(&w);
         for (uint32_t i = 0; i < 2; i++)
             add(&w);
-        if (faulty) {
-            w.opts[0].sim_fail_at_step = fail_at;
-            w.opts[0].sim_stall_at_step = stall_at;
-            w.opts[0].sim_stall_us = stall_us;
-        }
+        if (faulty)
+            fault_add(f);
         start(&w, o);
         uint32_t n_migrations = 0;
         for (uint32_t i = 0; i < N_STREAMS; i++)
@@ -109,6 +106,7 @@ static void run_with_fault(uint64_t fail_at, uint64_t stall_at, uint64_t stall_u
         assert_true(faulty ? n_migrations > 0 : n_migrations == 0);
         if (faulty)
             wait_state(&w, 0, WORKER_READY, 2);
+        fault_clear();
         world_fini(&w);
     }
     for (uint32_t i = 0; i < N_STREAMS; i++) {
@@ -122,7 +120,7 @@ static void test_a_failed_worker_comes_back(void **state)
 {
     (void)state;
     const struct supervise_opts o = {.tick_us = 5000, .restart_first_us = 20000};
-    run_with_fault(40, 0, 0, &o);
+    run_with_fault(&(struct fault){.point = FAULT_STEP_FAILS, .at = 40}, &o);
 }
 
 static void test_a_stalled_worker_is_left_within_two_seconds(void **state)
@@ -130,10 +128,8 @@ static void test_a_stalled_worker_is_left_within_two_seconds(void **state)
     (void)state;
     const struct supervise_opts defaults = {.restart_first_us = 20000};
     const uint64_t began_us = clock_now_us();
-    run_with_fault(0, 40, 3000000, &defaults);
-    /* The streams of the second run took 0.1 s and the stall; then the shutdown waits for the
-     * thread that was left behind. */
-    assert_in_range(clock_now_us() - began_us, 1800000, 6000000);
+    run_with_fault(&(struct fault){.point = FAULT_STEP_STALLS, .at = 40, .us = 3000000}, &defaults);
+    assert_in_range(clock_now_us() - began_us, 1800000, 4000000);
 }
 
 /* Steps that are slow as steps go, but no longer than they can be. */
@@ -214,9 +210,10 @@ static void test_what_cannot_start_is_tried_less_and_less(void **state)
                                      .breaker_us = WAIT_LIMIT_US};
     world_init(&w);
     add(&w);
-    add(&w)->sim_fail_at_step = 20;
+    add(&w);
+    fault_add(&(struct fault){.point = FAULT_STEP_FAILS, .worker = 1, .at = 20});
     start(&w, &o);
-    w.opts[1].sim_fail_at_step = 1; /* from now on its warm-up fails */
+    fault_add(&(struct fault){.point = FAULT_STEP_FAILS, .worker = 1, .at = 1}); /* its warm-up */
     for (uint32_t i = 0; i < 6; i++) {
         submit(&w, &rd, i);
         reader_wait(&rd);
@@ -229,6 +226,7 @@ static void test_what_cannot_start_is_tried_less_and_less(void **state)
     assert_int_equal(v.n_starts, 5);
     assert_true(router_model_ready(w.router, "tiny"));
     world_fini(&w);
+    fault_clear();
 }
 
 /* The operator took it out of service: it is started by nobody else, and what waits for it in vain is
@@ -276,8 +274,8 @@ static void test_the_end_does_not_wait_for_a_stalled_worker(void **state)
     struct world w;
     struct reader rd;
     world_init(&w);
-    add(&w)->sim_stall_at_step = 50;
-    w.opts[0].sim_stall_us = 6000000;
+    add(&w);
+    fault_add(&(struct fault){.point = FAULT_STEP_STALLS, .at = 50, .us = UINT64_MAX});
     start(&w, &(struct supervise_opts){.tick_us = 0});
     supervise_stop(w.supervise);
     submit(&w, &rd, 1);
@@ -289,8 +287,7 @@ static void test_the_end_does_not_wait_for_a_stalled_worker(void **state)
     assert_int_equal(rd.finish[0], FINISH_ERROR);
     reader_fini(&rd);
     assert_false(clean); /* its thread sleeps on: the world must stay */
-    clock_sleep_us(7000000 - (clock_now_us() - began_us));
-    router_reap(w.router);
+    fault_clear();
     assert_true(router_shutdown(w.router, clock_now_us()));
     router_free(w.router);
 }
