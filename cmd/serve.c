@@ -244,11 +244,14 @@ static int start_edge(struct server *s, struct err *e)
     const struct config *c = s->config;
     for (uint32_t i = 0; i < c->n_keys; i++) {
         s->keys[i].name = c->keys[i].name;
+        s->keys[i].admin = c->keys[i].admin;
         memcpy(s->keys[i].sha256, c->keys[i].sha256, sizeof(s->keys[i].sha256));
     }
     struct edge_opts o = {
         .listen = c->listen,
         .n_listen = c->n_listen,
+        .control_socket = c->control_socket,
+        .control_optional = config_control_socket_is_default(c->control_socket),
         .n_threads = c->edge_threads,
         .keys = s->keys,
         .n_keys = c->n_keys,

@@ -10,3 +10,13 @@ enum MHD_Result api_health(struct exchange *ex);
 enum MHD_Result api_ready(struct exchange *ex);
 enum MHD_Result api_version(struct exchange *ex);
 enum MHD_Result api_metrics(struct exchange *ex);
+
+enum MHD_Result admin_status(struct exchange *ex);
+enum MHD_Result admin_workers(struct exchange *ex);
+enum MHD_Result admin_config(struct exchange *ex);
+enum MHD_Result admin_keys(struct exchange *ex);
+enum MHD_Result admin_events(struct exchange *ex);
+enum MHD_Result admin_drain(struct exchange *ex);
+enum MHD_Result admin_undrain(struct exchange *ex);
+enum MHD_Result admin_reload(struct exchange *ex);
+enum MHD_Result admin_log_level(struct exchange *ex);

@@ -1,8 +1,7 @@
 /* api_health.c - what load balancers, operators and scrapers ask. */
-#include <math.h>
-
 #include "core/edge/api.h"
 #include "core/edge/respond.h"
+#include "core/edge/worker_json.h"
 #include "core/observe/metrics.h"
 #include "core/router/router.h"
 #include "core/util/json.h"
@@ -27,19 +26,6 @@ static const char *verdict(const struct exchange *ex)
     return router_all_ready(exchange_opts(ex)->router) ? "ready" : "loading";
 }
 
-/* How far the weights are. Unknown figures are null. */
-static void add_load(struct buf *out, const struct load_progress *p)
-{
-    double rate = load_mib_per_s(p), left = load_seconds_left(p);
-    buf_addf(out, "\"loaded_percent\":%u,\"loaded_bytes\":%llu,\"total_bytes\":%llu,",
-             load_percent(p), (unsigned long long)p->done_bytes,
-             (unsigned long long)p->total_bytes);
-    buf_addstr(out, "\"mib_per_s\":");
-    json_add_double(out, rate > 0 ? round(rate * 10) / 10 : NAN);
-    buf_addstr(out, ",\"seconds_left\":");
-    json_add_double(out, left >= 0 ? round(left * 10) / 10 : NAN);
-}
-
 enum MHD_Result api_ready(struct exchange *ex)
 {
     struct router_worker_view views[VIEWS_MAX];
@@ -53,7 +39,7 @@ enum MHD_Result api_ready(struct exchange *ex)
         json_add_cstr(&body, v->model);
         buf_addf(&body, ",\"worker\":%u,\"state\":\"%s\",", v->index,
                  worker_state_name(v->status.state));
-        add_load(&body, &v->status.load);
+        worker_json_load(&v->status.load, &body);
         buf_addf(&body, ",\"drained\":%s,\"error\":", v->drained ? "true" : "false");
         json_add_cstr(&body, v->error[0] ? v->error : NULL);
         buf_addch(&body, '}');

@@ -33,7 +33,7 @@ bool body_take(struct exchange *ex, const char *data, size_t n)
     }
     if (ex->refusal != REFUSE_NOT)
         return ex->n_body <= drain_limit(ex);
-    if (ex->route->post)
+    if (ex->route->methods & ROUTE_POST)
         buf_add(&ex->body, data, n);
     return true;
 }

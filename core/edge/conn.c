@@ -74,27 +74,45 @@ struct conn *conn_of(struct MHD_Connection *mhd)
     return info ? info->socket_context : NULL;
 }
 
+static void conn_begin(struct conn *c)
+{
+    const struct edge *edge = c->loop->edge;
+    const struct peer_rule *rule = &edge->control_socket.rule;
+    struct peer peer;
+    conn_set_deadline(c, edge->opts.header_timeout_s);
+    if (!c->loop->control || !peer_read(c->fd, rule, &peer))
+        return;
+    c->peer_may = peer_may(&peer, rule);
+    c->peer_uid = peer.uid;
+}
+
+static void count(struct loop *l, int by)
+{
+    l->n_conns += (uint32_t)by;
+    if (l->control)
+        return;
+    atomic_fetch_add(&l->edge->n_conns, (unsigned)by);
+    metric_gauge_add(l->edge->metrics.connections, by);
+}
+
 void conn_notify(void *cls, struct MHD_Connection *mhd, void **context,
                  enum MHD_ConnectionNotificationCode code)
 {
     struct loop *l = cls;
-    struct edge *edge = l->edge;
     if (code == MHD_CONNECTION_NOTIFY_STARTED) {
         const union MHD_ConnectionInfo *info =
             MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD);
         struct conn *c = conn_new(l, info->connect_fd);
         *context = c;
         if (c)
-            conn_set_deadline(c, edge->opts.header_timeout_s);
-        atomic_fetch_add(&edge->n_conns, 1);
-        metric_gauge_add(edge->metrics.connections, 1);
+            conn_begin(c);
+        count(l, 1);
         return;
     }
     if (*context)
         conn_free(*context);
     *context = NULL;
-    atomic_fetch_sub(&edge->n_conns, 1);
-    metric_gauge_add(edge->metrics.connections, -1);
+    count(l, -1);
 }
 
 void conn_set_deadline(struct conn *c, uint32_t seconds)

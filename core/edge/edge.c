@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "core/edge/edge_int.h"
+#include "core/observe/log.h"
 #include "core/util/clock.h"
 
 enum { CORES_PER_LOOP = 4, MIN_LOOPS = 2, MAX_LOOPS = 16 };
@@ -15,6 +16,26 @@ static uint32_t choose_loops(const struct edge_opts *opts)
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     uint64_t n = cores > 0 ? (uint64_t)cores / CORES_PER_LOOP : 0;
     return (uint32_t)u64_min(u64_max(n, MIN_LOOPS), MAX_LOOPS);
+}
+
+static bool has_control(const struct edge *edge)
+{
+    return edge->control_loop.edge != NULL;
+}
+
+static int init_control(struct edge *edge, struct err *e)
+{
+    const char *path = edge->opts.control_socket;
+    struct err why = {0};
+    if (!path || !*path)
+        return 0;
+    int rc = control_socket_open(&edge->control_socket, path, &why);
+    if (rc == 0)
+        return loop_init_control(&edge->control_loop, edge, e);
+    if (!edge->opts.control_optional)
+        return err_set_param(e, -rc, "control_socket", "%s", why.msg);
+    log_warn("edge", "%s; llmd status, drain and reload will not find this server", why.msg);
+    return 0;
 }
 
 static int init(struct edge *edge, struct err *e)
@@ -30,8 +51,12 @@ static int init(struct edge *edge, struct err *e)
         edge->n_loops++;
         rc = loop_init(&edge->loops[i], edge, i, e);
     }
+    if (rc == 0)
+        rc = init_control(edge, e);
     for (uint32_t i = 0; rc == 0 && i < edge->n_loops; i++)
         rc = loop_start(&edge->loops[i], e);
+    if (rc == 0 && has_control(edge))
+        rc = loop_start(&edge->control_loop, e);
     return rc;
 }
 
@@ -42,6 +67,8 @@ int edge_start(const struct edge_opts *opts, struct edge **out, struct err *e)
     if (!edge)
         return err_set(e, LLMD_ENOMEM, "out of memory for the edge");
     edge->opts = *opts;
+    edge->started_us = clock_now_us();
+    edge->control_socket.fd = edge->control_socket.lock_fd = -1;
     int rc = init(edge, e);
     if (rc != 0) {
         edge_stop(edge);
@@ -79,6 +106,13 @@ void edge_stop(struct edge *edge)
             loop_poke(&edge->loops[i]);
     for (uint32_t i = 0; i < edge->n_loops; i++)
         loop_fini(&edge->loops[i]);
+    atomic_store(&edge->closing, true);
+    if (has_control(edge)) {
+        if (edge->control_loop.running)
+            loop_poke(&edge->control_loop);
+        loop_fini(&edge->control_loop);
+    }
+    control_socket_close(&edge->control_socket);
     edge_metrics_fini(&edge->metrics);
     free(edge->loops);
     free(edge->ports);

@@ -2,11 +2,12 @@
  * policy.
  *
  * N loop threads, each with its own listening sockets (SO_REUSEPORT), one external-epoll
- * libmicrohttpd daemon, one waker. A connection stays with its loop. See core/edge/README.md for
- * the suspend/resume protocol.
+ * libmicrohttpd daemon, one waker. A connection stays with its loop. One more loop serves the control
+ * socket and nothing else: neither a full server nor a draining one locks its operator out. See
+ * core/edge/README.md for the suspend/resume protocol.
  *
  * Routes  POST /v1/chat/completions, /v1/completions; GET /v1/models, /v1/models/{id}, /health,
- *         /ready, /version, /metrics.
+ *         /ready, /version, /metrics; /admin/v1/ for operators (access.h).
  * Thread  edge_start, edge_stop from the main thread. */
 #pragma once
 #include "core/edge/control.h"
@@ -21,6 +22,7 @@ struct router;
 struct edge_key {
     const char *name;
     uint8_t sha256[32]; /* of the bearer token */
+    bool admin;         /* opens /admin/v1/ */
 };
 
 /* What a served model is to the edge. */
@@ -36,6 +38,8 @@ struct edge_model {
 struct edge_opts {
     const char *const *listen; /* [n_listen] "127.0.0.1:8080", "[::1]:8080"; port 0: any free */
     uint32_t n_listen;
+    const char *control_socket;  /* path of a UNIX socket for /admin/v1/; NULL or "": none */
+    bool control_optional;       /* warn and go on when it cannot be made */
     uint32_t n_threads;          /* loops; 0: automatic */
     const struct edge_key *keys; /* [n_keys]; none: open, the caller has made sure of loopback */
     uint32_t n_keys;
@@ -57,7 +61,8 @@ struct edge_opts {
 MUST_CHECK int edge_start(const struct edge_opts *opts, struct edge **out, struct err *e);
 /* The port that listener i was bound to (for port 0). */
 uint16_t edge_port(const struct edge *edge, uint32_t i);
-/* Stops accepting and answers 503 to new requests on open connections; running streams go on. */
+/* Stops accepting and answers 503 to new requests on open connections; running streams go on, and the
+ * control socket is served until edge_stop. */
 void edge_drain(struct edge *edge);
 /* Requests that are being answered right now. */
 uint32_t edge_active(const struct edge *edge);

@@ -1,6 +1,7 @@
 /* edge_int.h - what the files of the edge share: loop, connection, exchange.
  *
- *   edge  1 -> N loop      one thread, one libmicrohttpd daemon, one waker, own listeners
+ *   edge  1 -> N loop      one thread, one libmicrohttpd daemon, one waker, own listeners; and one
+ *                          more such loop for the control socket alone
  *   loop  1 -> n conn      one TCP connection
  *   conn  1 -> 0..1 exchange   one HTTP request and its reply; at most one at a time (pipelined
  *                          requests wait in libmicrohttpd)
@@ -13,6 +14,8 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "core/edge/access.h"
+#include "core/edge/control_socket.h"
 #include "core/edge/edge.h"
 #include "core/edge/edge_metrics.h"
 #include "core/edge/framing.h"
@@ -28,6 +31,7 @@ struct route;
 enum {
     CONN_MEMORY_BYTES = 32 * 1024, /* of a connection: its head must fit */
     REQUEST_ID_BYTES = 129,
+    CONTROL_CONNECTIONS = 64,
     WRITE_STALL_S = 60, /* a client that takes nothing for so long is dropped */
 };
 
@@ -42,12 +46,14 @@ struct conn_slot {
 struct loop {
     struct edge *edge;
     uint32_t index;
+    bool control; /* of the control socket */
     pthread_t thread;
     bool running;
     int epoll_fd;
     int control_fd;  /* eventfd: drain or stop was asked for */
-    int *listen_fds; /* [edge->opts.n_listen], -1 when closed */
-    bool accepting;  /* listeners are watched */
+    int *listen_fds; /* [n_listen], -1 when closed */
+    uint32_t n_listen;
+    bool accepting; /* listeners are watched */
     struct MHD_Daemon *daemon;
     struct waker waker;
     struct conn *conns; /* all open connections */
@@ -62,11 +68,17 @@ struct edge {
     struct edge_opts opts;
     struct loop *loops; /* [n_loops] */
     uint32_t n_loops;
+    struct loop control_loop; /* running only when there is a control socket */
+    struct control_socket control_socket;
     uint16_t *ports; /* [opts.n_listen] */
     struct edge_metrics metrics;
-    atomic_uint n_conns;
+    uint64_t started_us;
+    atomic_uint n_conns; /* of the loops, without the control socket's; so also: */
     atomic_uint n_exchanges;
+    atomic_ullong n_requests; /* for generation, that are over */
+    atomic_ullong n_failed;   /* of those: the server's fault */
     atomic_bool draining, stopping;
+    atomic_bool closing; /* the control loop is to end too */
 };
 
 struct conn {
@@ -76,15 +88,17 @@ struct conn {
     int fd;                    /* libmicrohttpd's; open as long as the record exists */
     uint32_t slot;             /* in loop->slots */
     bool watched;              /* for a hang-up */
-    uint64_t line_us;          /* when the last request line came */
-    uint64_t deadline_us;      /* when it is shut down; 0: never */
+    bool peer_may;             /* control socket: its user may use it */
+    uid_t peer_uid;
+    uint64_t line_us;     /* when the last request line came */
+    uint64_t deadline_us; /* when it is shut down; 0: never */
 };
 
 /* Why a request is answered with an error before its body was looked at. */
 enum refusal {
     REFUSE_NOT,
     REFUSE_FRAMING,
-    REFUSE_KEY,
+    REFUSE_ACCESS,
     REFUSE_PATH,
     REFUSE_METHOD,
     REFUSE_DRAINING,
@@ -100,6 +114,7 @@ struct exchange {
     const char *key_name;         /* of the bearer key; "" without keys */
     uint64_t started_us;
     enum refusal refusal;
+    enum access_verdict access;
     const char *refusal_detail; /* a constant; NULL */
     bool suspended;             /* in libmicrohttpd; cleared by exactly one resume */
     bool gone;                  /* the client hung up: nothing more can be sent */
@@ -115,11 +130,15 @@ struct exchange {
 
 /* loop.c */
 MUST_CHECK int loop_init(struct loop *l, struct edge *edge, uint32_t index, struct err *e);
+/* The loop of the control socket, which is open and becomes the loop's. */
+MUST_CHECK int loop_init_control(struct loop *l, struct edge *edge, struct err *e);
 MUST_CHECK int loop_start(struct loop *l, struct err *e);
 /* Wakes the loop to look at draining and stopping. */
 void loop_poke(struct loop *l);
-/* Waits for the thread's end and frees; also a half-built loop. */
+/* Waits for the thread's end and frees; also a half-built loop, but no zeroed one. */
 void loop_fini(struct loop *l);
+/* It takes no more connections, and its replies say so. */
+bool loop_closing(const struct loop *l);
 
 /* listen.c: sockets of address i of the options, one per loop; the port goes to *port (0: any). */
 MUST_CHECK int listen_open(const char *address, uint16_t *port, int *out_fd, struct err *e);

@@ -99,7 +99,8 @@ static void init_route(struct edge_metrics *m, uint32_t route)
 {
     struct route_series *s = &m->routes[route];
     bool unknown = route == routes_count();
-    enum http_method method = unknown || !route_at(route)->post ? METHOD_GET : METHOD_POST;
+    enum http_method method =
+        unknown || !(route_at(route)->methods & ROUTE_POST) ? METHOD_GET : METHOD_POST;
     struct buf labels = {0};
     for (uint32_t reply = 2; reply < STATUS_CLASSES; reply++)
         if (reply != 3)

@@ -79,29 +79,42 @@ static enum MHD_Result count_header(void *cls, enum MHD_ValueKind kind, const ch
     return MHD_YES;
 }
 
+/* Whether the caller may have this path, which need not exist. */
+static enum access_verdict check_access(struct exchange *ex, bool options)
+{
+    const struct edge_opts *o = exchange_opts(ex);
+    enum route_access access = route_access(ex->route, ex->url);
+    struct caller caller = {
+        .control = ex->conn->loop->control, .peer_may = ex->conn->peer_may, .keys = o->n_keys > 0};
+    if (options && access == ACCESS_KEY) /* browsers ask before they send a key */
+        access = ACCESS_OPEN;
+    if (caller.keys && !caller.control && access != ACCESS_OPEN)
+        caller.key = auth_find(
+            o->keys, o->n_keys,
+            MHD_lookup_connection_value(ex->mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION));
+    if (caller.key)
+        ex->key_name = caller.key->name;
+    return access_check(access, &caller);
+}
+
 /* Decides about everything but the body. */
 static enum refusal admit(struct exchange *ex, const struct framing *f, const char *version)
 {
-    const struct edge_opts *o = exchange_opts(ex);
     ex->refusal_detail = framing_fault(f, version);
     if (ex->refusal_detail)
         return REFUSE_FRAMING;
     bool options = strcmp(ex->method, MHD_HTTP_METHOD_OPTIONS) == 0;
-    if (o->n_keys > 0 && !options && route_guarded(ex->route, ex->url)) {
-        const struct edge_key *key = auth_find(
-            o->keys, o->n_keys,
-            MHD_lookup_connection_value(ex->mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION));
-        if (!key)
-            return REFUSE_KEY;
-        ex->key_name = key->name;
-    }
+    ex->access = check_access(ex, options);
+    if (ex->access != ACCESS_GRANTED)
+        return REFUSE_ACCESS;
     if (!ex->route)
         return REFUSE_PATH;
     if (options)
         return REFUSE_NOT;
-    if (!route_allows(ex->route, ex->method))
+    if (!(ex->route->methods & route_method(ex->method)))
         return REFUSE_METHOD;
-    if (ex->route->post && atomic_load(&ex->conn->loop->edge->draining))
+    if (ex->route->methods == ROUTE_POST && ex->route->access != ACCESS_ADMIN &&
+        atomic_load(&ex->conn->loop->edge->draining))
         return REFUSE_DRAINING;
     return REFUSE_NOT;
 }
@@ -121,7 +134,8 @@ static struct exchange *exchange_new(struct conn *c, struct MHD_Connection *mhd)
         l->exchanges->prev = ex;
     l->exchanges = ex;
     c->exchange = ex;
-    atomic_fetch_add(&l->edge->n_exchanges, 1);
+    if (!l->control)
+        atomic_fetch_add(&l->edge->n_exchanges, 1);
     return ex;
 }
 
@@ -171,6 +185,15 @@ enum MHD_Result exchange_handle(void *cls, struct MHD_Connection *mhd, const cha
     return ex->route->handle(ex);
 }
 
+static void count_answer(const struct exchange *ex)
+{
+    struct edge *edge = ex->conn->loop->edge;
+    const int code = ex->generation->error.code;
+    atomic_fetch_add(&edge->n_requests, 1);
+    if (code != 0 && err_http_status(code) >= MHD_HTTP_INTERNAL_SERVER_ERROR)
+        atomic_fetch_add(&edge->n_failed, 1);
+}
+
 static void account(struct exchange *ex)
 {
     const struct http_figures f = {
@@ -181,9 +204,12 @@ static void account(struct exchange *ex)
         .reply_bytes = ex->n_reply,
         .seconds = (double)(clock_now_us() - ex->started_us) * 1e-6,
     };
+    if (ex->generation)
+        count_answer(ex);
+    const bool acts = (route_method(ex->method) & (ROUTE_POST | ROUTE_DELETE)) != 0;
     edge_metrics_http(&ex->conn->loop->edge->metrics, &f);
     if (!ex->generation)
-        log_line(ex->route && ex->route->post ? LOG_INFO : LOG_DEBUG, "edge",
+        log_line(acts ? LOG_INFO : LOG_DEBUG, "edge",
                  "reply id=%s route=%s status=%u body=%llu reply=%llu total_ms=%.1f", ex->id,
                  ex->route ? ex->route->label : "none", ex->status ? ex->status : 499,
                  (unsigned long long)ex->n_body, (unsigned long long)ex->n_reply, f.seconds * 1e3);
@@ -214,5 +240,6 @@ void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,
         ex->next->prev = ex->prev;
     ex->conn->exchange = NULL;
     free(ex);
-    atomic_fetch_sub(&l->edge->n_exchanges, 1);
+    if (!l->control)
+        atomic_fetch_sub(&l->edge->n_exchanges, 1);
 }

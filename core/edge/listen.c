@@ -134,7 +134,7 @@ int listen_open(const char *address, uint16_t *port, int *out_fd, struct err *e)
 /* Over the limit: a clear answer instead of a connection that hangs. */
 static void turn_away(int fd)
 {
-    static const char body[] = "{\"error\":{\"message\":\"too many connections (max_connections)\","
+    static const char body[] = "{\"error\":{\"message\":\"too many connections\","
                                "\"type\":\"ServiceUnavailableError\",\"param\":null,\"code\":503}}";
     char reply[512], unread[4096];
     int n = snprintf(reply, sizeof(reply),
@@ -153,23 +153,32 @@ static void turn_away(int fd)
 static void pause_accepting(struct loop *l)
 {
     l->accepting = false;
-    for (uint32_t i = 0; i < l->edge->opts.n_listen; i++) {
+    for (uint32_t i = 0; i < l->n_listen; i++) {
         struct epoll_event ev = {.events = 0};
         if (l->listen_fds[i] >= 0)
             epoll_ctl(l->epoll_fd, EPOLL_CTL_MOD, l->listen_fds[i], &ev);
     }
 }
 
+static bool full(const struct loop *l)
+{
+    if (l->control)
+        return l->n_conns >= CONTROL_CONNECTIONS;
+    return atomic_load_explicit(&l->edge->n_conns, memory_order_relaxed) >=
+           l->edge->opts.max_connections;
+}
+
 static void admit(struct loop *l, int fd, const struct sockaddr_storage *peer, socklen_t n_peer)
 {
     static const int unsent = UNSENT_BYTES;
-    if (atomic_load_explicit(&l->edge->n_conns, memory_order_relaxed) >=
-        l->edge->opts.max_connections) {
-        metric_add(l->edge->metrics.turned_away, 1);
+    if (full(l)) {
+        if (!l->control)
+            metric_add(l->edge->metrics.turned_away, 1);
         turn_away(fd);
         return;
     }
-    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+    if (!l->control)
+        setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
     /* Closes fd itself when it fails. */
     MHD_add_connection(l->daemon, fd, (const struct sockaddr *)peer, n_peer);
 }

@@ -35,7 +35,8 @@ static void __attribute__((format(printf, 2, 0))) mhd_log(void *cls, const char 
 {
     const struct loop *l = cls;
     char line[256];
-    if (!log_enabled(LOG_DEBUG))
+    /* Of a UNIX socket it also reports, three times a reply, that it is no TCP one. */
+    if (!log_enabled(LOG_DEBUG) || l->control)
         return;
     int n = vsnprintf(line, sizeof(line), fmt, ap);
     while (n > 0 && (size_t)n < sizeof(line) && line[n - 1] == '\n')
@@ -59,8 +60,9 @@ static int start_daemon(struct loop *l, struct err *e)
     /* Ours are the deadlines; this one must only not come before them. */
     uint64_t timeout_s = u64_max(u64_max(WRITE_STALL_S, o->keepalive_timeout_s),
                                  u64_max(o->header_timeout_s, o->body_timeout_s));
+    uint32_t max_conns = l->control ? CONTROL_CONNECTIONS : o->max_connections;
     struct MHD_OptionItem items[] = {
-        {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)o->max_connections + 1, NULL},
+        {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)max_conns + 1, NULL},
         {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)timeout_s, NULL},
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONN_MEMORY_BYTES, NULL},
         {MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL},
@@ -84,7 +86,7 @@ static int start_daemon(struct loop *l, struct err *e)
 static int open_listeners(struct loop *l, struct err *e)
 {
     struct edge *edge = l->edge;
-    for (uint32_t i = 0; i < edge->opts.n_listen; i++) {
+    for (uint32_t i = 0; i < l->n_listen; i++) {
         int rc = listen_open(edge->opts.listen[i], &edge->ports[i], &l->listen_fds[i], e);
         if (rc == 0)
             rc = watch(l, l->listen_fds[i], EVENT_LISTEN + i, e);
@@ -95,10 +97,10 @@ static int open_listeners(struct loop *l, struct err *e)
     return 0;
 }
 
-int loop_init(struct loop *l, struct edge *edge, uint32_t index, struct err *e)
+/* Everything but the listeners, of which there are to be n. */
+static int build(struct loop *l, struct edge *edge, uint32_t n, struct err *e)
 {
-    uint32_t n = edge->opts.n_listen;
-    *l = (struct loop){.edge = edge, .index = index, .epoll_fd = -1, .control_fd = -1};
+    *l = (struct loop){.edge = edge, .n_listen = n, .epoll_fd = -1, .control_fd = -1};
     l->waker.event_fd = -1;
     l->first_free = UINT32_MAX;
     l->listen_fds = malloc((n + 1) * sizeof(*l->listen_fds));
@@ -115,9 +117,39 @@ int loop_init(struct loop *l, struct edge *edge, uint32_t index, struct err *e)
         rc = watch(l, l->waker.event_fd, EVENT_WAKER, e);
     if (rc == 0)
         rc = watch(l, l->control_fd, EVENT_CONTROL, e);
+    return rc;
+}
+
+int loop_init(struct loop *l, struct edge *edge, uint32_t index, struct err *e)
+{
+    int rc = build(l, edge, edge->opts.n_listen, e);
+    l->index = index;
     if (rc == 0)
         rc = start_daemon(l, e);
     return rc == 0 ? open_listeners(l, e) : rc;
+}
+
+int loop_init_control(struct loop *l, struct edge *edge, struct err *e)
+{
+    int rc = build(l, edge, 1, e);
+    l->index = edge->n_loops;
+    l->control = true;
+    if (rc == 0)
+        rc = start_daemon(l, e);
+    if (rc != 0)
+        return rc;
+    l->listen_fds[0] = edge->control_socket.fd;
+    edge->control_socket.fd = -1;
+    l->accepting = true;
+    return watch(l, l->listen_fds[0], EVENT_LISTEN, e);
+}
+
+bool loop_closing(const struct loop *l)
+{
+    const struct edge *edge = l->edge;
+    if (l->control)
+        return atomic_load(&edge->closing);
+    return atomic_load(&edge->draining) || atomic_load(&edge->stopping);
 }
 
 void loop_poke(struct loop *l)
@@ -130,7 +162,7 @@ void loop_poke(struct loop *l)
 /* The last connections that the kernel took for us get their 503 before the door shuts. */
 static void close_listeners(struct loop *l)
 {
-    for (uint32_t i = 0; i < l->edge->opts.n_listen; i++) {
+    for (uint32_t i = 0; i < l->n_listen; i++) {
         if (l->listen_fds[i] < 0)
             continue;
         while (listen_accept(l, l->listen_fds[i]))
@@ -166,7 +198,7 @@ static void on_event(struct loop *l, uint64_t event)
         uint64_t count;
         while (read(l->control_fd, &count, sizeof(count)) < 0 && errno == EINTR)
             ;
-        if (atomic_load(&l->edge->draining) || atomic_load(&l->edge->stopping))
+        if (loop_closing(l))
             close_listeners(l);
     } else if (event >= EVENT_LISTEN)
         listen_accept(l, l->listen_fds[event - EVENT_LISTEN]);
@@ -197,7 +229,7 @@ static void resume_accepting(struct loop *l)
     if (l->accepting)
         return;
     l->accepting = true;
-    for (uint32_t i = 0; i < l->edge->opts.n_listen; i++) {
+    for (uint32_t i = 0; i < l->n_listen; i++) {
         struct epoll_event ev = {.events = EPOLLIN, .data.u64 = EVENT_LISTEN + i};
         if (l->listen_fds[i] >= 0)
             epoll_ctl(l->epoll_fd, EPOLL_CTL_MOD, l->listen_fds[i], &ev);
@@ -252,10 +284,11 @@ static void wind_up(struct loop *l)
 static void *loop_main(void *arg)
 {
     struct loop *l = arg;
+    const atomic_bool *stop = l->control ? &l->edge->closing : &l->edge->stopping;
     char name[16];
     snprintf(name, sizeof(name), "edge%u", l->index);
-    pthread_setname_np(pthread_self(), name);
-    while (!atomic_load(&l->edge->stopping))
+    pthread_setname_np(pthread_self(), l->control ? "edge-control" : name);
+    while (!atomic_load(stop))
         turn(l);
     wind_up(l);
     return NULL;
@@ -276,7 +309,7 @@ void loop_fini(struct loop *l)
         pthread_join(l->thread, NULL);
     if (l->daemon)
         MHD_stop_daemon(l->daemon);
-    for (uint32_t i = 0; l->listen_fds && i < l->edge->opts.n_listen; i++)
+    for (uint32_t i = 0; l->listen_fds && i < l->n_listen; i++)
         if (l->listen_fds[i] >= 0)
             close(l->listen_fds[i]);
     if (l->waker.event_fd >= 0)

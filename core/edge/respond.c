@@ -30,7 +30,7 @@ static enum MHD_Result queue(struct exchange *ex, unsigned status, struct MHD_Re
         return MHD_NO;
     bool bad = MHD_add_response_header(r, "X-Request-Id", ex->id) != MHD_YES;
     bad |= !add_placement(ex, r);
-    if (close || atomic_load(&ex->conn->loop->edge->draining))
+    if (close || loop_closing(ex->conn->loop))
         bad |= MHD_add_response_header(r, MHD_HTTP_HEADER_CONNECTION, "close") != MHD_YES;
     enum MHD_Result rc = bad ? MHD_NO : MHD_queue_response(ex->mhd, status, r);
     MHD_destroy_response(r);
@@ -103,6 +103,27 @@ static enum MHD_Result respond_unauthorized(struct exchange *ex)
                        false);
 }
 
+static enum MHD_Result respond_no_access(struct exchange *ex)
+{
+    static const char *const why[] = {
+        [ACCESS_NOT_ADMIN] =
+            "this key is not an administrator's (admin = true in its section of the "
+            "configuration)",
+        [ACCESS_NO_ADMIN_KEYS] = "no keys are configured, so /admin/v1/ is open on the control "
+                                 "socket only; use that, or configure a key with admin = true",
+        [ACCESS_WRONG_USER] = "the control socket answers root, the server's own user and members "
+                              "of the group " CONTROL_GROUP,
+        [ACCESS_WRONG_SOCKET] = "the control socket serves /admin/v1/ only; send this to an "
+                                "address that the server listens on",
+    };
+    struct buf body = {0};
+    if (ex->access == ACCESS_NO_KEY)
+        return respond_unauthorized(ex);
+    api_error_write(&body, MHD_HTTP_FORBIDDEN, "PermissionDeniedError", NULL, NULL,
+                    why[ex->access]);
+    return queue_error(ex, MHD_HTTP_FORBIDDEN, &body, NULL, NULL, false);
+}
+
 static enum MHD_Result respond_wrong_method(struct exchange *ex)
 {
     struct buf body = {0};
@@ -119,8 +140,8 @@ enum MHD_Result respond_refusal(struct exchange *ex)
     struct buf body = {0};
     char text[256];
     switch (ex->refusal) {
-    case REFUSE_KEY:
-        return respond_unauthorized(ex);
+    case REFUSE_ACCESS:
+        return respond_no_access(ex);
     case REFUSE_METHOD:
         return respond_wrong_method(ex);
     case REFUSE_FRAMING:

@@ -5,15 +5,26 @@
 #include "core/edge/api.h"
 
 static const struct route routes[] = {
-    {"/v1/chat/completions", "/v1/chat/completions", true, false, ACCESS_KEY, api_chat},
-    {"/v1/completions", "/v1/completions", true, false, ACCESS_KEY, api_completions},
-    {"/v1/models", "/v1/models", false, false, ACCESS_KEY, api_models},
-    {"/v1/models/", "/v1/models/{id}", false, true, ACCESS_KEY, api_model},
-    {"/health", "/health", false, false, ACCESS_OPEN, api_health},
-    {"/ready", "/ready", false, false, ACCESS_OPEN, api_ready},
-    {"/version", "/version", false, false, ACCESS_OPEN, api_version},
-    {"/metrics", "/metrics", false, false, ACCESS_OPEN, api_metrics},
-    {"/metrics/", "/metrics", false, false, ACCESS_OPEN, api_metrics},
+    {"/v1/chat/completions", "/v1/chat/completions", ROUTE_POST, false, ACCESS_KEY, api_chat},
+    {"/v1/completions", "/v1/completions", ROUTE_POST, false, ACCESS_KEY, api_completions},
+    {"/v1/models", "/v1/models", ROUTE_GET, false, ACCESS_KEY, api_models},
+    {"/v1/models/", "/v1/models/{id}", ROUTE_GET, true, ACCESS_KEY, api_model},
+    {"/health", "/health", ROUTE_GET, false, ACCESS_OPEN, api_health},
+    {"/ready", "/ready", ROUTE_GET, false, ACCESS_OPEN, api_ready},
+    {"/version", "/version", ROUTE_GET, false, ACCESS_OPEN, api_version},
+    {"/metrics", "/metrics", ROUTE_GET, false, ACCESS_OPEN, api_metrics},
+    {"/metrics/", "/metrics", ROUTE_GET, false, ACCESS_OPEN, api_metrics},
+    {"/admin/v1/status", "/admin/v1/status", ROUTE_GET, false, ACCESS_ADMIN, admin_status},
+    {"/admin/v1/workers", "/admin/v1/workers", ROUTE_GET, false, ACCESS_ADMIN, admin_workers},
+    {"/admin/v1/config", "/admin/v1/config", ROUTE_GET, false, ACCESS_ADMIN, admin_config},
+    {"/admin/v1/keys", "/admin/v1/keys", ROUTE_GET, false, ACCESS_ADMIN, admin_keys},
+    {"/admin/v1/events", "/admin/v1/events", ROUTE_GET, false, ACCESS_ADMIN, admin_events},
+    {"/admin/v1/drain", "/admin/v1/drain", ROUTE_POST, false, ACCESS_ADMIN, admin_drain},
+    {"/admin/v1/undrain", "/admin/v1/undrain", ROUTE_POST, false, ACCESS_ADMIN, admin_undrain},
+    {"/admin/v1/reload", "/admin/v1/reload", ROUTE_GET | ROUTE_POST, false, ACCESS_ADMIN,
+     admin_reload},
+    {"/admin/v1/log_level", "/admin/v1/log_level", ROUTE_POST, false, ACCESS_ADMIN,
+     admin_log_level},
 };
 
 const struct route *route_find(const char *path)
@@ -44,17 +55,41 @@ const struct route *route_at(uint32_t index)
 
 const char *route_allow(const struct route *r)
 {
-    return r->post ? "POST, OPTIONS" : "GET, HEAD, OPTIONS";
+    static const char *const texts[] = {
+        [ROUTE_GET] = "GET, HEAD, OPTIONS",
+        [ROUTE_POST] = "POST, OPTIONS",
+        [ROUTE_GET | ROUTE_POST] = "GET, HEAD, POST, OPTIONS",
+        [ROUTE_GET | ROUTE_DELETE] = "GET, HEAD, DELETE, OPTIONS",
+    };
+    BUG_ON(r->methods >= ARRAY_LEN(texts) || !texts[r->methods]);
+    return texts[r->methods];
 }
 
-bool route_allows(const struct route *r, const char *method)
+unsigned route_method(const char *method)
 {
-    if (r->post)
-        return strcmp(method, "POST") == 0;
-    return strcmp(method, "GET") == 0 || strcmp(method, "HEAD") == 0;
+    static const struct {
+        const char *name;
+        enum route_method bit;
+    } methods[] = {{MHD_HTTP_METHOD_GET, ROUTE_GET},
+                   {MHD_HTTP_METHOD_HEAD, ROUTE_GET},
+                   {MHD_HTTP_METHOD_POST, ROUTE_POST},
+                   {MHD_HTTP_METHOD_DELETE, ROUTE_DELETE}};
+    for (size_t i = 0; i < ARRAY_LEN(methods); i++)
+        if (strcmp(method, methods[i].name) == 0)
+            return methods[i].bit;
+    return 0;
 }
 
-bool route_guarded(const struct route *r, const char *path)
+/* Whether path is the folder or something in it. */
+static bool within(const char *path, const char *folder)
 {
-    return r ? r->access == ACCESS_KEY : strncmp(path, "/v1", 3) == 0;
+    size_t n = strlen(folder);
+    return strncmp(path, folder, n) == 0 && (path[n] == '/' || path[n] == '\0');
+}
+
+enum route_access route_access(const struct route *r, const char *path)
+{
+    if (r)
+        return r->access;
+    return within(path, "/admin") ? ACCESS_ADMIN : within(path, "/v1") ? ACCESS_KEY : ACCESS_OPEN;
 }

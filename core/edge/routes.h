@@ -1,16 +1,18 @@
 /* routes.h - the one table of what is served. */
 #pragma once
+#include "core/edge/access.h"
 #include "core/edge/edge_int.h"
 
-enum route_access {
-    ACCESS_OPEN, /* health, metrics */
-    ACCESS_KEY,  /* a bearer key, when any is configured */
+enum route_method {
+    ROUTE_GET = 1, /* and HEAD */
+    ROUTE_POST = 2,
+    ROUTE_DELETE = 4,
 };
 
 struct route {
     const char *path;
     const char *label; /* of metrics and logs */
-    bool post;         /* POST, with a JSON body; else GET and HEAD */
+    unsigned methods;  /* of enum route_method */
     bool prefix;       /* path is only the beginning */
     enum route_access access;
     /* The request is complete and admitted. Replies or suspends. */
@@ -24,6 +26,7 @@ uint32_t routes_count(void);
 const struct route *route_at(uint32_t index);
 /* What the Allow header says. */
 const char *route_allow(const struct route *r);
-bool route_allows(const struct route *r, const char *method);
-/* True when requests to this path need a key; also for paths that do not exist. */
-bool route_guarded(const struct route *r, const char *path);
+/* The bit of enum route_method; 0 for another method. */
+unsigned route_method(const char *method);
+/* Also of paths that do not exist: r is NULL then. */
+enum route_access route_access(const struct route *r, const char *path);

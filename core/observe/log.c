@@ -9,7 +9,6 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "core/util/clock.h"
@@ -66,6 +65,16 @@ void log_init(int fd, enum log_level level, bool journal)
     atomic_store(&log_state.n_dropped, 0);
     atomic_store(&log_state.n_reported, 0);
     log_set_level(level);
+}
+
+const char *log_level_name(enum log_level level)
+{
+    return levels[level].name;
+}
+
+enum log_level log_get_level(void)
+{
+    return (enum log_level)atomic_load_explicit(&log_state.level, memory_order_relaxed);
 }
 
 void log_set_level(enum log_level level)
@@ -141,14 +150,9 @@ static void line_begin(struct line *l, enum log_level level)
         l->len = (size_t)snprintf(l->text, sizeof(l->text), "<%d>", levels[level].syslog);
         return;
     }
-    uint64_t us = clock_wall_us();
-    time_t seconds = (time_t)(us / 1000000u);
-    struct tm t;
-    gmtime_r(&seconds, &t);
-    size_t n = strftime(l->text, sizeof(l->text), "%Y-%m-%dT%H:%M:%S", &t);
-    n += (size_t)snprintf(l->text + n, sizeof(l->text) - n, ".%03uZ %s ",
-                          (unsigned)(us % 1000000u / 1000u), levels[level].padded);
-    l->len = n;
+    char now[CLOCK_UTC_SIZE];
+    clock_utc(clock_wall_us(), now);
+    l->len = (size_t)snprintf(l->text, sizeof(l->text), "%s %s ", now, levels[level].padded);
 }
 
 /* Appends s with control characters escaped: whatever a message holds, it stays one line. */
@@ -196,6 +200,14 @@ static void report_dropped(void)
 
 void log_line(enum log_level level, const char *area, const char *fmt, ...)
 {
+    va_list ap;
+    va_start(ap, fmt);
+    log_vline(level, area, fmt, ap);
+    va_end(ap);
+}
+
+void log_vline(enum log_level level, const char *area, const char *fmt, va_list ap)
+{
     if (!log_enabled(level))
         return;
     int saved_errno = errno;
@@ -203,10 +215,7 @@ void log_line(enum log_level level, const char *area, const char *fmt, ...)
     struct line l;
     l.len = 0;
     l.cut = false;
-    va_list ap;
-    va_start(ap, fmt);
     int n = vsnprintf(message, sizeof(message), fmt, ap);
-    va_end(ap);
     line_begin(&l, level);
     line_add(&l, area);
     line_add(&l, ": ");

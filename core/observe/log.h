@@ -9,6 +9,8 @@
  * waited for LOG_WAIT_MS once, then lines are dropped until one goes through, and that one is
  * followed by a line that says how many were lost. */
 #pragma once
+#include <stdarg.h>
+
 #include "core/util/base.h"
 
 enum log_level { LOG_ERROR, LOG_WARN, LOG_INFO, LOG_DEBUG };
@@ -23,6 +25,8 @@ enum {
  * while no other thread logs; until then lines go to standard error from LOG_INFO on. */
 void log_init(int fd, enum log_level level, bool journal);
 void log_set_level(enum log_level level);
+enum log_level log_get_level(void);
+const char *log_level_name(enum log_level level);
 bool log_enabled(enum log_level level);
 /* Lines lost since the start. */
 uint64_t log_dropped(void);
@@ -30,6 +34,8 @@ uint64_t log_dropped(void);
 bool log_level_parse(const char *s, enum log_level *out);
 
 void log_line(enum log_level level, const char *area, const char *fmt, ...) PRINTF_LIKE(3, 4);
+void log_vline(enum log_level level, const char *area, const char *fmt, va_list ap)
+    PRINTF_LIKE(3, 0);
 #define log_error(area, ...) log_line(LOG_ERROR, (area), __VA_ARGS__)
 #define log_warn(area, ...)  log_line(LOG_WARN, (area), __VA_ARGS__)
 #define log_info(area, ...)  log_line(LOG_INFO, (area), __VA_ARGS__)

@@ -1,6 +1,7 @@
 #include "core/util/clock.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <time.h>
 
 static uint64_t read_us(clockid_t id)
@@ -18,6 +19,15 @@ uint64_t clock_now_us(void)
 uint64_t clock_wall_us(void)
 {
     return read_us(CLOCK_REALTIME);
+}
+
+void clock_utc(uint64_t wall_us, char out[CLOCK_UTC_SIZE])
+{
+    time_t seconds = (time_t)(wall_us / 1000000u);
+    struct tm t;
+    gmtime_r(&seconds, &t);
+    size_t n = strftime(out, CLOCK_UTC_SIZE, "%Y-%m-%dT%H:%M:%S", &t);
+    snprintf(out + n, CLOCK_UTC_SIZE - n, ".%03uZ", (unsigned)(wall_us % 1000000u / 1000u));
 }
 
 void clock_sleep_us(uint64_t us)

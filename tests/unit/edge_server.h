@@ -45,6 +45,7 @@ struct router {
     atomic_uint fail_after; /* tokens; 0: never */
     atomic_bool stop, ready, progressing;
     atomic_uint n_submitted, n_cancelled, n_full, n_steps, n_loops;
+    atomic_uint n_drained, n_returned;
     atomic_ullong cancelled_us; /* when the last cancellation was seen */
 };
 
@@ -94,6 +95,32 @@ uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32
     out[0].status.load = (struct load_progress){
         .done_bytes = 37 << 20, .total_bytes = 100 << 20, .elapsed_us = 1850000};
     return 1;
+}
+
+bool router_model(struct router *r, const char *model, struct router_model_view *out)
+{
+    (void)r;
+    (void)model;
+    *out = (struct router_model_view){.n_waiting = 7, .n_decisions = 11};
+    return true;
+}
+
+/* There is worker 0 and no other. */
+static inline int router_known(uint32_t index, struct err *e)
+{
+    return index == 0 ? 0 : err_set(e, LLMD_ENOTFOUND, "there is no worker %u", index);
+}
+
+int router_drain_worker(struct router *r, uint32_t index, struct err *e)
+{
+    atomic_fetch_add(&r->n_drained, index == 0);
+    return router_known(index, e);
+}
+
+int router_return_worker(struct router *r, uint32_t index, struct err *e)
+{
+    atomic_fetch_add(&r->n_returned, index == 0);
+    return router_known(index, e);
 }
 
 /* One token for one choice. Returns true when the choice has ended. */

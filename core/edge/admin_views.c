@@ -1,0 +1,146 @@
+/* admin_views.c - GET /admin/v1/...: what an operator sees of the running server. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "core/edge/api.h"
+#include "core/edge/respond.h"
+#include "core/edge/worker_json.h"
+#include "core/observe/events.h"
+#include "core/observe/log.h"
+#include "core/router/router.h"
+#include "core/util/clock.h"
+#include "core/util/json.h"
+
+static const char *edge_state(const struct edge *edge)
+{
+    if (atomic_load(&edge->stopping))
+        return "stopping";
+    if (atomic_load(&edge->draining))
+        return "draining";
+    return router_all_ready(edge->opts.router) ? "ready" : "loading";
+}
+
+static void add_listeners(const struct edge *edge, struct buf *out)
+{
+    const struct edge_opts *o = &edge->opts;
+    buf_addstr(out, "\"listen\":[");
+    for (uint32_t i = 0; i < o->n_listen; i++) {
+        buf_addstr(out, i ? ",{\"address\":" : "{\"address\":");
+        json_add_cstr(out, o->listen[i]);
+        buf_addf(out, ",\"port\":%u}", (unsigned)edge->ports[i]);
+    }
+    buf_addstr(out, "],\"control_socket\":");
+    json_add_cstr(out, edge->control_socket.lock_fd >= 0 ? edge->control_socket.path : NULL);
+    buf_addch(out, ',');
+}
+
+static void add_model(struct router *router, const struct edge_model *m, struct buf *out)
+{
+    struct router_model_view v = {0};
+    bool known = router_model(router, m->name, &v);
+    buf_addstr(out, "{\"name\":");
+    json_add_cstr(out, m->name);
+    buf_addstr(out, ",\"aliases\":[");
+    for (uint32_t i = 0; i < m->n_aliases; i++) {
+        buf_addstr(out, i ? "," : "");
+        json_add_cstr(out, m->aliases[i]);
+    }
+    buf_addf(out, "],\"max_model_len\":%u,\"ready\":%s,", m->max_model_len,
+             known && router_model_ready(router, m->name) ? "true" : "false");
+    buf_addf(out, "\"waiting\":%u,\"waiting_tokens\":%llu,\"decisions\":%llu,\"migrations\":%llu,",
+             v.n_waiting, (unsigned long long)v.n_waiting_tokens, (unsigned long long)v.n_decisions,
+             (unsigned long long)v.n_migrations);
+    buf_addf(out, "\"index_blocks\":%u,\"index_bytes\":%zu}", v.n_map_entries, v.map_bytes);
+}
+
+static void add_reload(const struct edge_control *c, struct buf *out)
+{
+    buf_addstr(out, "\"reload\":");
+    if (c->reload_state)
+        c->reload_state(c->ctx, out);
+    else
+        buf_addstr(out, "null");
+}
+
+enum MHD_Result admin_status(struct exchange *ex)
+{
+    const struct edge *edge = ex->conn->loop->edge;
+    const struct edge_opts *o = &edge->opts;
+    char time[CLOCK_UTC_SIZE];
+    struct buf body = {0};
+    clock_utc(clock_wall_us(), time);
+    buf_addf(&body,
+             "{\"version\":\"%s\",\"pid\":%d,\"time\":\"%s\",\"uptime_seconds\":", LLMD_VERSION,
+             (int)getpid(), time);
+    json_add_double(&body, (double)(clock_now_us() - edge->started_us) / 1e6);
+    buf_addf(&body, ",\"state\":\"%s\",", edge_state(edge));
+    add_listeners(edge, &body);
+    buf_addf(&body, "\"connections\":%u,\"max_connections\":%u,\"answering\":%u,",
+             atomic_load(&edge->n_conns), o->max_connections, edge_active(edge));
+    buf_addf(&body, "\"requests\":%llu,\"failed\":%llu,",
+             (unsigned long long)atomic_load(&edge->n_requests),
+             (unsigned long long)atomic_load(&edge->n_failed));
+    buf_addf(&body, "\"log\":{\"level\":\"%s\",\"lost\":%llu},", log_level_name(log_get_level()),
+             (unsigned long long)log_dropped());
+    add_reload(&o->control, &body);
+    buf_addstr(&body, ",\"models\":[");
+    for (uint32_t i = 0; i < o->n_models; i++) {
+        buf_addstr(&body, i ? "," : "");
+        add_model(o->router, &o->models[i], &body);
+    }
+    buf_addstr(&body, "],\"workers\":");
+    worker_json_all(o->router, &body);
+    buf_addch(&body, '}');
+    return respond_json(ex, MHD_HTTP_OK, &body);
+}
+
+enum MHD_Result admin_workers(struct exchange *ex)
+{
+    struct buf body = {0};
+    buf_addstr(&body, "{\"workers\":");
+    worker_json_all(exchange_opts(ex)->router, &body);
+    buf_addch(&body, '}');
+    return respond_json(ex, MHD_HTTP_OK, &body);
+}
+
+enum MHD_Result admin_config(struct exchange *ex)
+{
+    const struct edge_control *c = &exchange_opts(ex)->control;
+    struct buf body = {0};
+    if (c->config) {
+        c->config(c->ctx, &body);
+        return respond_json(ex, MHD_HTTP_OK, &body);
+    }
+    struct err e = {0};
+    err_set(&e, LLMD_EUNSUPPORTED, "this server was not started from a configuration");
+    return respond_error(ex, &e);
+}
+
+enum MHD_Result admin_keys(struct exchange *ex)
+{
+    const struct edge_opts *o = exchange_opts(ex);
+    struct buf body = {0};
+    buf_addstr(&body, "{\"keys\":[");
+    for (uint32_t i = 0; i < o->n_keys; i++) {
+        buf_addstr(&body, i ? ",{\"name\":" : "{\"name\":");
+        json_add_cstr(&body, o->keys[i].name);
+        buf_addf(&body, ",\"admin\":%s}", o->keys[i].admin ? "true" : "false");
+    }
+    buf_addstr(&body, "]}");
+    return respond_json(ex, MHD_HTTP_OK, &body);
+}
+
+enum MHD_Result admin_events(struct exchange *ex)
+{
+    const char *after = MHD_lookup_connection_value(ex->mhd, MHD_GET_ARGUMENT_KIND, "after");
+    char *end = NULL;
+    unsigned long long number = after ? strtoull(after, &end, 10) : 0;
+    struct buf body = {0};
+    if (after && (*after < '0' || *after > '9' || *end)) {
+        struct err e = {0};
+        err_set_param(&e, LLMD_EINVAL, "after", "after must be the number of an event");
+        return respond_error(ex, &e);
+    }
+    events_add_json(number, &body);
+    return respond_json(ex, MHD_HTTP_OK, &body);
+}

@@ -1,0 +1,69 @@
+#include "core/edge/worker_json.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+#include "core/util/clock.h"
+#include "core/util/json.h"
+
+/* v with one decimal; below 0: unknown. */
+static void add_tenths(struct buf *out, double v)
+{
+    json_add_double(out, v >= 0 ? round(v * 10) / 10 : NAN);
+}
+
+void worker_json_load(const struct load_progress *p, struct buf *out)
+{
+    double rate = load_mib_per_s(p);
+    buf_addf(out, "\"loaded_percent\":%u,\"loaded_bytes\":%llu,\"total_bytes\":%llu,",
+             load_percent(p), (unsigned long long)p->done_bytes,
+             (unsigned long long)p->total_bytes);
+    buf_addstr(out, "\"mib_per_s\":");
+    add_tenths(out, rate > 0 ? rate : -1);
+    buf_addstr(out, ",\"seconds_left\":");
+    add_tenths(out, load_seconds_left(p));
+}
+
+/* Milliseconds since a moment; it may have come after now_us was read. */
+static double ms_since(uint64_t us, uint64_t now_us)
+{
+    return now_us > us ? (double)(now_us - us) / 1e3 : 0;
+}
+
+void worker_json(const struct router_worker_view *v, uint64_t now_us, struct buf *out)
+{
+    const struct worker_status *s = &v->status;
+    buf_addf(out, "{\"worker\":%u,\"model\":", v->index);
+    json_add_cstr(out, v->model);
+    buf_addf(out, ",\"state\":\"%s\",\"drained\":%s,\"error\":", worker_state_name(s->state),
+             v->drained ? "true" : "false");
+    json_add_cstr(out, v->error[0] ? v->error : NULL);
+    buf_addf(out, ",\"starts\":%u,\"running\":%u,\"waiting\":%u,\"bound\":%u,", v->n_starts,
+             s->n_running, s->n_waiting, v->n_bound);
+    buf_addf(out, "\"prefill_tokens\":%llu,\"kv_blocks\":%u,\"free_kv_blocks\":%u,",
+             (unsigned long long)s->n_prefill_tokens, s->n_kv_blocks, s->n_free_kv_blocks);
+    buf_addf(out, "\"steps\":%llu,\"generated_tokens\":%llu,\"step_ms\":",
+             (unsigned long long)s->n_steps, (unsigned long long)s->generated_tokens);
+    add_tenths(out, s->step_began_us ? ms_since(s->step_began_us, now_us) : -1);
+    buf_addstr(out, ",\"heartbeat_ms\":");
+    add_tenths(out, s->heartbeat_us ? ms_since(s->heartbeat_us, now_us) : -1);
+    buf_addf(out, ",\"chosen\":%llu,\"migrated\":%llu,", (unsigned long long)v->n_chosen,
+             (unsigned long long)v->n_migrated);
+    worker_json_load(&s->load, out);
+    buf_addch(out, '}');
+}
+
+void worker_json_all(struct router *r, struct buf *out)
+{
+    enum { VIEWS_MAX = 256 };
+    struct router_worker_view *views = calloc(VIEWS_MAX, sizeof(*views));
+    uint32_t n = views ? router_workers(r, views, VIEWS_MAX) : 0;
+    out->failed |= !views;
+    buf_addch(out, '[');
+    for (uint32_t i = 0; i < u64_min(n, VIEWS_MAX); i++) {
+        buf_addstr(out, i ? "," : "");
+        worker_json(&views[i], clock_now_us(), out);
+    }
+    buf_addch(out, ']');
+    free(views);
+}
