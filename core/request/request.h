@@ -58,6 +58,7 @@ struct request {
     struct arena arena;
     const char *id;         /* "chatcmpl-..." */
     const char *model;      /* canonical name */
+    uint64_t generation;    /* of the model, whose tokenizer made the prompt; 0: the newest */
     const char *key_name;   /* of the bearer key, "" without keys */
     const uint32_t *prompt; /* [n_prompt] */
     uint32_t n_prompt;      /* >= 1 */

@@ -112,6 +112,8 @@ bool books_has_taker(const struct routed *m, const struct dispatch *dp)
 
 bool books_has_future(const struct routed *m, const struct dispatch *dp)
 {
+    if (m->held)
+        return true;
     for (uint32_t i = 0; i < m->n_slots; i++) {
         const struct slot *s = m->slots[i];
         if (s->awaited && !(dp->too_small >> s->bit & 1) &&

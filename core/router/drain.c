@@ -40,15 +40,15 @@ int router_drain_worker(struct router *r, uint32_t index, struct err *e)
     return s ? 0 : err_set(e, why.code, "%s", why.msg);
 }
 
-/* r->mu is held. */
-static int returnable(const struct slot *s, struct err *e)
+/* Whether it was drained and has ended. r->mu is held. */
+static int is_down(const struct slot *s, struct err *e)
 {
     const uint32_t index = s->opts->index;
     if (!s->drained)
         return err_set(e, LLMD_EINVAL, "worker %u is in service", index);
     if (s->status.state != WORKER_DEAD || (s->link && !s->link->lost && !s->link->ended))
         return err_set(e, LLMD_ENOTREADY,
-                       "worker %u still finishes what it has; return it when it has ended", index);
+                       "worker %u still finishes what it has; wait until it has ended", index);
     return 0;
 }
 
@@ -57,7 +57,7 @@ int router_return_worker(struct router *r, uint32_t index, struct err *e)
     struct err why = {0};
     lock_take(&r->mu);
     struct slot *s = find(r, index, &why);
-    int rc = s ? returnable(s, &why) : -why.code;
+    int rc = s ? is_down(s, &why) : -why.code;
     if (rc == 0) {
         link_retire(s);
         s->drained = false;
@@ -70,10 +70,45 @@ int router_return_worker(struct router *r, uint32_t index, struct err *e)
     if (rc) {
         lock_take(&r->mu);
         s->drained = true;
-        s->status.state = WORKER_DEAD;
         lock_drop(&r->mu);
     }
     return rc;
+}
+
+static void unlist(struct slot *s)
+{
+    struct router *r = s->router;
+    struct slot **at = &r->first;
+    r->last = NULL;
+    while (*at) {
+        if (*at == s) {
+            *at = s->next;
+            continue;
+        }
+        r->last = *at;
+        at = &(*at)->next;
+    }
+    s->next = NULL;
+    r->n_slots--;
+}
+
+int router_remove_worker(struct router *r, uint32_t index, struct err *e)
+{
+    struct dispatch_list unborn = {NULL, NULL};
+    struct err why = {0};
+    lock_take(&r->mu);
+    struct slot *s = find(r, index, &why);
+    int rc = s ? is_down(s, &why) : -why.code;
+    if (rc == 0) {
+        link_retire(s);
+        unlist(s);
+        s->removed = true;
+        s->awaited = false;
+        submit_take_hopeless(s->routed, &unborn);
+    }
+    lock_drop(&r->mu);
+    submit_fail(r, &unborn, &submit_nobody);
+    return rc ? err_set(e, why.code, "%s", why.msg) : 0;
 }
 
 void drain_settle(struct slot *s, struct dispatch_list *out)

@@ -17,10 +17,6 @@ static bool is_current(const struct link *l)
     return l->slot->link == l && !l->lost;
 }
 
-/* For requests that have waited in vain. */
-static const struct err nobody = {.code = LLMD_ENOTREADY,
-                                  .msg = "no worker is left that could take the request"};
-
 static void on_published(void *ctx, struct worker *w, const struct worker_report *r)
 {
     struct link *l = ctx;
@@ -35,7 +31,7 @@ static void on_published(void *ctx, struct worker *w, const struct worker_report
         submit_pump(s->routed, &bound);
     }
     lock_drop(&s->router->mu);
-    submit_fail(s->router, &unborn, &nobody);
+    submit_fail(s->router, &unborn, &submit_nobody);
     submit_bound(s->router, &bound);
 }
 
@@ -108,7 +104,7 @@ static void on_dead(void *ctx, struct worker *w, const struct err *why)
             prefix_map_forget(s->routed->map, s->bit, false);
     }
     lock_drop(&r->mu);
-    submit_fail(r, &unborn, &nobody);
+    submit_fail(r, &unborn, &submit_nobody);
     lock_take(&r->mu);
     l->ended = true;
     pthread_cond_broadcast(&r->changed);
@@ -200,10 +196,10 @@ void link_lose(struct link *l, const struct err *why)
     if (!news)
         return;
     worker_abandon(w);
+    move_routes(r, s->routed, &moved, why);
     lock_take(&r->mu);
     l->n_calls--;
     lock_drop(&r->mu);
-    move_routes(r, s->routed, &moved, why);
 }
 
 void router_lose(struct router *r, uint32_t index, const struct err *why)
@@ -211,9 +207,15 @@ void router_lose(struct router *r, uint32_t index, const struct err *why)
     lock_take(&r->mu);
     struct slot *s = router_find_slot(r, index);
     struct link *l = s ? s->link : NULL;
-    lock_drop(&r->mu);
     if (l)
-        link_lose(l, why);
+        l->n_calls++; /* it must not be freed meanwhile */
+    lock_drop(&r->mu);
+    if (!l)
+        return;
+    link_lose(l, why);
+    lock_take(&r->mu);
+    l->n_calls--;
+    lock_drop(&r->mu);
 }
 
 /* --- start, and start again --- */
@@ -230,8 +232,12 @@ int link_start(struct slot *s, struct err *e)
     };
     struct link *l = callbacks.ctx;
     struct worker *w = NULL;
-    if (!l)
+    if (!l) {
+        lock_take(&s->router->mu);
+        s->status.state = WORKER_DEAD;
+        lock_drop(&s->router->mu);
         return err_set(e, LLMD_ENOMEM, "out of memory for a worker of \"%s\"", s->routed->name);
+    }
     l->slot = s;
     lock_take(&s->router->mu);
     l->number = ++s->router->n_links;
@@ -272,8 +278,10 @@ int router_restart_worker(struct router *r, uint32_t index, struct err *e)
     struct slot *s = router_find_slot(r, index);
     const bool fit = s && !r->draining && !s->drained && s->status.state == WORKER_DEAD &&
                      (!s->link || s->link->lost || s->link->ended);
-    if (fit)
+    if (fit) {
         link_retire(s);
+        s->status.state = WORKER_STARTING; /* nobody else starts it */
+    }
     lock_drop(&r->mu);
     if (!fit)
         return err_set(e, LLMD_EINVAL, "there is no worker %u that could be started again", index);

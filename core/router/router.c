@@ -9,7 +9,6 @@
 #include "core/util/clock.h"
 
 enum {
-    QUANTUM_TOKENS = 2048,      /* of the queue: about a step's prefill */
     HANGING_WAIT_US = 2000000,  /* for the threads of lost workers, at the end */
     UNKNOWN_STEP_US = 60000000, /* a step of a worker that cannot say how long one takes */
     LOOK_AGAIN_US = 100000,
@@ -58,62 +57,19 @@ void router_free(struct router *r)
     for (struct slot *s = r->first; s; s = s->next)
         if (s->link)
             worker_stop(s->link->worker);
-    for (struct slot *s = r->first, *next; s; s = next) {
-        next = s->next;
+    for (struct slot *s = r->first; s; s = s->next)
         free_link(s->link);
-        free(s);
-    }
     for (struct link *l = r->lost, *next; l; l = next) {
         next = l->next;
         free_link(l);
     }
     for (struct routed *m = r->models, *next; m; m = next) {
         next = m->next;
-        prefix_map_free(m->map);
-        fair_queue_free(m->queue);
-        free(m);
+        routed_free(m);
     }
     pthread_cond_destroy(&r->changed);
     lock_fini(&r->mu);
     free(r);
-}
-
-struct routed *router_find_model(const struct router *r, const char *name)
-{
-    struct routed *m = r->models;
-    while (m && strcmp(m->name, name) != 0)
-        m = m->next;
-    return m;
-}
-
-int router_add_model(struct router *r, const char *name, const struct router_model_opts *o,
-                     struct err *e)
-{
-    size_t n = strlen(name) + 1;
-    struct routed *m = calloc(1, sizeof(*m) + n);
-    if (!m || fair_queue_new(QUANTUM_TOKENS, &m->queue) != 0) {
-        free(m);
-        return err_set(e, LLMD_ENOMEM, "out of memory for model \"%s\"", name);
-    }
-    m->opts = *o;
-    memcpy(m->name, name, n);
-    if (router_metrics_init(&m->metrics, o->metrics, name) != 0) {
-        fair_queue_free(m->queue);
-        free(m);
-        return err_set(e, LLMD_ENOMEM, "out of memory for model \"%s\"", name);
-    }
-    lock_take(&r->mu);
-    bool known = router_find_model(r, name) != NULL;
-    if (!known) {
-        m->next = r->models;
-        r->models = m;
-    }
-    lock_drop(&r->mu);
-    if (!known)
-        return 0;
-    fair_queue_free(m->queue);
-    free(m);
-    return err_set(e, LLMD_EINVAL, "model \"%s\" is declared twice", name);
 }
 
 /* --- workers --- */
@@ -126,19 +82,20 @@ static void list_slot(struct router *r, struct routed *m, struct slot *s)
         r->first = s;
     r->last = s;
     r->n_slots++;
+    s->number = ++r->n_places;
     s->bit = m->n_slots;
     m->slots[m->n_slots++] = s;
 }
 
-int router_start_worker(struct router *r, const char *model, const struct worker_opts *opts,
-                        struct err *e)
+int router_add_worker(struct router *r, uint64_t generation, const struct worker_opts *opts,
+                      struct err *e)
 {
     struct slot *s = calloc(1, sizeof(*s));
     if (!s)
-        return err_set(e, LLMD_ENOMEM, "out of memory for a worker of \"%s\"", model);
+        return err_set(e, LLMD_ENOMEM, "out of memory for a worker of \"%s\"", opts->model_name);
     lock_take(&r->mu);
-    struct routed *m = router_find_model(r, model);
-    bool full = m && m->n_slots == PREFIX_MAP_WORKERS;
+    struct routed *m = routed_find(r, generation);
+    const bool full = m && m->n_slots == PREFIX_MAP_WORKERS;
     if (m && !full) {
         *s = (struct slot){.router = r, .routed = m, .opts = opts};
         list_slot(r, m, s);
@@ -148,9 +105,18 @@ int router_start_worker(struct router *r, const char *model, const struct worker
         return link_start(s, e);
     free(s);
     if (full)
-        return err_set(e, LLMD_EINVAL, "model \"%s\" has more than %d workers", model,
+        return err_set(e, LLMD_EINVAL, "model \"%s\" has more than %d workers", opts->model_name,
                        PREFIX_MAP_WORKERS);
-    return err_set(e, LLMD_ENOTFOUND, "model \"%s\" is not declared", model);
+    return err_set(e, LLMD_ENOTFOUND, "model \"%s\" is not declared", opts->model_name);
+}
+
+int router_start_worker(struct router *r, const char *model, const struct worker_opts *opts,
+                        struct err *e)
+{
+    const uint64_t generation = router_generation(r, model);
+    if (generation == 0)
+        return err_set(e, LLMD_ENOTFOUND, "model \"%s\" is not declared", model);
+    return router_add_worker(r, generation, opts, e);
 }
 
 bool router_slot_able(const struct slot *s)
@@ -168,10 +134,10 @@ struct slot *router_find_slot(const struct router *r, uint32_t index)
 
 bool router_awaits(const struct routed *m)
 {
+    bool awaited = m->held;
     for (uint32_t i = 0; i < m->n_slots; i++)
-        if (m->slots[i]->awaited)
-            return true;
-    return false;
+        awaited |= m->slots[i]->awaited;
+    return awaited;
 }
 
 int router_refuse(const struct router *r, const struct routed *m, struct err *e)
@@ -196,11 +162,11 @@ int router_refuse(const struct router *r, const struct routed *m, struct err *e)
 
 /* --- views --- */
 
-/* r->mu is held. */
-static bool model_is_ready(const struct routed *m)
+/* Whether a worker of that name is ready, whatever the generation. r->mu is held. */
+static bool name_is_ready(const struct router *r, const char *name)
 {
-    for (uint32_t i = 0; i < m->n_slots; i++)
-        if (router_slot_able(m->slots[i]))
+    for (const struct slot *s = r->first; s; s = s->next)
+        if (router_slot_able(s) && strcmp(s->routed->name, name) == 0)
             return true;
     return false;
 }
@@ -209,7 +175,7 @@ bool router_model_ready(struct router *r, const char *model)
 {
     lock_take(&r->mu);
     const struct routed *m = router_find_model(r, model);
-    bool ready = m && model_is_ready(m);
+    const bool ready = m && (m->held || name_is_ready(r, model));
     lock_drop(&r->mu);
     return ready;
 }
@@ -219,7 +185,7 @@ bool router_all_ready(struct router *r)
     lock_take(&r->mu);
     bool ready = true;
     for (const struct routed *m = r->models; m; m = m->next)
-        ready &= model_is_ready(m);
+        ready &= m->closed || name_is_ready(r, m->name);
     lock_drop(&r->mu);
     return ready;
 }
@@ -257,7 +223,9 @@ uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32
     lock_take(&r->mu);
     for (const struct slot *s = r->first; s && n < max; s = s->next, n++) {
         struct router_worker_view *v = &out[n];
-        *v = (struct router_worker_view){.index = s->opts->index,
+        *v = (struct router_worker_view){.generation = s->routed->generation,
+                                         .index = s->opts->index,
+                                         .place = s->number,
                                          .n_starts = s->n_starts,
                                          .n_bound = s->n_bound,
                                          .n_chosen = s->n_chosen,
@@ -272,20 +240,38 @@ uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32
     return n;
 }
 
+/* r->mu is held. */
+static void view_model(const struct routed *m, struct router_model_view *out)
+{
+    *out = (struct router_model_view){
+        .generation = m->generation,
+        .n_requests = m->n_dispatches,
+        .n_waiting = submit_n_waiting(m),
+        .n_waiting_tokens = fair_queue_cost(m->queue),
+        .n_decisions = m->n_decisions,
+        .n_migrations = m->n_migrations,
+        .delta = books_delta(m),
+        .map_bytes = m->map ? prefix_map_bytes(m->map) : 0,
+        .n_map_entries = m->map ? prefix_map_n_entries(m->map) : 0,
+    };
+}
+
 bool router_model(struct router *r, const char *model, struct router_model_view *out)
 {
     lock_take(&r->mu);
     const struct routed *m = router_find_model(r, model);
     if (m)
-        *out = (struct router_model_view){
-            .n_waiting = submit_n_waiting(m),
-            .n_waiting_tokens = fair_queue_cost(m->queue),
-            .n_decisions = m->n_decisions,
-            .n_migrations = m->n_migrations,
-            .delta = books_delta(m),
-            .map_bytes = m->map ? prefix_map_bytes(m->map) : 0,
-            .n_map_entries = m->map ? prefix_map_n_entries(m->map) : 0,
-        };
+        view_model(m, out);
+    lock_drop(&r->mu);
+    return m != NULL;
+}
+
+bool router_model_generation(struct router *r, uint64_t generation, struct router_model_view *out)
+{
+    lock_take(&r->mu);
+    const struct routed *m = routed_find(r, generation);
+    if (m)
+        view_model(m, out);
     lock_drop(&r->mu);
     return m != NULL;
 }

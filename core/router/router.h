@@ -36,16 +36,38 @@ struct router_model_opts {
 MUST_CHECK int router_new(struct router **out, struct err *e);
 void router_free(struct router *r); /* after router_shutdown; NULL is fine */
 
-/* Declares a model; its workers are added by router_start_worker. Names are unique. */
+/* Declares a model; its workers are added by router_start_worker. Several may have one name: they are
+ * generations of it, and by name the newest is meant. A request is submitted for one of them
+ * (request.generation), because its token ids are those of that model's tokenizer. */
 MUST_CHECK int router_add_model(struct router *r, const char *name,
                                 const struct router_model_opts *o, struct err *e);
-/* Starts a worker (worker_start) whose callbacks feed the router; the router owns it. At most
- * PREFIX_MAP_WORKERS of a model. */
+/* The number of the newest model of that name; 0: there is none. */
+uint64_t router_generation(struct router *r, const char *name);
+/* What is decided from now on goes by these options; metrics and metrics' names stay. */
+void router_set_model(struct router *r, uint64_t generation, const struct router_model_opts *o);
+/* Held: requests wait (max_queue, max_queue_us) though no worker of it is ready. Let go, those that no
+ * worker can take fail. */
+void router_hold_model(struct router *r, uint64_t generation, bool held);
+/* Takes no new requests: router_submit says ENOTFOUND. What it has ends. */
+void router_close_model(struct router *r, uint64_t generation);
+/* What waits for one goes over to the other, to which its token ids must mean the same. */
+void router_move_waiting(struct router *r, uint64_t from, uint64_t to);
+/* Gives up a drained worker's place. ENOTREADY: it still finishes what it has; EINVAL: it was not
+ * drained; ENOTFOUND. */
+MUST_CHECK int router_remove_worker(struct router *r, uint32_t index, struct err *e);
+/* Frees a closed model when all its workers were removed and have ended and its last request is gone;
+ * then, and only then, true (also when there is no such model): nothing reads its options any more. */
+bool router_collect_model(struct router *r, uint64_t generation);
+/* Starts a worker (worker_start) whose callbacks feed the router; the router owns it. opts outlive it.
+ * At most PREFIX_MAP_WORKERS of a model in its life. Of two workers none has the other's index. */
+MUST_CHECK int router_add_worker(struct router *r, uint64_t generation,
+                                 const struct worker_opts *opts, struct err *e);
+/* Of the newest model of that name. */
 MUST_CHECK int router_start_worker(struct router *r, const char *model,
                                    const struct worker_opts *opts, struct err *e);
 
 /* Takes the request: binds it to a worker or lets it wait; moves one reference on success. Errors,
- * with the caller's reference kept: ENOTFOUND no such model, ENOTREADY no worker ready, EFULL too
+ * with the caller's reference kept: ENOTFOUND no such model or a closed one, ENOTREADY no worker ready, EFULL too
  * many wait or the wait would be too long, ETOOBIG fits no worker, EDRAINING, those of
  * worker_submit. What goes wrong later is the stream's error. */
 MUST_CHECK int router_submit(struct router *r, struct request *req, struct err *e);
@@ -69,7 +91,8 @@ MUST_CHECK int router_return_worker(struct router *r, uint32_t index, struct err
  * or more often. */
 void router_expire(struct router *r);
 
-/* A model is ready when a worker of it generated a token and lives. */
+/* A model is ready when a worker of it generated a token and lives, whatever the generation, or it is
+ * held. All are ready: without those that are only held. */
 bool router_model_ready(struct router *r, const char *model);
 bool router_all_ready(struct router *r);
 /* False when requests run and no worker made a step for stall_us: /health then says 503. */
@@ -77,7 +100,9 @@ bool router_progressing(struct router *r, uint64_t stall_us);
 
 struct router_worker_view {
     char model[128];
+    uint64_t generation; /* of the model */
     uint32_t index;
+    uint64_t place; /* number of its place among all that ever were; indexes are used again */
     struct worker_status status;
     char error[256];     /* why it is dead */
     uint32_t n_starts;   /* times it was started */
@@ -90,15 +115,19 @@ struct router_worker_view {
 uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32_t max);
 
 struct router_model_view {
-    uint32_t n_waiting; /* requests that no worker has yet */
+    uint64_t generation;
+    uint32_t n_requests; /* that are with it, waiting or not */
+    uint32_t n_waiting;  /* requests that no worker has yet */
     uint64_t n_waiting_tokens;
     uint64_t n_decisions, n_migrations;
     double delta;
     size_t map_bytes;
     uint32_t n_map_entries;
 };
-/* False: no such model. */
+/* Of the newest of that name. False: no such model. */
 bool router_model(struct router *r, const char *model, struct router_model_view *out);
+/* Of that generation. False: it is gone. */
+bool router_model_generation(struct router *r, uint64_t generation, struct router_model_view *out);
 /* Where the request is bound, and how much of its prompt was expected in the cache there; false while
  * it waits. Only while the request is with the router. */
 struct router_placement {

@@ -4,6 +4,7 @@
  *   books.c     what is known of each worker: reports, reservations, candidates
  *   submit.c    requests: submission, the queue, binding
  *   lost.c      workers that are lost: their requests move, the worker is started again
+ *   models.c    models come, follow each other under one name, and go
  *   drain.c     workers that are taken out of service and returned; waiting has an end
  *
  *   router ── routed (a model) ── slot (a worker's place) ── link (the worker in it)
@@ -118,15 +119,22 @@ struct slot {
     uint32_t n_bound, n_starts;  /* dispatches; workers that were started here */
     uint32_t n_kv_blocks;        /* of the last worker here that told; 0: none did */
     uint64_t n_reports;
-    bool drained; /* takes nothing new; once it ended it stays down until it is returned */
-    bool awaited; /* drained or on its way back: what nobody else takes may wait for it */
-    bool refuses; /* took no request, for a reason of its own: nothing more until it reports */
+    uint64_t number; /* of the router's slots, from 1 */
+    bool removed;    /* out of the router's list; it stays with its model until that is collected */
+    bool drained;    /* takes nothing new; once it ended it stays down until it is returned */
+    bool awaited;    /* drained or on its way back: what nobody else takes may wait for it */
+    bool refuses;    /* took no request, for a reason of its own: nothing more until it reports */
     uint64_t last_chosen, n_chosen, n_migrated;
 };
 
-/* A model and its workers. */
+/* A model and its workers: one generation of what is served under that name. */
 struct routed {
-    struct routed *next;
+    struct routed *next; /* newest first */
+    struct router *router;
+    uint64_t generation;   /* of the router's models, from 1 */
+    uint32_t n_dispatches; /* requests that are with it */
+    bool held;             /* requests wait though no worker is ready: the first is on its way */
+    bool closed;           /* takes no new requests */
     struct router_model_opts opts;
     struct slot *slots[PREFIX_MAP_WORKERS];
     uint32_t n_slots;
@@ -149,13 +157,14 @@ struct router {
     struct routed *models;
     struct slot *first, *last;
     uint32_t n_slots;
-    struct link *lost; /* not in a slot any more; their threads may still run */
-    uint64_t n_links;  /* started so far */
+    struct link *lost;                /* not in a slot any more; their threads may still run */
+    uint64_t n_links;                 /* started so far */
+    uint64_t n_generations, n_places; /* models and slots so far */
     bool draining;
 };
 
 /* router.c; r->mu is held */
-struct routed *router_find_model(const struct router *r, const char *name);
+struct routed *router_find_model(const struct router *r, const char *name); /* the newest */
 struct slot *router_find_slot(const struct router *r, uint32_t index);
 bool router_slot_able(const struct slot *s); /* ready, as far as the router knows */
 /* Whether a request may wait though no worker is ready: one is about to come back. */
@@ -201,7 +210,11 @@ void submit_sweep(struct routed *m, bool (*gone)(const struct routed *m, const s
 /* Of that, what no worker that is ready or awaited can take, now or later. r->mu is held. */
 void submit_take_hopeless(struct routed *m, struct dispatch_list *out);
 uint32_t submit_n_waiting(const struct routed *m);
+void submit_note_waiting(struct routed *m); /* the gauge, over all generations of the name */
+/* The dispatch is of the model from now on. r->mu is held. */
+void dispatch_adopt(struct dispatch *dp, struct routed *m);
 /* Ends the streams of dispatches that no worker has, and frees the dispatches. */
+extern const struct err submit_nobody; /* why: they waited in vain */
 void submit_fail(struct router *r, struct dispatch_list *list, const struct err *why);
 /* The dispatch leaves the router's books; dispatch_free() comes after, outside of the lock. r->mu is
  * held. */
@@ -210,6 +223,12 @@ void dispatch_free(struct dispatch *dp); /* with the reference of its request */
 /* The router is the producer of the stream from now on. False when there is nothing left to
  * produce. Not under the lock. */
 bool dispatch_attach(struct dispatch *dp);
+
+/* models.c; r->mu is held */
+struct routed *routed_find(const struct router *r, uint64_t generation);
+/* The model that a request was made for; NULL with ENOTFOUND in e. */
+struct routed *routed_of(const struct router *r, const struct request *req, struct err *e);
+void routed_free(struct routed *m);
 
 /* drain.c */
 /* A worker that was awaited is ready, or will not come: what waited for it in vain is put on *out.

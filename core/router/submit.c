@@ -8,6 +8,7 @@
  * While a request waits, the router is the producer of its stream: so it hears of a client that
  * leaves, and can fail it. */
 #include <stdlib.h>
+#include <string.h>
 
 #include "core/router/router_int.h"
 #include "core/util/clock.h"
@@ -17,6 +18,9 @@ enum {
     PATIENCE_US = 1000000, /* then nobody passes a request that waits for KV blocks */
     COST_MAX = 1 << 30,
 };
+
+const struct err submit_nobody = {.code = LLMD_ENOTREADY,
+                                  .msg = "no worker is left that could take the request"};
 
 /* --- dispatches --- */
 
@@ -99,10 +103,20 @@ bool dispatch_attach(struct dispatch *dp)
     return live;
 }
 
+void dispatch_adopt(struct dispatch *dp, struct routed *m)
+{
+    if (dp->routed)
+        dp->routed->n_dispatches--;
+    dp->routed = m;
+    if (m)
+        m->n_dispatches++;
+}
+
 void dispatch_forget(struct router *r, struct dispatch *dp)
 {
     BUG_ON(dp->slot || dp->item.flow || dp->moving); /* I1 */
     dp->req->dispatch = NULL;
+    dispatch_adopt(dp, NULL);
     pthread_cond_broadcast(&r->changed);
 }
 
@@ -154,7 +168,7 @@ static int enqueue(struct routed *m, struct dispatch *dp, struct err *e)
     if (fair_queue_n(m->queue) == 1)
         m->last_bound_us = clock_now_us();
     dp->queued_us = clock_now_us();
-    metric_set(m->metrics.waiting, submit_n_waiting(m));
+    submit_note_waiting(m);
     return 0;
 }
 
@@ -244,7 +258,7 @@ void submit_pump(struct routed *m, struct dispatch_list *out)
     }
     if (fair_queue_n(m->queue) > 0 && left > 0)
         fair_queue_scan(m->queue, left, visit_queued, &p);
-    metric_set(m->metrics.waiting, submit_n_waiting(m));
+    submit_note_waiting(m);
 }
 
 void submit_move(struct routed *m, struct dispatch *dp)
@@ -261,6 +275,15 @@ uint32_t submit_n_waiting(const struct routed *m)
     return fair_queue_n(m->queue) + m->n_movers;
 }
 
+void submit_note_waiting(struct routed *m)
+{
+    uint32_t n = submit_n_waiting(m);
+    for (const struct routed *o = m->router->models; o; o = o->next)
+        if (o != m && strcmp(o->name, m->name) == 0)
+            n += submit_n_waiting(o);
+    metric_set(m->metrics.waiting, n);
+}
+
 void submit_take_waiting(struct routed *m, struct dispatch_list *out)
 {
     struct dispatch *dp;
@@ -273,7 +296,7 @@ void submit_take_waiting(struct routed *m, struct dispatch_list *out)
         fair_queue_remove(m->queue, i);
         dispatch_list_add(out, (struct dispatch *)i);
     }
-    metric_set(m->metrics.waiting, 0);
+    submit_note_waiting(m);
 }
 
 struct sweep {
@@ -305,7 +328,7 @@ void submit_sweep(struct routed *m, bool (*gone)(const struct routed *m, const s
             submit_move(m, dp);
     }
     fair_queue_sweep(m->queue, take_if_gone, &sw);
-    metric_set(m->metrics.waiting, submit_n_waiting(m));
+    submit_note_waiting(m);
 }
 
 static bool hopeless(const struct routed *m, const struct dispatch *dp)
@@ -413,8 +436,6 @@ void submit_bound(struct router *r, struct dispatch_list *bound)
 static int admit(struct router *r, struct routed *m, const struct dispatch *dp, struct err *e)
 {
     const struct request *req = dp->req;
-    if (!m)
-        return err_set(e, LLMD_ENOTFOUND, "The model `%s` does not exist.", req->model);
     bool able = router_awaits(m);
     for (uint32_t i = 0; i < m->n_slots; i++)
         able |= router_slot_able(m->slots[i]);
@@ -507,15 +528,14 @@ int router_submit(struct router *r, struct request *req, struct err *e)
     req->trace.queued_us = clock_now_us();
     lock_drop(&req->stream.mu);
     lock_take(&r->mu);
-    struct routed *m = router_find_model(r, req->model);
-    rc = admit(r, m, dp, e);
-    if (rc == 0) {
-        dp->routed = m;
+    struct routed *m = routed_of(r, req, e);
+    rc = m ? admit(r, m, dp, e) : -LLMD_ENOTFOUND;
+    if (rc == 0)
         rc = place(m, dp, e);
-    }
     const bool goes = rc == 0 && dp->slot;
     if (rc == 0) {
         req->dispatch = dp;
+        dispatch_adopt(dp, m);
         if (!goes) /* it may go before others of its model that wait for a certain worker */
             submit_pump(m, &bound);
     }

@@ -15,7 +15,8 @@ static const uint64_t second_us = 1000000;
 
 /* What is remembered of one worker. */
 struct watched {
-    bool known, suspect, down;
+    uint64_t place; /* of the worker; 0: of none */
+    bool suspect, down;
     uint32_t n_starts;        /* seen */
     uint32_t n_failed_starts; /* in a row, without a token */
     uint64_t start_at_us;     /* while down */
@@ -30,7 +31,7 @@ struct supervise {
     pthread_cond_t wake;
     bool stop;
     uint64_t last_us, ran_us; /* last look; time in which this thread itself came to look */
-    struct watched watched[WORKERS_MAX]; /* by position among the router's workers */
+    struct watched watched[WORKERS_MAX]; /* by the worker's index */
     struct router_worker_view views[WORKERS_MAX];
 };
 
@@ -142,11 +143,11 @@ static void start_again(struct supervise *s, struct watched *w, const struct rou
 static void watch(struct supervise *s, struct watched *w, const struct router_worker_view *v,
                   uint64_t now_us)
 {
-    if (w->known && w->n_starts != v->n_starts)
+    if (w->place != v->place) /* another one that got a free index */
+        *w = (struct watched){.place = v->place, .n_starts = v->n_starts};
+    if (w->n_starts != v->n_starts)
         *w = (struct watched){
-            .known = true, .n_starts = v->n_starts, .n_failed_starts = w->n_failed_starts};
-    w->known = true;
-    w->n_starts = v->n_starts;
+            .place = v->place, .n_starts = v->n_starts, .n_failed_starts = w->n_failed_starts};
     if (v->status.state != WORKER_DEAD)
         watch_steps(s, w, v, now_us);
     else if (v->drained) /* by the operator, who returns it */
@@ -167,7 +168,8 @@ static void *supervise_main(void *arg)
         const uint32_t n = router_workers(s->o.router, s->views, WORKERS_MAX);
         pass_time(s, clock_now_us());
         for (uint32_t i = 0; i < u64_min(n, WORKERS_MAX); i++)
-            watch(s, &s->watched[i], &s->views[i], clock_now_us());
+            if (s->views[i].index < WORKERS_MAX)
+                watch(s, &s->watched[s->views[i].index], &s->views[i], clock_now_us());
         router_expire(s->o.router);
         lock_take(&s->mu);
         if (!s->stop)

@@ -303,7 +303,6 @@ static void test_refusals_say_why(void **state)
     struct reader rd;
     struct err e = {0};
     world_init(&w);
-    assert_int_equal(router_add_model(w.router, "tiny", &model_opts, &e), -LLMD_EINVAL);
     request_to(&rd, "large", 10, 4);
     assert_int_equal(submit(&w, &rd, &e), -LLMD_ENOTFOUND);
     rd.r->model = "tiny";

@@ -1,0 +1,317 @@
+/* Models that follow each other under one name: requests go to the one that they were made for, wait
+ * for its first worker, and what is gone is freed. */
+#include <string.h>
+
+#include "core/router/router.h"
+#include "tests/unit/llama_fixture.h"
+
+enum { MAX_OPTS = 64, VIEWS = 8, N_STREAMS = 16 };
+
+struct world {
+    struct router *router;
+    struct worker_opts opts[MAX_OPTS];
+    uint32_t n_opts;
+};
+
+static void world_init(struct world *w)
+{
+    *w = (struct world){.n_opts = 0};
+    assert_int_equal(router_new(&w->router, NULL), 0);
+}
+
+static void world_fini(struct world *w)
+{
+    assert_true(router_shutdown(w->router, clock_now_us() + WAIT_LIMIT_US));
+    router_free(w->router);
+}
+
+static uint64_t add_model(struct world *w)
+{
+    const struct router_model_opts o = {.max_queue = 100, .max_migrations = 3};
+    assert_int_equal(router_add_model(w->router, "tiny", &o, NULL), 0);
+    return router_generation(w->router, "tiny");
+}
+
+/* A worker's tokens depend on its model's vocabulary and the request alone. */
+static void add_worker(struct world *w, uint64_t generation, uint32_t index)
+{
+    struct worker_opts *o = &w->opts[w->n_opts++];
+    struct err e = {0};
+    assert_true(w->n_opts <= MAX_OPTS);
+    *o = sim_worker_opts(&llama);
+    o->index = index;
+    o->sim_step_us = 500;
+    if (router_add_worker(w->router, generation, o, &e) != 0)
+        fail_msg("%s", e.msg);
+}
+
+static bool find_view(struct world *w, uint32_t index, struct router_worker_view *out)
+{
+    struct router_worker_view v[VIEWS];
+    const uint32_t n = router_workers(w->router, v, VIEWS);
+    assert_true(n <= VIEWS);
+    for (uint32_t i = 0; i < n; i++)
+        if (v[i].index == index) {
+            *out = v[i];
+            return true;
+        }
+    return false;
+}
+
+static void wait_state(struct world *w, uint32_t index, enum worker_state state)
+{
+    struct router_worker_view v;
+    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
+    while (!find_view(w, index, &v) || v.status.state != state) {
+        assert_true(clock_now_us() < until_us);
+        clock_sleep_us(100);
+    }
+}
+
+static void drain_and_remove(struct world *w, uint32_t index)
+{
+    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
+    struct router_worker_view v;
+    assert_int_equal(router_drain_worker(w->router, index, NULL), 0);
+    while (router_remove_worker(w->router, index, NULL) != 0) {
+        assert_true(clock_now_us() < until_us);
+        clock_sleep_us(100);
+    }
+    assert_false(find_view(w, index, &v));
+}
+
+static void wait_collected(struct world *w, uint64_t generation)
+{
+    struct router_model_view v;
+    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
+    while (!router_collect_model(w->router, generation)) {
+        assert_true(clock_now_us() < until_us);
+        clock_sleep_us(100);
+    }
+    assert_false(router_model_generation(w->router, generation, &v));
+}
+
+static void make(struct reader *rd, uint32_t number, uint64_t generation)
+{
+    uint32_t prompt[40];
+    for (uint32_t i = 0; i < 40; i++)
+        prompt[i] = (number * 13 + i) % 200;
+    reader_init(rd, NULL, prompt, 20 + number % 20, 30 + number % 20, 1);
+    rd->r->model = "tiny";
+    rd->r->generation = generation;
+}
+
+static void submit(struct world *w, struct reader *rd)
+{
+    struct err e = {0};
+    if (router_submit(w->router, request_ref(rd->r), &e) != 0)
+        fail_msg("refused: %s", e.msg);
+}
+
+static void finish(struct reader *rd)
+{
+    reader_wait(rd);
+    assert_int_equal(rd->finish[0], FINISH_LENGTH);
+    reader_fini(rd);
+}
+
+static void test_requests_go_to_their_generation(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader old, new, any;
+    world_init(&w);
+    const uint64_t first = add_model(&w);
+    add_worker(&w, first, 0);
+    const uint64_t second = add_model(&w);
+    add_worker(&w, second, 1);
+    assert_true(second > first);
+    wait_state(&w, 0, WORKER_READY);
+    wait_state(&w, 1, WORKER_READY);
+    make(&old, 1, first);
+    make(&new, 1, second);
+    make(&any, 1, 0);
+    submit(&w, &old);
+    submit(&w, &new);
+    submit(&w, &any);
+    reader_wait(&old);
+    reader_wait(&new);
+    reader_wait(&any);
+    assert_int_equal(old.r->trace.worker, 0);
+    assert_int_equal(new.r->trace.worker, 1);
+    assert_int_equal(any.r->trace.worker, 1); /* the newest */
+    finish(&old);
+    finish(&new);
+    finish(&any);
+    world_fini(&w);
+}
+
+static void test_a_closed_one_ends_and_is_collected(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader rd[N_STREAMS], late;
+    struct err e = {0};
+    struct router_model_view v;
+    world_init(&w);
+    const uint64_t first = add_model(&w);
+    add_worker(&w, first, 0);
+    add_worker(&w, first, 1);
+    wait_state(&w, 0, WORKER_READY);
+    wait_state(&w, 1, WORKER_READY);
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        make(&rd[i], i, first);
+        submit(&w, &rd[i]);
+    }
+    router_close_model(w.router, first);
+    make(&late, 99, first);
+    assert_int_equal(router_submit(w.router, late.r, &e), -LLMD_ENOTFOUND);
+    err_clear(&e);
+    assert_int_equal(router_remove_worker(w.router, 0, &e), -LLMD_EINVAL); /* not drained */
+    err_clear(&e);
+    assert_int_equal(router_drain_worker(w.router, 0, NULL), 0);
+    assert_int_equal(router_remove_worker(w.router, 0, &e), -LLMD_ENOTREADY); /* it finishes */
+    assert_false(router_collect_model(w.router, first));
+    assert_true(router_model_generation(w.router, first, &v));
+    assert_in_range(v.n_requests, 1, N_STREAMS);
+    drain_and_remove(&w, 0); /* what it bounced went to the other */
+    for (uint32_t i = 0; i < N_STREAMS; i++)
+        finish(&rd[i]);
+    assert_false(router_collect_model(w.router, first)); /* a worker is left */
+    drain_and_remove(&w, 1);
+    wait_collected(&w, first);
+    err_clear(&e);
+    assert_int_equal(router_submit(w.router, late.r, &e), -LLMD_ENOTFOUND); /* unknown by now */
+    assert_int_equal(router_workers(w.router, NULL, 0), 0);
+    reader_fini(&late);
+    world_fini(&w);
+}
+
+static void test_held_requests_wait_for_the_first_worker(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader rd[N_STREAMS];
+    struct err e = {0};
+    world_init(&w);
+    const uint64_t first = add_model(&w);
+    make(&rd[0], 0, first);
+    assert_int_equal(router_submit(w.router, rd[0].r, &e), -LLMD_ENOTREADY);
+    assert_false(router_model_ready(w.router, "tiny"));
+    router_hold_model(w.router, first, true);
+    assert_true(router_model_ready(w.router, "tiny"));
+    assert_false(router_all_ready(w.router));
+    submit(&w, &rd[0]);
+    for (uint32_t i = 1; i < N_STREAMS; i++) {
+        make(&rd[i], i, first);
+        submit(&w, &rd[i]);
+    }
+    add_worker(&w, first, 0);
+    wait_state(&w, 0, WORKER_READY);
+    router_hold_model(w.router, first, false);
+    for (uint32_t i = 0; i < N_STREAMS; i++)
+        finish(&rd[i]);
+    world_fini(&w);
+}
+
+/* The successor's first worker does not start: what waited for it goes on at its predecessor. */
+static void test_waiting_requests_go_back(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader rd[N_STREAMS], lost;
+    struct err e = {0};
+    struct router_model_view v;
+    world_init(&w);
+    const uint64_t first = add_model(&w), second = add_model(&w);
+    router_hold_model(w.router, second, true);
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        make(&rd[i], i, second);
+        submit(&w, &rd[i]);
+    }
+    router_hold_model(w.router, first, true);
+    router_move_waiting(w.router, second, first);
+    assert_true(router_model_generation(w.router, first, &v));
+    assert_int_equal(v.n_waiting, N_STREAMS);
+    make(&lost, 0, second);
+    submit(&w, &lost);
+    router_close_model(w.router, second);
+    router_hold_model(w.router, second, false); /* what is left there fails */
+    reader_wait(&lost);
+    assert_int_equal(lost.finish[0], FINISH_ERROR);
+    assert_true(stream_error(lost.r, &e));
+    assert_int_equal(e.code, LLMD_ENOTREADY);
+    reader_fini(&lost);
+    wait_collected(&w, second);
+    add_worker(&w, first, 0);
+    for (uint32_t i = 0; i < N_STREAMS; i++)
+        finish(&rd[i]);
+    world_fini(&w);
+}
+
+/* Generations follow each other under streams: each is taken by whoever is there, all texts stay. */
+static void test_texts_over_many_generations(void **state)
+{
+    (void)state;
+    enum { ROUNDS = 20 };
+    struct world w;
+    struct reader expected[N_STREAMS], rd[N_STREAMS];
+    uint32_t n_done = 0;
+    world_init(&w);
+    uint64_t now = add_model(&w);
+    add_worker(&w, now, 0);
+    wait_state(&w, 0, WORKER_READY);
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        make(&expected[i], i, now);
+        submit(&w, &expected[i]);
+        reader_wait(&expected[i]);
+        make(&rd[i], i, now);
+        submit(&w, &rd[i]);
+    }
+    for (uint32_t round = 1; round <= ROUNDS; round++) {
+        const uint64_t next = add_model(&w);
+        router_hold_model(w.router, next, true);
+        router_close_model(w.router, now);
+        struct router_model_view v = {.n_requests = 1};
+        while (v.n_requests > 0) {
+            for (uint32_t i = 0; i < N_STREAMS; i++) {
+                while (reader_pull(&rd[i], UINT32_MAX) > 0)
+                    ;
+                if (!reader_finished(&rd[i]))
+                    continue;
+                assert_same_text(&rd[i], &expected[i]);
+                reader_fini(&rd[i]);
+                make(&rd[i], i, next);
+                submit(&w, &rd[i]);
+                n_done++;
+            }
+            assert_true(router_model_generation(w.router, now, &v));
+        }
+        drain_and_remove(&w, 0);
+        add_worker(&w, next, 0);
+        wait_state(&w, 0, WORKER_READY);
+        router_hold_model(w.router, next, false);
+        wait_collected(&w, now);
+        now = next;
+    }
+    for (uint32_t i = 0; i < N_STREAMS; i++) {
+        reader_wait(&rd[i]);
+        assert_same_text(&rd[i], &expected[i]);
+        reader_fini(&rd[i]);
+        reader_fini(&expected[i]);
+    }
+    assert_in_range(n_done, N_STREAMS * ROUNDS / 2, UINT32_MAX);
+    world_fini(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_requests_go_to_their_generation),
+        cmocka_unit_test(test_a_closed_one_ends_and_is_collected),
+        cmocka_unit_test(test_held_requests_wait_for_the_first_worker),
+        cmocka_unit_test(test_waiting_requests_go_back),
+        cmocka_unit_test(test_texts_over_many_generations),
+    };
+    return cmocka_run_group_tests(tests, open_llama, close_llama);
+}
