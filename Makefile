@@ -60,6 +60,12 @@ $(BUILD)/%.o: %.c VERSION Makefile
 	@echo "  CC   $<"
 	$(Q)$(CC) $(CFLAGS_ALL) $(ISA) $(KERNEL) -c -o $@ $<
 
+# The schema of the request log as a C string.
+$(GEN)/core/store/schema_sql.h: core/store/schema.sql
+	@mkdir -p $(@D)
+	$(Q)sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/.*/"&\\n"/' $< > $@
+$(BUILD)/core/store/schema.o: $(GEN)/core/store/schema_sql.h
+
 # The kernels are inlined into a few huge functions, which a sanitizer's checks make take minutes to
 # compile and to run: they are built as for release, everything that calls them is checked.
 $(BUILD)/core/backend/cpu_kern_%.o: KERNEL := $(if $(SANITIZE),-fno-sanitize=all -O2)
