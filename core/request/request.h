@@ -13,6 +13,7 @@
 #include "core/util/base.h"
 
 struct dispatch;
+struct route_record;
 
 struct logit_bias {
     uint32_t token;
@@ -69,8 +70,9 @@ struct request {
     uint64_t arrival_us; /* first byte handled by the edge */
     struct stream stream;
     struct request_trace trace;
-    void *consumer;            /* the edge thread's own; no other thread looks at it */
-    struct dispatch *dispatch; /* the router's own, under its lock; NULL: not with it */
+    void *consumer;              /* the edge thread's own; no other thread looks at it */
+    struct dispatch *dispatch;   /* the router's own, under its lock; NULL: not with it */
+    struct route_record *record; /* likewise, but it stays (in the arena); NULL: never submitted */
 };
 
 /* A request with one reference. The stream is set up by stream_init() once n is known. */

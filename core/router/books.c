@@ -11,11 +11,6 @@ enum {
 
 static const double default_alpha = 0.1, default_delta = 250, max_delta = 1e5;
 
-size_t decision_bytes(void)
-{
-    return sizeof(struct decision) + PREFIX_MAP_WORKERS * sizeof(struct candidate);
-}
-
 static uint64_t blocks_for(uint64_t n_tokens)
 {
     return (n_tokens + PREFIX_BLOCK_TOKENS - 1) / PREFIX_BLOCK_TOKENS;
@@ -139,6 +134,7 @@ static struct demand demand_of(const struct dispatch *dp, const struct prefix_ma
 void books_lost_by(struct dispatch *dp, const struct link *l)
 {
     dp->lost_by[dp->n_lost_by++ % LOST_BY_MAX] = l->number;
+    record_event(&dp->record->moves, dp->req, l->slot->opts->index, l->slot->why.msg);
 }
 
 bool books_was_lost_by(const struct dispatch *dp, const struct link *l)
@@ -213,10 +209,10 @@ double books_delta(const struct routed *m)
     return delta < max_delta ? delta : max_delta;
 }
 
-void books_decide(struct routed *m, struct dispatch *dp)
+const struct decision *books_decide(struct routed *m, struct dispatch *dp)
 {
     struct prefix_match matches[PREFIX_MAP_WORKERS] = {{0, 0}};
-    struct decision *d = dp->decision;
+    struct decision *d = m->decision;
     const uint64_t all = m->n_slots == 64 ? UINT64_MAX : (1ull << m->n_slots) - 1;
     if (m->map)
         prefix_map_match(m->map, dp->names, dp->n_names, all, matches);
@@ -234,7 +230,9 @@ void books_decide(struct routed *m, struct dispatch *dp)
     for (uint32_t i = 0; i < m->n_slots; i++)
         fill_candidate(m->slots[i], dp, &matches[i], &d->candidates[i]);
     decision_make(d);
+    records_decided(dp->router, dp, d);
     metric_observe(m->metrics.decision_time, (double)(clock_now_us() - d->at_us) * 1e-6);
+    return d;
 }
 
 /* --- reservations --- */
@@ -255,12 +253,12 @@ static void demand_sub(struct demand *from, const struct demand *d)
     from->n_blocks -= d->n_blocks;
 }
 
-void books_bind(struct routed *m, struct dispatch *dp)
+void books_bind(struct routed *m, struct dispatch *dp, const struct decision *d)
 {
-    const struct candidate *c = &dp->decision->candidates[dp->decision->chosen];
+    const struct candidate *c = &d->candidates[d->chosen];
     const struct prefix_match match = {.n_held = c->n_held_tokens / PREFIX_BLOCK_TOKENS,
                                        .n_known = c->n_cached_tokens / PREFIX_BLOCK_TOKENS};
-    struct slot *s = m->slots[dp->decision->chosen];
+    struct slot *s = m->slots[d->chosen];
     BUG_ON(dp->slot);
     dp->slot = s;
     dp->link = s->link;
@@ -271,7 +269,7 @@ void books_bind(struct routed *m, struct dispatch *dp)
     dp->demand = demand_of(dp, &match);
     demand_add(&s->unstarted, &dp->demand);
     s->last_chosen = ++m->n_decisions;
-    metric_add(m->metrics.decisions[dp->decision->reason], 1);
+    metric_add(m->metrics.decisions[d->reason], 1);
     s->n_chosen++;
     s->n_bound++;
     dp->prev = NULL;
@@ -292,6 +290,7 @@ void books_started(struct dispatch *dp)
     if (dp->started)
         return;
     dp->started = true;
+    dp->record->started_us = clock_now_us();
     demand_sub(&dp->slot->unstarted, &dp->demand);
     demand_add(&dp->slot->fresh, &dp->demand);
 }

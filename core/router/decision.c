@@ -4,8 +4,6 @@
 #include <string.h>
 #include <xxhash.h>
 
-#include "core/util/json.h"
-
 static const char *const policy_names[] = {
     [ROUTE_PREFIX] = "prefix",
     [ROUTE_ROUNDROBIN] = "roundrobin",
@@ -30,31 +28,53 @@ bool route_policy_find(const char *name, enum route_policy *out)
     return false;
 }
 
+static const char *const bar_texts[] = {
+    [BAR_NONE] = "can take it",
+    [BAR_STATE] = "not ready",
+    [BAR_DRAINED] = "taken out of service",
+    [BAR_REFUSES] = "refused a request just now",
+    [BAR_EXCLUDED] = "lost this request before",
+    [BAR_TOO_BIG] = "its KV cache can never hold it",
+    [BAR_SEQS] = "runs as many sequences as it may",
+    [BAR_KV] = "its KV cache is full",
+    [BAR_BACKLOG] = "owes prefill enough for two steps",
+};
+
 const char *route_bar_text(enum route_bar b)
 {
-    static const char *const texts[] = {
-        [BAR_NONE] = "can take it",
-        [BAR_STATE] = "not ready",
-        [BAR_DRAINED] = "taken out of service",
-        [BAR_REFUSES] = "refused a request just now",
-        [BAR_EXCLUDED] = "lost this request before",
-        [BAR_TOO_BIG] = "its KV cache can never hold it",
-        [BAR_SEQS] = "runs as many sequences as it may",
-        [BAR_KV] = "its KV cache is full",
-        [BAR_BACKLOG] = "owes prefill enough for two steps",
-    };
-    return texts[b];
+    return bar_texts[b];
 }
+
+bool route_bar_find(const char *text, enum route_bar *out)
+{
+    for (size_t i = 0; i < ARRAY_LEN(bar_texts); i++)
+        if (strcmp(text, bar_texts[i]) == 0) {
+            *out = (enum route_bar)i;
+            return true;
+        }
+    return false;
+}
+
+static const char *const reason_names[] = {
+    [REASON_NONE] = "none", [REASON_BACKLOG] = "backlog",
+    [REASON_ONLY] = "only", [REASON_CACHED] = "cached",
+    [REASON_LOAD] = "load", [REASON_LEAST_LOADED] = "least_loaded",
+    [REASON_TURN] = "turn", [REASON_SESSION] = "session",
+};
 
 const char *route_reason_name(enum route_reason r)
 {
-    static const char *const names[] = {
-        [REASON_NONE] = "none", [REASON_BACKLOG] = "backlog",
-        [REASON_ONLY] = "only", [REASON_CACHED] = "cached",
-        [REASON_LOAD] = "load", [REASON_LEAST_LOADED] = "least_loaded",
-        [REASON_TURN] = "turn", [REASON_SESSION] = "session",
-    };
-    return names[r];
+    return reason_names[r];
+}
+
+bool route_reason_find(const char *name, enum route_reason *out)
+{
+    for (size_t i = 0; i < ARRAY_LEN(reason_names); i++)
+        if (strcmp(name, reason_names[i]) == 0) {
+            *out = (enum route_reason)i;
+            return true;
+        }
+    return false;
 }
 
 static double cost_of(const struct decision *d, const struct candidate *c)
@@ -144,9 +164,14 @@ void decision_make(struct decision *d)
     d->awaited = d->reason == REASON_BACKLOG ? index : -1;
 }
 
+size_t decision_bytes(uint32_t n_candidates)
+{
+    return sizeof(struct decision) + n_candidates * sizeof(struct candidate);
+}
+
 bool decision_replay(const struct decision *d)
 {
-    const size_t size = sizeof(*d) + d->n_candidates * sizeof(d->candidates[0]);
+    const size_t size = decision_bytes(d->n_candidates);
     struct decision *again = malloc(size);
     if (!again)
         return false;
@@ -209,47 +234,4 @@ void decision_explain(const struct decision *d, struct buf *out)
     case REASON_COUNT:
         break;
     }
-}
-
-static void add_candidate(const struct candidate *c, struct buf *out)
-{
-    buf_addf(out, "{\"worker\":%u,\"bar\":", c->worker);
-    json_add_cstr(out, c->bar == BAR_NONE ? NULL : route_bar_text(c->bar));
-    buf_addf(out,
-             ",\"owed_tokens\":%llu,\"cached_tokens\":%u,\"held_tokens\":%u,\"prefilling\":%u,"
-             "\"decoding\":%u,\"last_chosen\":%llu,\"cost\":",
-             (unsigned long long)c->n_owed_tokens, c->n_cached_tokens, c->n_held_tokens,
-             c->n_prefilling, c->n_decoding, (unsigned long long)c->last_chosen);
-    json_add_double(out, c->cost);
-    buf_addch(out, '}');
-}
-
-void decision_add_json(const struct decision *d, struct buf *out)
-{
-    struct buf why = {0};
-    decision_explain(d, &why);
-    buf_addf(out, "{\"number\":%llu,\"at_us\":%llu,\"policy\":\"%s\",\"prompt_tokens\":%u,",
-             (unsigned long long)d->number, (unsigned long long)d->at_us,
-             route_policy_name(d->policy), d->n_prompt_tokens);
-    if (d->has_session)
-        buf_addf(out, "\"session\":\"%016llx\",", (unsigned long long)d->session);
-    buf_addstr(out, "\"alpha\":");
-    json_add_double(out, d->alpha);
-    buf_addstr(out, ",\"delta\":");
-    json_add_double(out, d->delta);
-    buf_addstr(out, ",\"worker\":");
-    if (d->chosen >= 0)
-        buf_addf(out, "%u", d->candidates[d->chosen].worker);
-    else
-        buf_addstr(out, "null");
-    buf_addstr(out, ",\"reason\":");
-    json_add_cstr(out, buf_str(&why));
-    buf_addstr(out, ",\"candidates\":[");
-    for (uint32_t i = 0; i < d->n_candidates; i++) {
-        buf_addstr(out, i ? "," : "");
-        add_candidate(&d->candidates[i], out);
-    }
-    buf_addstr(out, "]}");
-    out->failed |= why.failed;
-    buf_fini(&why);
 }

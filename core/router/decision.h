@@ -26,6 +26,9 @@
 #pragma once
 #include "core/util/base.h"
 #include "core/util/buf.h"
+#include "core/util/err.h"
+
+enum { DECISION_CANDIDATES = 64 }; /* at most */
 
 enum route_policy { ROUTE_PREFIX, ROUTE_ROUNDROBIN, ROUTE_SESSION, ROUTE_LEAST_LOADED };
 const char *route_policy_name(enum route_policy p);
@@ -45,6 +48,7 @@ enum route_bar {
     BAR_BACKLOG,  /* it owes prefill enough for two steps: the request is bound later */
 };
 const char *route_bar_text(enum route_bar b);
+bool route_bar_find(const char *text, enum route_bar *out); /* false: no such text */
 
 struct candidate {
     uint32_t worker;          /* index within the process */
@@ -69,7 +73,8 @@ enum route_reason {
     REASON_SESSION,      /* the session lives there */
     REASON_COUNT
 };
-const char *route_reason_name(enum route_reason r); /* one word, for metrics */
+const char *route_reason_name(enum route_reason r);               /* one word, for metrics */
+bool route_reason_find(const char *name, enum route_reason *out); /* false: no such name */
 
 struct decision {
     uint64_t number; /* of the model's decisions, from 1 */
@@ -87,11 +92,20 @@ struct decision {
     struct candidate candidates[];
 };
 
+/* Of a record with so many candidates. */
+size_t decision_bytes(uint32_t n_candidates);
 /* Fills cost, chosen, awaited and reason. */
 void decision_make(struct decision *d);
 /* True when making it again gives what it says: for records that were kept. */
 bool decision_replay(const struct decision *d);
 /* "worker 1: 2048 of 2100 prompt tokens cached there" */
 void decision_explain(const struct decision *d, struct buf *out);
-/* The record as one JSON object. */
+
+/* The record as one JSON object: every input as the decision saw it (a double reads back as the
+ * same), costs, choice, reason as a word and in words. */
 void decision_add_json(const struct decision *d, struct buf *out);
+/* The same without the braces, for an object that says more. */
+void decision_add_members(const struct decision *d, struct buf *out);
+/* Such an object back; other members are passed over. The caller frees *out. Whether it is what
+ * decision_make() would give is decision_replay()'s business. Errors: EPARSE names the member. */
+MUST_CHECK int decision_from_json(const char *text, size_t n, struct decision **out, struct err *e);

@@ -71,7 +71,7 @@ static void on_over(void *ctx, struct worker *w, struct request *req)
     if (dp) {
         learn_output(dp->routed, req);
         books_unbind(dp);
-        dispatch_forget(r, dp);
+        dispatch_end(r, dp, NULL);
     }
     lock_drop(&r->mu);
     if (dp)

@@ -42,10 +42,13 @@ struct routed *routed_of(const struct router *r, const struct request *req, stru
 
 void routed_free(struct routed *m)
 {
+    if (!m)
+        return;
     for (uint32_t i = 0; i < m->n_slots; i++)
         free(m->slots[i]);
     prefix_map_free(m->map);
     fair_queue_free(m->queue);
+    free(m->decision);
     free(m);
 }
 
@@ -55,10 +58,9 @@ int router_add_model(struct router *r, const char *name, const struct router_mod
     const size_t n = strlen(name) + 1;
     struct routed *m = calloc(1, sizeof(*m) + n);
     if (!m || fair_queue_new(QUANTUM_TOKENS, &m->queue) != 0 ||
+        !(m->decision = malloc(decision_bytes(DECISION_CANDIDATES))) ||
         router_metrics_init(&m->metrics, o->metrics, name) != 0) {
-        if (m)
-            fair_queue_free(m->queue);
-        free(m);
+        routed_free(m);
         return err_set(e, LLMD_ENOMEM, "out of memory for model \"%s\"", name);
     }
     m->router = r;

@@ -19,6 +19,10 @@ int router_new(struct router **out, struct err *e)
     struct router *r = calloc(1, sizeof(*r));
     if (!r)
         return err_set(e, LLMD_ENOMEM, "out of memory for the router");
+    if (records_init(&r->records) != 0) {
+        free(r);
+        return err_set(e, LLMD_ENOMEM, "out of memory for the router");
+    }
     lock_init(&r->mu, LOCK_RANK_ROUTER);
     lock_cond_init(&r->changed);
     *out = r;
@@ -67,6 +71,7 @@ void router_free(struct router *r)
         next = m->next;
         routed_free(m);
     }
+    records_fini(&r->records);
     pthread_cond_destroy(&r->changed);
     lock_fini(&r->mu);
     free(r);
@@ -85,6 +90,8 @@ static void list_slot(struct router *r, struct routed *m, struct slot *s)
     s->number = ++r->n_places;
     s->bit = m->n_slots;
     m->slots[m->n_slots++] = s;
+    if (m->n_slots > atomic_load_explicit(&r->most_slots, memory_order_relaxed))
+        atomic_store_explicit(&r->most_slots, m->n_slots, memory_order_relaxed);
 }
 
 int router_add_worker(struct router *r, uint64_t generation, const struct worker_opts *opts,
@@ -281,21 +288,10 @@ bool router_placed(struct router *r, struct request *req, struct router_placemen
     lock_take(&r->mu);
     const struct dispatch *dp = req->dispatch && req->dispatch->slot ? req->dispatch : NULL;
     if (dp)
-        *out = (struct router_placement){
-            .worker = dp->slot->opts->index,
-            .n_cached_tokens = dp->decision->candidates[dp->decision->chosen].n_cached_tokens};
+        *out = (struct router_placement){.worker = dp->slot->opts->index,
+                                         .n_cached_tokens = dp->record->n_cached_tokens};
     lock_drop(&r->mu);
     return dp != NULL;
-}
-
-bool router_explain(struct router *r, struct request *req, struct buf *out)
-{
-    lock_take(&r->mu);
-    const bool known = req->dispatch && req->dispatch->decision->n_candidates > 0;
-    if (known)
-        decision_add_json(req->dispatch->decision, out);
-    lock_drop(&r->mu);
-    return known;
 }
 
 /* --- the end --- */

@@ -16,6 +16,7 @@
 #pragma once
 #include "core/engine/worker.h"
 #include "core/router/decision.h"
+#include "core/router/record.h"
 #include "core/util/base.h"
 #include "core/util/err.h"
 
@@ -134,9 +135,29 @@ struct router_placement {
     uint32_t worker, n_cached_tokens;
 };
 bool router_placed(struct router *r, struct request *req, struct router_placement *out);
-/* The last decision about the request as JSON, appended; false when there is none. Only while the
- * request is with the router. */
-bool router_explain(struct router *r, struct request *req, struct buf *out);
+
+/* --- what was decided, and why --- */
+
+struct router_request_view { /* of a request that is with the router */
+    char id[160], model[128], key[64];
+    int32_t worker; /* -1: it waits */
+    uint32_t n_prompt_tokens, n_cached_tokens, n_output_tokens, n_choices, n_migrations;
+    uint64_t submitted_us, bound_us, first_token_us; /* clock_now_us(); 0: not yet */
+};
+/* Fills up to max views, oldest first; returns how many such requests there are. Those that come or
+ * go meanwhile may be missed. */
+uint32_t router_requests(struct router *r, struct router_request_view *out, uint32_t max);
+/* A copy of the request's record, for free(): while it is with the router, and afterwards for as
+ * long as the caller has a reference to it, also when router_submit refused it. NULL: it was never
+ * submitted, or out of memory. */
+struct route_record *router_record(struct router *r, struct request *req);
+/* The record of that id as JSON, appended: of a request that is with the router, or of one of the last
+ * 1,024 that ended (fewer when their records take more than 4 MiB). False: there is none. */
+bool router_record_json(struct router *r, const char *id, struct buf *out);
+/* The last n decisions as a JSON array, one per line, oldest first: what decision_add_json() says,
+ * with "request" and "model". Decisions that only repeat that a request waits are left out. 1 MiB of
+ * them are kept (about 1,600 for 8 workers). Returns how many there are. */
+uint32_t router_decisions(struct router *r, uint32_t n, struct buf *out);
 
 /* Refuses new requests, lets those that wait and run end, drains all workers; waits until they
  * ended or until_us (clock_now_us), then stops the rest and waits for those too: when it returns,

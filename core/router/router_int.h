@@ -6,6 +6,7 @@
  *   lost.c      workers that are lost: their requests move, the worker is started again
  *   models.c    models come, follow each other under one name, and go
  *   drain.c     workers that are taken out of service and returned; waiting has an end
+ *   records.c   what is kept of requests and decisions
  *
  *   router ── routed (a model) ── slot (a worker's place) ── link (the worker in it)
  *                 │ queue, map        │ dispatches bound to it
@@ -19,9 +20,11 @@
  * Lock        router.mu guards all of it. */
 #pragma once
 #include <pthread.h>
+#include <stdatomic.h>
 
 #include "core/request/request.h"
 #include "core/router/fair_queue.h"
+#include "core/router/history.h"
 #include "core/router/prefix_map.h"
 #include "core/router/router.h"
 #include "core/router/router_metrics.h"
@@ -42,25 +45,26 @@ struct dispatch {
     struct request *req;   /* one reference */
     struct router *router;
     struct routed *routed;
-    struct slot *slot;            /* where it is bound; NULL: nowhere */
-    struct link *link;            /* the worker there */
-    struct dispatch *prev, *next; /* of the slot's dispatches */
-    struct dispatch *after;       /* of the movers, or of some thread's list */
-    bool moving;                  /* among the movers */
-    bool submitting;              /* worker_submit is under way: whoever does it sees to the rest */
-    bool over;                    /* meanwhile its worker was done with it */
-    bool started;                 /* its worker's reports count it */
-    bool cancelled;               /* its client went while it waited: to be failed */
-    uint32_t epoch;               /* of its stream, while no worker has it */
-    uint64_t too_small;           /* bit per slot: can never hold it */
-    uint64_t n_reports;           /* of its slot, when it was bound */
+    struct slot *slot;              /* where it is bound; NULL: nowhere */
+    struct link *link;              /* the worker there */
+    struct dispatch *prev, *next;   /* of the slot's dispatches */
+    struct dispatch *after;         /* of the movers, or of some thread's list */
+    struct dispatch *older, *newer; /* of all requests that are with the router */
+    bool moving;                    /* among the movers */
+    bool submitting;    /* worker_submit is under way: whoever does it sees to the rest */
+    bool over;          /* meanwhile its worker was done with it */
+    bool started;       /* its worker's reports count it */
+    bool cancelled;     /* its client went while it waited: to be failed */
+    uint32_t epoch;     /* of its stream, while no worker has it */
+    uint64_t too_small; /* bit per slot: can never hold it */
+    uint64_t n_reports; /* of its slot, when it was bound */
     uint64_t lost_by[LOST_BY_MAX]; /* numbers of the links that lost it, the last ones */
     uint32_t n_lost_by;
     uint32_t n_migrations;
-    uint64_t queued_us;        /* when it began to wait here; 0: it does not */
-    struct demand demand;      /* of its slot, while it is not started */
-    struct decision *decision; /* the last one; room for PREFIX_MAP_WORKERS candidates */
-    uint64_t *promised;        /* bit per name: promised to slot */
+    uint64_t queued_us;          /* when it began to wait here; 0: it does not */
+    struct demand demand;        /* of its slot, while it is not started */
+    struct route_record *record; /* the request's */
+    uint64_t *promised;          /* bit per name: promised to slot */
     uint32_t n_promised;
     uint32_t n_names;
     struct prefix_hash names[];
@@ -145,10 +149,18 @@ struct routed {
     uint32_t n_movers;
     uint64_t n_decisions, n_migrations;
     struct router_metrics metrics;
-    double mean_output;      /* tokens of an answer, exponentially weighted */
-    double bind_interval_us; /* between two that left the queue, likewise; 0: not known */
-    uint64_t last_bound_us;  /* 0: the queue was empty since */
+    double mean_output;        /* tokens of an answer, exponentially weighted */
+    double bind_interval_us;   /* between two that left the queue, likewise; 0: not known */
+    uint64_t last_bound_us;    /* 0: the queue was empty since */
+    struct decision *decision; /* being made; room for DECISION_CANDIDATES */
     char name[];
+};
+
+struct records {
+    struct dispatch *oldest, *newest; /* all that are with the router, and markers */
+    uint32_t n_live;
+    struct history ended;     /* route_records of the last requests */
+    struct history decisions; /* the last ones, see records.c */
 };
 
 struct router {
@@ -160,6 +172,8 @@ struct router {
     struct link *lost;                /* not in a slot any more; their threads may still run */
     uint64_t n_links;                 /* started so far */
     uint64_t n_generations, n_places; /* models and slots so far */
+    atomic_uint most_slots;           /* of any model: how many candidates a decision may have */
+    struct records records;
     bool draining;
 };
 
@@ -173,10 +187,10 @@ bool router_awaits(const struct routed *m);
 int router_refuse(const struct router *r, const struct routed *m, struct err *e);
 
 /* books.c; r->mu is held */
-/* Fills dp->decision for now and makes it. */
-void books_decide(struct routed *m, struct dispatch *dp);
-/* Binds dp to the slot that its decision, just made, chose: reservations and promises. */
-void books_bind(struct routed *m, struct dispatch *dp);
+/* Makes a decision for now and records it; it is there until the model's next one. */
+const struct decision *books_decide(struct routed *m, struct dispatch *dp);
+/* Binds dp to the slot that the decision, just made for it, chose: reservations and promises. */
+void books_bind(struct routed *m, struct dispatch *dp, const struct decision *d);
 /* Its worker's reports count it from now on. */
 void books_started(struct dispatch *dp);
 /* Takes all of that back. */
@@ -193,7 +207,6 @@ bool books_has_taker(const struct routed *m, const struct dispatch *dp);
 bool books_has_future(const struct routed *m, const struct dispatch *dp);
 /* What one more sequence costs the others over its answer, in prefill tokens. */
 double books_delta(const struct routed *m);
-size_t decision_bytes(void);
 
 /* submit.c */
 /* What waits and can go is bound and put on *out, for submit_bound() outside of the lock; so are
@@ -219,6 +232,8 @@ void submit_fail(struct router *r, struct dispatch_list *list, const struct err 
 /* The dispatch leaves the router's books; dispatch_free() comes after, outside of the lock. r->mu is
  * held. */
 void dispatch_forget(struct router *r, struct dispatch *dp);
+/* The same at the end of its request, whose record is kept; why: see record_end(). */
+void dispatch_end(struct router *r, struct dispatch *dp, const struct err *why);
 void dispatch_free(struct dispatch *dp); /* with the reference of its request */
 /* The router is the producer of the stream from now on. False when there is nothing left to
  * produce. Not under the lock. */
@@ -228,12 +243,21 @@ bool dispatch_attach(struct dispatch *dp);
 struct routed *routed_find(const struct router *r, uint64_t generation);
 /* The model that a request was made for; NULL with ENOTFOUND in e. */
 struct routed *routed_of(const struct router *r, const struct request *req, struct err *e);
-void routed_free(struct routed *m);
+void routed_free(struct routed *m); /* NULL is fine */
 
 /* drain.c */
 /* A worker that was awaited is ready, or will not come: what waited for it in vain is put on *out.
  * r->mu is held. */
 void drain_settle(struct slot *s, struct dispatch_list *out);
+/* records.c; r->mu is held, but by records_init() and records_fini() */
+MUST_CHECK int records_init(struct records *k);
+void records_fini(struct records *k);
+/* The dispatch is with the router from now on; not any more (idempotent). */
+void records_list(struct router *r, struct dispatch *dp);
+void records_unlist(struct router *r, struct dispatch *dp);
+void records_decided(struct router *r, struct dispatch *dp, const struct decision *d);
+/* Its request is over: the record is kept. */
+void records_end(struct router *r, struct dispatch *dp, const struct err *why);
 
 /* lost.c */
 /* Puts the worker of a slot among those that were lost, to be freed when its thread has ended. r->mu

@@ -17,6 +17,7 @@ enum {
     ASKED_AT_ONCE = 64,    /* requests that one report may look at */
     PATIENCE_US = 1000000, /* then nobody passes a request that waits for KV blocks */
     COST_MAX = 1 << 30,
+    SPARE_CANDIDATES = 2, /* of a record: for workers that are added while the request lives */
 };
 
 const struct err submit_nobody = {.code = LLMD_ENOTREADY,
@@ -28,18 +29,16 @@ static int dispatch_new(struct router *r, struct request *req, struct dispatch *
 {
     const uint32_t n_names = req->n_prompt / PREFIX_BLOCK_TOKENS;
     struct dispatch *dp = calloc(1, sizeof(*dp) + n_names * sizeof(dp->names[0]));
-    struct decision *d = malloc(decision_bytes());
+    const uint32_t n_slots = atomic_load_explicit(&r->most_slots, memory_order_relaxed);
     uint64_t *promised = calloc(n_names / 64 + 1, sizeof(*promised));
-    if (!dp || !d || !promised) {
+    if (!dp || !promised || !record_begin(req, n_slots + SPARE_CANDIDATES)) {
         free(dp);
-        free(d);
         free(promised);
         return err_set(e, LLMD_ENOMEM, "out of memory for a request of %u tokens", req->n_prompt);
     }
-    *d = (struct decision){.chosen = -1, .awaited = -1};
     dp->router = r;
     dp->req = req;
-    dp->decision = d;
+    dp->record = req->record;
     dp->promised = promised;
     dp->n_names = n_names;
     prefix_hash_prompt(req->prompt, req->n_prompt, req->cache_salt, dp->names);
@@ -50,7 +49,6 @@ static int dispatch_new(struct router *r, struct request *req, struct dispatch *
 /* Frees all but the request. */
 static void route_drop(struct dispatch *dp)
 {
-    free(dp->decision);
     free(dp->promised);
     free(dp);
 }
@@ -115,9 +113,15 @@ void dispatch_adopt(struct dispatch *dp, struct routed *m)
 void dispatch_forget(struct router *r, struct dispatch *dp)
 {
     BUG_ON(dp->slot || dp->item.flow || dp->moving); /* I1 */
-    dp->req->dispatch = NULL;
+    records_unlist(r, dp);
     dispatch_adopt(dp, NULL);
     pthread_cond_broadcast(&r->changed);
+}
+
+void dispatch_end(struct router *r, struct dispatch *dp, const struct err *why)
+{
+    records_end(r, dp, why);
+    dispatch_forget(r, dp);
 }
 
 void submit_fail(struct router *r, struct dispatch_list *list, const struct err *why)
@@ -125,7 +129,7 @@ void submit_fail(struct router *r, struct dispatch_list *list, const struct err 
     struct waker_set touched = {.n = 0};
     for (struct dispatch *dp; (dp = dispatch_list_pop(list)) != NULL; dispatch_free(dp)) {
         lock_take(&r->mu);
-        dispatch_forget(r, dp);
+        dispatch_end(r, dp, why);
         lock_drop(&r->mu);
         stream_fail(dp->req, dp->epoch, why, &touched);
     }
@@ -155,6 +159,13 @@ static int queue_verdict(const struct routed *m, struct err *e)
     return 0;
 }
 
+static void waits_from_now(struct dispatch *dp)
+{
+    dp->queued_us = clock_now_us();
+    if (dp->record->queued_us == 0)
+        dp->record->queued_us = dp->queued_us;
+}
+
 static int enqueue(struct routed *m, struct dispatch *dp, struct err *e)
 {
     const struct request *req = dp->req;
@@ -167,7 +178,7 @@ static int enqueue(struct routed *m, struct dispatch *dp, struct err *e)
         return err_set(e, -rc, "out of memory for the queue of model \"%s\"", m->name);
     if (fair_queue_n(m->queue) == 1)
         m->last_bound_us = clock_now_us();
-    dp->queued_us = clock_now_us();
+    waits_from_now(dp);
     submit_note_waiting(m);
     return 0;
 }
@@ -205,9 +216,8 @@ static bool anybody_has_room(const struct decision *d)
 }
 
 /* Whether it has waited so long for KV blocks that those who fit beside it must not take them. */
-static bool waited_long_enough(const struct dispatch *dp)
+static bool waited_long_enough(const struct dispatch *dp, const struct decision *d)
 {
-    const struct decision *d = dp->decision;
     if (d->reason != REASON_NONE || d->at_us < dp->queued_us + PATIENCE_US)
         return false;
     for (uint32_t i = 0; i < d->n_candidates; i++)
@@ -220,11 +230,10 @@ static bool waited_long_enough(const struct dispatch *dp)
 static enum fair_verdict try_bind(struct pump *p, struct dispatch *dp)
 {
     if (!dp->cancelled) {
-        books_decide(p->m, dp);
-        if (dp->decision->chosen < 0)
-            return anybody_has_room(dp->decision) && !waited_long_enough(dp) ? FAIR_PASS
-                                                                             : FAIR_STOP;
-        books_bind(p->m, dp);
+        const struct decision *d = books_decide(p->m, dp);
+        if (d->chosen < 0)
+            return anybody_has_room(d) && !waited_long_enough(dp, d) ? FAIR_PASS : FAIR_STOP;
+        books_bind(p->m, dp, d);
         dp->queued_us = 0;
     }
     dispatch_list_add(p->out, dp);
@@ -264,7 +273,7 @@ void submit_pump(struct routed *m, struct dispatch_list *out)
 void submit_move(struct routed *m, struct dispatch *dp)
 {
     if (dp->queued_us == 0)
-        dp->queued_us = clock_now_us();
+        waits_from_now(dp);
     dp->moving = true;
     dispatch_list_add(&m->movers, dp);
     m->n_movers++;
@@ -353,7 +362,7 @@ enum outcome {
 };
 
 /* The lock was taken again after worker_submit gave rc. */
-static enum outcome settle(struct router *r, struct dispatch *dp, int rc)
+static enum outcome settle(struct router *r, struct dispatch *dp, int rc, const struct err *why)
 {
     struct link *l = dp->link;
     struct slot *s = dp->slot;
@@ -369,6 +378,8 @@ static enum outcome settle(struct router *r, struct dispatch *dp, int rc)
     }
     if (rc == 0)
         return OVER;
+    record_event(&dp->record->refusals, dp->req, s->opts->index,
+                 why->code ? why->msg : "it is taken out of service");
     if (rc == -LLMD_ETOOBIG)
         dp->too_small |= 1ull << s->bit;
     else if (rc == -LLMD_ENOMEM || !err_retryable(-rc))
@@ -388,14 +399,14 @@ static enum outcome hand_over(struct router *r, struct dispatch *dp, struct err 
     if (rc == -LLMD_EDRAINING) /* the worker's end, not the server's */
         err_clear(e);
     lock_take(&r->mu);
-    enum outcome out = settle(r, dp, rc);
+    enum outcome out = settle(r, dp, rc, e);
     lock_drop(&r->mu);
     if (out == MOVED && !dispatch_attach(dp))
         out = OVER;
     if (out != OVER)
         return out;
     lock_take(&r->mu);
-    dispatch_forget(r, dp);
+    dispatch_end(r, dp, NULL);
     lock_drop(&r->mu);
     dispatch_free(dp);
     return OVER;
@@ -461,9 +472,9 @@ static int place(struct routed *m, struct dispatch *dp, struct err *e)
         return 0;
     }
     if (submit_n_waiting(m) == 0) {
-        books_decide(m, dp);
-        if (dp->decision->chosen >= 0) {
-            books_bind(m, dp);
+        const struct decision *d = books_decide(m, dp);
+        if (d->chosen >= 0) {
+            books_bind(m, dp, d);
             return 0;
         }
     }
@@ -471,8 +482,14 @@ static int place(struct routed *m, struct dispatch *dp, struct err *e)
 }
 
 /* The request stays with the caller. */
-static void give_back(struct dispatch *dp)
+static void give_back(struct router *r, struct dispatch *dp, int rc, const struct err *why)
 {
+    struct err e = {0};
+    err_set(&e, -rc, "%s", why ? why->msg : err_text(rc));
+    lock_take(&r->mu);
+    record_end(dp->record, dp->req, &e);
+    dp->record->outcome = OUTCOME_REFUSED;
+    lock_drop(&r->mu);
     (void)stream_attach(dp->req, NULL, NULL); /* no call to the dispatch any more */
     route_drop(dp);
 }
@@ -534,7 +551,7 @@ int router_submit(struct router *r, struct request *req, struct err *e)
         rc = place(m, dp, e);
     const bool goes = rc == 0 && dp->slot;
     if (rc == 0) {
-        req->dispatch = dp;
+        records_list(r, dp);
         dispatch_adopt(dp, m);
         if (!goes) /* it may go before others of its model that wait for a certain worker */
             submit_pump(m, &bound);
@@ -543,7 +560,7 @@ int router_submit(struct router *r, struct request *req, struct err *e)
     if (goes)
         rc = hand_over_first(r, dp, &bound, e);
     if (rc)
-        give_back(dp);
+        give_back(r, dp, rc, e);
     submit_bound(r, &bound);
     return rc;
 }

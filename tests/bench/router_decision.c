@@ -3,15 +3,18 @@
  *     router_decision [N_BLOCKS [N_TOKENS]]       (default 100000 blocks, 2048 tokens, 8 workers)
  *
  * The map holds N_BLOCKS blocks of prompts that share prefixes; each decision looks one prompt up
- * for all workers, prices them and chooses: what router_submit does under its lock. Hashing the
- * prompt, which is done outside, is timed beside it. Last line: decision_us p50=R p99=R */
+ * for all workers, prices them, chooses and is recorded, in the request and among the last decisions:
+ * what router_submit does under its lock. Hashing the prompt, which is done outside, is timed beside
+ * it. Last line: decision_us p50=R p99=R */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-#include "core/router/decision.h"
+#include "core/request/request.h"
+#include "core/router/history.h"
 #include "core/router/prefix_map.h"
+#include "core/router/record.h"
 
 enum { N_WORKERS = 8, N_RUNS = 20000 };
 
@@ -54,7 +57,10 @@ int main(int argc, char **argv)
     struct prefix_match match[PREFIX_MAP_WORKERS];
     struct decision *d = calloc(1, sizeof(*d) + N_WORKERS * sizeof(d->candidates[0]));
     struct prefix_map *map;
-    if (!prompt || !names || !d || prefix_map_new(n_blocks * 2, &map) != 0)
+    struct history last;
+    struct request *req;
+    if (!prompt || !names || !d || prefix_map_new(n_blocks * 2, &map) != 0 ||
+        history_init(&last, 8192, 1 << 20) != 0 || request_new(&req) != 0)
         return 1;
     for (uint32_t family = 0; prefix_map_n_entries(map) < n_blocks; family++) {
         make_prompt(family, family, n_tokens, prompt);
@@ -70,6 +76,7 @@ int main(int argc, char **argv)
     for (uint32_t run = 0; run < N_RUNS; run++) {
         const uint32_t family = rnd(n_families);
         make_prompt(family, rnd(2) ? family : run, n_tokens, prompt);
+        struct route_record *rec = record_begin(req, N_WORKERS);
         const uint64_t t0 = now_ns();
         prefix_hash_prompt(prompt, n_tokens, 0, names);
         const uint64_t t1 = now_ns();
@@ -83,6 +90,8 @@ int main(int argc, char **argv)
                 .n_decoding = rnd(64),
             };
         decision_make(d);
+        record_decision(rec, d);
+        memcpy(history_add(&last, decision_bytes(N_WORKERS)), d, decision_bytes(N_WORKERS));
         const uint64_t t2 = now_ns();
         hash_ns[run] = t1 - t0;
         decision_ns[run] = t2 - t1;
@@ -97,6 +106,8 @@ int main(int argc, char **argv)
            (double)hash_ns[N_RUNS * 99 / 100] / 1e3);
     printf("decision_us p50=%.1f p99=%.1f\n", (double)decision_ns[N_RUNS / 2] / 1e3,
            (double)decision_ns[N_RUNS * 99 / 100] / 1e3);
+    request_unref(req);
+    history_fini(&last);
     prefix_map_free(map);
     free(prompt);
     free(names);

@@ -77,6 +77,16 @@ static int submit(struct world *w, struct reader *rd, struct err *e)
     return rc;
 }
 
+/* The last decision about it, as JSON. */
+static void explain(struct world *w, struct reader *rd, struct buf *out)
+{
+    uint64_t n_times, first_us;
+    struct route_record *rec = router_record(w->router, rd->r);
+    assert_true(rec && record_n_kept(rec) > 0);
+    decision_add_json(record_kept(rec, record_n_kept(rec) - 1, &n_times, &first_us), out);
+    free(rec);
+}
+
 static void test_takes_turns(void **state)
 {
     (void)state;
@@ -226,7 +236,7 @@ static void test_promised_blocks_count(void **state)
         family_request(&rd[i], 1, i, 480, 500);
         assert_int_equal(submit(&w, &rd[i], &e), 0);
     }
-    assert_true(router_explain(w.router, rd[2].r, &b));
+    explain(&w, &rd[2], &b);
     assert_non_null(strstr(buf_str(&b), "\"cached_tokens\":480,\"held_tokens\":0"));
     for (uint32_t i = 0; i < SIBLINGS; i++)
         reader_wait(&rd[i]);
@@ -256,7 +266,7 @@ static void test_no_cache_no_promises(void **state)
         family_request(&rd[i], 1, i, 320, 340);
         assert_int_equal(submit(&w, &rd[i], &e), 0);
     }
-    assert_true(router_explain(w.router, rd[1].r, &b));
+    explain(&w, &rd[1], &b);
     assert_non_null(strstr(buf_str(&b), "\"cached_tokens\":0,"));
     for (uint32_t i = 0; i < 2; i++) {
         reader_wait(&rd[i]);
@@ -282,10 +292,10 @@ static void test_decisions_are_explained(void **state)
     }
     wait_ready(&w);
     family_request(&rd, 1, 0, 320, 340);
-    assert_false(router_explain(w.router, rd.r, &b));
+    assert_null(router_record(w.router, rd.r));
     assert_int_equal(submit(&w, &rd, &e), 0);
-    assert_true(router_explain(w.router, rd.r, &b));
-    assert_non_null(strstr(buf_str(&b), "\"reason\":\"worker 0: its turn among equals\""));
+    explain(&w, &rd, &b);
+    assert_non_null(strstr(buf_str(&b), "\"why\":\"worker 0: its turn among equals\""));
     reader_wait(&rd);
     assert_true(router_model(w.router, "tiny", &v));
     assert_int_equal(v.n_decisions, 1);
