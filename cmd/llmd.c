@@ -21,6 +21,9 @@ static const struct command {
 } commands[] = {
     {"serve", cmd_serve, "serve the configured models over HTTP"},
     {"check", cmd_check, "check a configuration file, describe models"},
+    {"status", cmd_status, "show what a running server does"},
+    {"drain", cmd_drain, "end a running server, or one of its workers, without losing answers"},
+    {"reload", cmd_reload, "have a running server read its configuration again"},
     {"chat", cmd_chat, "talk to a running server in the terminal"},
     {"template", cmd_template, "render a chat template"},
     {"tokenize", cmd_tokenize, "show the token ids of a text"},

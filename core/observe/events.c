@@ -51,28 +51,32 @@ static void add_event(const struct event *v, uint64_t number, struct buf *out)
     buf_addch(out, '}');
 }
 
-/* Copies the oldest event that is kept and numbered above `after`; its number, 0 when there is none. */
-static uint64_t next_event(uint64_t after, struct event *out)
+/* Copies the oldest event that is kept and numbered above `after`, up to `last`; its number, 0 when
+ * there is none. */
+static uint64_t next_event(uint64_t after, uint64_t last, struct event *out)
 {
+    if (after >= last)
+        return 0;
     lock_take(&events.mu);
     uint64_t oldest = events.n > EVENTS_MAX ? events.n - EVENTS_MAX + 1 : 1;
     uint64_t number = u64_max(after + 1, oldest);
-    bool there = after < events.n && number <= events.n;
-    if (there)
-        *out = events.kept[(number - 1) % EVENTS_MAX];
+    *out = events.kept[(number - 1) % EVENTS_MAX];
     lock_drop(&events.mu);
-    return there ? number : 0;
+    return number;
 }
 
 void events_add_json(uint64_t after, struct buf *out)
 {
     struct event v;
-    uint64_t number, last = after;
+    uint64_t number;
+    lock_take(&events.mu);
+    const uint64_t last = events.n;
+    lock_drop(&events.mu);
     buf_addstr(out, "{\"events\":[");
-    for (const char *comma = ""; (number = next_event(last, &v)) != 0; comma = ",") {
+    for (const char *comma = ""; (number = next_event(after, last, &v)) != 0; comma = ",") {
         buf_addstr(out, comma);
         add_event(&v, number, out);
-        last = number;
+        after = number;
     }
     buf_addf(out, "],\"last\":%llu}", (unsigned long long)last);
 }

@@ -15,6 +15,6 @@ enum { EVENTS_MAX = 256, EVENT_TEXT_MAX = 400 };
  * too long to be kept. */
 void event_note(enum log_level level, const char *area, const char *fmt, ...) PRINTF_LIKE(3, 4);
 /* Appends {"events":[{"number","time","level","area","text"}...],"last":n}: those that are kept and
- * have a number above `after`, oldest first. Numbers count from 1 without a gap, so that a reader sees
+ * have a number above `after`, oldest first; last is the newest one's number. Numbers count from 1 without a gap, so that a reader sees
  * what it missed. */
 void events_add_json(uint64_t after, struct buf *out);

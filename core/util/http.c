@@ -85,6 +85,8 @@ static bool set_options(struct transfer *t, const struct curl_slist *headers)
     const struct http_request *r = t->request;
     CURL *easy = t->easy;
     SET(CURLOPT_URL, r->url);
+    if (r->unix_socket)
+        SET(CURLOPT_UNIX_SOCKET_PATH, r->unix_socket);
     SET(CURLOPT_PROTOCOLS_STR, "http,https");
     SET(CURLOPT_PROXY, ""); /* none, also not from the environment */
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
@@ -108,7 +110,7 @@ static bool set_options(struct transfer *t, const struct curl_slist *headers)
 
 static int fault(struct transfer *t, CURLcode code)
 {
-    const char *url = t->request->url;
+    const char *url = t->request->unix_socket ? t->request->unix_socket : t->request->url;
     if (t->rc != 0)
         return t->rc;
     switch (code) {
@@ -127,6 +129,7 @@ static int fault(struct transfer *t, CURLcode code)
     long os_errno = 0;
     if (curl_easy_getinfo(t->easy, CURLINFO_OS_ERRNO, &os_errno) != CURLE_OK)
         os_errno = 0;
+    t->response->os_errno = (int)os_errno;
     return err_set(t->err, LLMD_EIO, "%s: %s", url,
                    os_errno ? strerror((int)os_errno) : curl_easy_strerror(code));
 }

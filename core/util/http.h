@@ -1,7 +1,7 @@
 /* http.h - one HTTP request at a time, over libcurl.
  *
- * HTTP/1.1 over TCP or TLS (certificates are verified); no redirects, no proxy from the
- * environment, no other protocols. Cancelling closes the connection, which is how a server learns
+ * HTTP/1.1 over TCP, TLS (certificates are verified) or a UNIX socket; no redirects, no proxy from
+ * the environment, no other protocols. Cancelling closes the connection, which is how a server learns
  * that its answer is not wanted any more.
  *
  * Thread  http_global_init once, before other threads exist; then any thread, a call each.
@@ -15,6 +15,7 @@
 struct http_request {
     const char *method; /* "GET", "POST" */
     const char *url;
+    const char *unix_socket; /* path of the socket to connect to instead of the URL's host; NULL */
     const char *const *headers; /* [n_headers] "Name: value" */
     uint32_t n_headers;
     const void *body; /* [n_body]; NULL: none */
@@ -34,6 +35,7 @@ struct http_request {
 struct http_response {
     int status;      /* 0: no answer came */
     bool connected;  /* false: nobody listens there, or the name is unknown */
+    int os_errno;    /* of a connection that could not be made or broke; 0: not known */
     struct buf body; /* when on_data did not get it */
 };
 

@@ -12,7 +12,7 @@ def llmd(*args, **kw):
 
 
 @pytest.mark.parametrize("command", [[], ["serve"], ["check"], ["chat"], ["template"],
-                                     ["tokenize"], ["version"]])
+                                     ["tokenize"], ["version"], ["status"], ["drain"], ["reload"]])
 def test_help_everywhere(command):
     r = llmd(*command, "--help")
     assert r.returncode == 0 and "Usage: llmd" in r.stdout and r.stderr == ""
@@ -24,7 +24,8 @@ def test_version():
     assert version in llmd("--version").stdout
 
 
-@pytest.mark.parametrize("args", [["nonsense"], ["serve", "--nonsense"], ["check", "extra", "x"]])
+@pytest.mark.parametrize("args", [["nonsense"], ["serve", "--nonsense"], ["drain", "x"],
+                                  ["drain", "--undo"], ["check", "extra", "x"]])
 def test_usage_errors(args):
     r = llmd(*args)
     assert r.returncode == 2 and "--help" in r.stderr

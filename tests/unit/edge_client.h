@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "core/util/buf.h"
@@ -34,6 +35,17 @@ static inline bool client_connect(struct client *c, uint16_t port, int rcvbuf)
     *c = (struct client){.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     if (rcvbuf)
         setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &rcvbuf, sizeof(rcvbuf));
+    if (connect(c->fd, (struct sockaddr *)&a, sizeof(a)) == 0)
+        return true;
+    close(c->fd);
+    return false;
+}
+
+static inline bool client_connect_unix(struct client *c, const char *path)
+{
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    snprintf(a.sun_path, sizeof(a.sun_path), "%s", path);
+    *c = (struct client){.fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0)};
     if (connect(c->fd, (struct sockaddr *)&a, sizeof(a)) == 0)
         return true;
     close(c->fd);

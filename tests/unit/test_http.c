@@ -6,11 +6,13 @@
 #include <cmocka.h>
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "core/util/clock.h"
@@ -185,6 +187,41 @@ static void test_refused(void **state)
     http_response_fini(&out);
 }
 
+static void test_unix_socket(void **state)
+{
+    (void)state;
+    struct server s = {.pieces = {"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"}};
+    struct sockaddr_un a = {.sun_family = AF_UNIX};
+    char folder[] = "/tmp/llmd-test-http-XXXXXX";
+    assert_non_null(mkdtemp(folder));
+    snprintf(a.sun_path, sizeof(a.sun_path), "%s/s", folder);
+    struct http_request r = {.method = "GET", .url = "http://host/x", .unix_socket = a.sun_path};
+    struct http_response out;
+    struct err e = {0};
+    char missing[160];
+    assert_int_equal(http_perform(&r, &out, &e), -LLMD_EIO);
+    assert_false(out.connected);
+    assert_int_equal(out.os_errno, ENOENT);
+    snprintf(missing, sizeof(missing), "%s: No such file or directory", a.sun_path);
+    assert_string_equal(e.msg, missing);
+    http_response_fini(&out);
+
+    s.fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    assert_int_equal(bind(s.fd, (struct sockaddr *)&a, sizeof(a)), 0);
+    assert_int_equal(http_perform(&r, &out, NULL), -LLMD_EIO);
+    assert_int_equal(out.os_errno, ECONNREFUSED);
+    http_response_fini(&out);
+    assert_int_equal(listen(s.fd, 1), 0);
+    assert_int_equal(pthread_create(&s.thread, NULL, serve, &s), 0);
+    assert_int_equal(http_perform(&r, &out, NULL), 0);
+    finish(&s);
+    assert_string_equal(buf_str(&out.body), "hello");
+    assert_memory_equal(s.request, "GET /x HTTP/1.1\r\nHost: host\r\n", 29);
+    http_response_fini(&out);
+    unlink(a.sun_path);
+    assert_int_equal(rmdir(folder), 0);
+}
+
 static void test_bad_urls(void **state)
 {
     (void)state;
@@ -279,17 +316,12 @@ static void test_callback_fails(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_get),
-        cmocka_unit_test(test_post_stream),
-        cmocka_unit_test(test_error_status),
-        cmocka_unit_test(test_no_redirect),
-        cmocka_unit_test(test_refused),
-        cmocka_unit_test(test_bad_urls),
-        cmocka_unit_test(test_truncated),
-        cmocka_unit_test(test_cancel_closes),
-        cmocka_unit_test(test_timeout),
-        cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_callback_fails),
+        cmocka_unit_test(test_get),           cmocka_unit_test(test_post_stream),
+        cmocka_unit_test(test_error_status),  cmocka_unit_test(test_no_redirect),
+        cmocka_unit_test(test_refused),       cmocka_unit_test(test_unix_socket),
+        cmocka_unit_test(test_bad_urls),      cmocka_unit_test(test_truncated),
+        cmocka_unit_test(test_cancel_closes), cmocka_unit_test(test_timeout),
+        cmocka_unit_test(test_limits),        cmocka_unit_test(test_callback_fails),
     };
     struct err e = {0};
     if (http_global_init(&e) != 0)
