@@ -3,9 +3,10 @@
 #include "core/util/args.h"
 
 enum {
-    EXIT_FAILED = 1, /* the command could not do what it was asked for */
-    EXIT_USAGE = 2,  /* unknown command, option or argument */
-    EXIT_CONFIG = 3, /* serve: the configuration is at fault */
+    EXIT_FAILED = 1,   /* the command could not do what it was asked for */
+    EXIT_USAGE = 2,    /* unknown command, option or argument */
+    EXIT_CONFIG = 3,   /* serve: the configuration is at fault */
+    EXIT_RESTART = 75, /* serve: a new process is needed (EX_TEMPFAIL of sysexits) */
     EXIT_INTERRUPTED = 130,
 };
 

@@ -45,7 +45,7 @@ static void print_usage(FILE *to)
     fputs("\n'llmd COMMAND --help' shows the options of a command.\n"
           "\n"
           "Exit codes: 0 done, 1 failed, 2 usage, 3 configuration at fault (serve),\n"
-          "130 interrupted (chat).\n",
+          "75 start it again (serve), 130 interrupted (chat).\n",
           to);
 }
 

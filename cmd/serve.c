@@ -50,7 +50,7 @@ struct server {
     struct metrics *metrics;
     struct router *router;
     struct edge *edge;
-    struct supervise *supervise;    /* NULL until all was ready once */
+    struct supervise *supervise;
     struct served *models;          /* [config->n_models] */
     struct edge_model *edge_models; /* [config->n_models] */
     struct edge_key *keys;          /* [config->n_keys] */
@@ -286,6 +286,9 @@ static int start(struct server *s, struct err *e)
         rc = open_model(s, i, e);
     for (uint32_t i = 0; rc == 0 && i < c->n_models; i++)
         rc = start_workers(s, i, threads, e);
+    const struct supervise_opts supervise = {.router = s->router, .metrics = s->metrics};
+    if (rc == 0)
+        rc = supervise_start(&supervise, &s->supervise, e);
     if (rc == 0)
         rc = start_edge(s, e);
     if (rc == 0)
@@ -293,17 +296,6 @@ static int start(struct server *s, struct err *e)
             log_info("serve", "listening address=%s port=%u", c->listen[i],
                      (unsigned)edge_port(s->edge, i));
     return rc;
-}
-
-/* From when all workers were there once: what does not even start is the operator's to mend. */
-static bool start_supervisor(struct server *s)
-{
-    const struct supervise_opts o = {.router = s->router};
-    struct err e = {0};
-    if (supervise_start(&o, &s->supervise, &e) == 0)
-        return true;
-    log_error("serve", "%s", e.msg);
-    return false;
 }
 
 /* Says once when everything is ready; false when a model has no living worker left. */
@@ -322,7 +314,7 @@ static bool check_workers(struct server *s)
             else
                 why = views[i].error;
         }
-        if (alive == 0 && !s->was_ready) { /* later the supervisor starts them again */
+        if (alive == 0 && !s->was_ready) { /* once they were, the supervisor starts them again */
             log_error("serve", "no worker of model \"%s\" is left: %s", s->config->models[m].name,
                       why);
             return false;
@@ -335,7 +327,6 @@ static bool check_workers(struct server *s)
         s->was_ready = true;
         log_info("serve", "ready models=%u workers=%u start_ms=%llu", s->config->n_models, n,
                  (unsigned long long)((clock_now_us() - s->started_us) / 1000u));
-        return start_supervisor(s);
     }
     return true;
 }
@@ -374,11 +365,16 @@ static void drain(struct server *s)
 
 static int run(struct server *s)
 {
+    struct err why;
     for (;;) {
         int sig = next_signal(s, s->was_ready ? 10 * TICK_MS : TICK_MS / 4);
         if (sig == SIGTERM || sig == SIGINT || atomic_load(&s->drain_asked)) {
             drain(s);
             return EXIT_SUCCESS;
+        }
+        if (supervise_must_exit(s->supervise, &why)) {
+            drain(s);
+            return EXIT_RESTART;
         }
         if (sig == SIGHUP)
             log_warn("serve", "SIGHUP: this version reads its configuration at start only");
@@ -387,7 +383,8 @@ static int run(struct server *s)
     }
 }
 
-static void stop(struct server *s)
+/* Does not return when a worker's thread hangs: the process then ends here, with rc. */
+static void stop(struct server *s, int rc)
 {
     enum { LAST_WORDS_US = 200000 }; /* for the error events of what is cut off */
     supervise_stop(s->supervise);
@@ -398,7 +395,7 @@ static void stop(struct server *s)
     edge_stop(s->edge);
     if (!clean) { /* it may still read weights: nothing more can be freed */
         log_warn("serve", "a worker hangs; stopped without it");
-        _exit(EXIT_SUCCESS);
+        _exit(rc);
     }
     router_free(s->router);
     for (uint32_t i = 0; s->models && i < s->config->n_models; i++) {
@@ -435,7 +432,8 @@ int cmd_serve(int argc, char **argv)
         .max_operands = 0,
         .footer = "Signals: SIGTERM and SIGINT drain (running answers end, new requests get 503);\n"
                   "the second one stops at once.\n"
-                  "Exit codes: 0 drained, 1 serving failed, 2 usage, 3 configuration.",
+                  "Exit codes: 0 drained, 1 serving failed, 2 usage, 3 configuration,\n"
+                  "75 a new process is needed (a device or threads that hang: start it again).",
     };
     int first;
     int rc = args_or_exit(&spec, argc, argv, &first);
@@ -462,7 +460,7 @@ int cmd_serve(int argc, char **argv)
         rc = EXIT_FAILED;
     } else
         rc = run(&s);
-    stop(&s);
+    stop(&s, rc);
     log_info("serve", "stopped");
     return rc;
 }

@@ -236,6 +236,7 @@ struct shared_weights {
     struct lock mu;
     pthread_cond_t changed;         /* a load ended */
     bool loading;                   /* guarded by mu, like all below */
+    const void *loader;             /* the ctx of who does */
     struct engine_weights *weights; /* NULL until loaded; holds a reference */
     const struct model *model;      /* of the first caller, as is: */
     const struct backend_ops *ops;
@@ -262,16 +263,53 @@ void shared_weights_unref(struct shared_weights *s)
     free(s);
 }
 
-/* Waits until the weights are there (a reference to them is returned) or it is the caller's turn
- * to load (NULL). s->mu is held. */
-static struct engine_weights *wait_or_claim(struct shared_weights *s)
+/* Waits until the weights are there (a reference to them comes out) or it is the caller's turn to load
+ * (NULL). EDRAINING: the caller is to end. s->mu is held, but not all the time. */
+static int wait_or_claim(struct shared_weights *s, engine_progress *progress, void *ctx,
+                         struct engine_weights **out, struct err *e)
 {
-    while (s->loading)
-        lock_wait(&s->mu, &s->changed, UINT64_MAX);
-    if (s->weights)
-        return engine_weights_ref(s->weights);
-    s->loading = true;
-    return NULL;
+    enum { LOOK_AGAIN_US = 100000 };
+    const struct load_progress nothing = {0};
+    while (s->loading) {
+        if (lock_wait(&s->mu, &s->changed, clock_now_us() + LOOK_AGAIN_US) || !progress)
+            continue;
+        lock_drop(&s->mu);
+        const bool go_on = progress(ctx, &nothing);
+        lock_take(&s->mu);
+        if (!go_on)
+            return err_set(e, LLMD_EDRAINING, "told to end while another worker loads");
+    }
+    s->loading = s->weights == NULL;
+    s->loader = ctx;
+    *out = s->weights ? engine_weights_ref(s->weights) : NULL;
+    return 0;
+}
+
+/* Loads for all that wait, unless the caller is disowned meanwhile. */
+static int load_shared(struct shared_weights *s, struct backend *be, const struct model *m,
+                       engine_progress *progress, void *ctx, struct engine_weights **out,
+                       struct err *e)
+{
+    const int rc = engine_weights_new(be, m, progress, ctx, out, e);
+    lock_take(&s->mu);
+    if (s->loading && s->loader == ctx) {
+        s->loading = false;
+        if (!rc && !s->weights)
+            s->weights = engine_weights_ref(*out);
+        pthread_cond_broadcast(&s->changed);
+    }
+    lock_drop(&s->mu);
+    return rc;
+}
+
+void shared_weights_disown(struct shared_weights *s, const void *ctx)
+{
+    lock_take(&s->mu);
+    if (s->loading && s->loader == ctx) {
+        s->loading = false;
+        pthread_cond_broadcast(&s->changed);
+    }
+    lock_drop(&s->mu);
 }
 
 int shared_weights_get(struct shared_weights *s, struct backend *be, const struct model *m,
@@ -283,24 +321,17 @@ int shared_weights_get(struct shared_weights *s, struct backend *be, const struc
         s->model = m;
         s->ops = be->ops;
     }
-    bool fits = s->model == m && s->ops == be->ops;
-    struct engine_weights *w = fits ? wait_or_claim(s) : NULL;
+    const bool fits = s->model == m && s->ops == be->ops;
+    struct engine_weights *w = NULL;
+    int rc = fits ? wait_or_claim(s, progress, ctx, &w, e) : 0;
     lock_drop(&s->mu);
     if (!fits)
         return err_set(e, LLMD_EINVAL,
                        "shared weights hold another model or device kind than %s/%s", m->path,
                        be->ops->kind);
 
-    int rc = 0;
-    if (!w) {
-        rc = engine_weights_new(be, m, progress, ctx, &w, e);
-        lock_take(&s->mu);
-        s->loading = false;
-        if (!rc)
-            s->weights = engine_weights_ref(w);
-        pthread_cond_broadcast(&s->changed);
-        lock_drop(&s->mu);
-    }
+    if (!rc && !w)
+        rc = load_shared(s, be, m, progress, ctx, &w, e);
     if (!rc)
         *out = w;
     return rc;

@@ -51,9 +51,12 @@ struct engine_weights *engine_weights_ref(struct engine_weights *w);
 void engine_weights_unref(struct engine_weights *w); /* NULL is fine */
 
 /* One reference to the weights that s holds for backends of be's kind. The first caller loads
- * with its backend, the others wait without progress calls; when loading failed, one of those
- * that wait, or else the next caller, tries again. s serves one model and one kind of backend:
- * another is EINVAL. */
+ * with its backend, the others wait, with progress calls that say that nothing has begun; when loading
+ * failed, or its caller was disowned, one of those that wait, or else the next caller, tries again. s
+ * serves one model and one kind of backend: another is EINVAL. ctx tells the callers apart. */
 MUST_CHECK int shared_weights_get(struct shared_weights *s, struct backend *be,
                                   const struct model *m, engine_progress *progress, void *ctx,
                                   struct engine_weights **out, struct err *e);
+/* The caller with this ctx is given up: if it is loading, another may begin anew. Its own load goes on,
+ * for itself. */
+void shared_weights_disown(struct shared_weights *s, const void *ctx);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/engine/engine_weights.h"
 #include "core/engine/worker_int.h"
 #include "core/model/model.h"
 #include "core/util/clock.h"
@@ -15,7 +16,8 @@ const char *worker_state_name(enum worker_state s)
     static const char *const names[] = {
         [WORKER_STARTING] = "starting", [WORKER_LOADING] = "loading",
         [WORKER_WARMING] = "warming",   [WORKER_READY] = "ready",
-        [WORKER_DRAINING] = "draining", [WORKER_DEAD] = "dead",
+        [WORKER_SUSPECT] = "suspect",   [WORKER_DRAINING] = "draining",
+        [WORKER_DEAD] = "dead",
     };
     return (size_t)s < ARRAY_LEN(names) ? names[s] : "unknown";
 }
@@ -224,6 +226,8 @@ void worker_abandon(struct worker *w)
     w->abandoned = w->stop = true;
     wake(w);
     lock_drop(&w->mu);
+    if (w->opts->shared)
+        shared_weights_disown(w->opts->shared, w); /* it may hang in its load */
 }
 
 void worker_drain(struct worker *w)

@@ -4,6 +4,7 @@
  *
  *   STARTING -> LOADING (weights) -> WARMING (generates one real token) -> READY
  *   READY -> DRAINING (finishes what it has, takes no more) -> DEAD
+ *   SUSPECT is READY in the eyes of who watches: no worker says it of itself
  *   any -> DEAD (device or internal error); its requests end with an error item
  *
  * Thread     worker_submit, worker_status, worker_drain, worker_stop: any thread.
@@ -25,8 +26,10 @@ enum worker_state {
     WORKER_LOADING,
     WORKER_WARMING,
     WORKER_READY,
+    WORKER_SUSPECT,
     WORKER_DRAINING,
     WORKER_DEAD,
+    WORKER_STATES, /* how many there are */
 };
 const char *worker_state_name(enum worker_state s);
 

@@ -145,6 +145,16 @@ bool books_was_lost_by(const struct dispatch *dp, const struct link *l)
     return false;
 }
 
+/* Whether another worker of the model is above suspicion. */
+static bool has_better(const struct slot *s)
+{
+    const struct routed *m = s->routed;
+    for (uint32_t i = 0; i < m->n_slots; i++)
+        if (router_slot_able(m->slots[i]) && !m->slots[i]->suspect)
+            return true;
+    return false;
+}
+
 static enum route_bar bar_of(const struct slot *s, const struct dispatch *dp,
                              const struct demand *d, uint64_t n_owed_tokens)
 {
@@ -155,6 +165,8 @@ static enum route_bar bar_of(const struct slot *s, const struct dispatch *dp,
         return BAR_DRAINED;
     if (!router_slot_able(s))
         return BAR_STATE;
+    if (s->suspect && has_better(s))
+        return BAR_SUSPECT;
     if (s->refuses)
         return BAR_REFUSES;
     if (books_was_lost_by(dp, s->link))

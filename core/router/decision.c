@@ -32,6 +32,7 @@ static const char *const bar_texts[] = {
     [BAR_NONE] = "can take it",
     [BAR_STATE] = "not ready",
     [BAR_DRAINED] = "taken out of service",
+    [BAR_SUSPECT] = "seems to stall",
     [BAR_REFUSES] = "refused a request just now",
     [BAR_EXCLUDED] = "lost this request before",
     [BAR_TOO_BIG] = "its KV cache can never hold it",

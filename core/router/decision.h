@@ -40,6 +40,7 @@ enum route_bar {
     BAR_NONE,
     BAR_STATE,    /* not ready, draining or dead */
     BAR_DRAINED,  /* taken out of service */
+    BAR_SUSPECT,  /* seems to stall, and there is another */
     BAR_REFUSES,  /* it refused a request since its last report */
     BAR_EXCLUDED, /* it lost this request before */
     BAR_TOO_BIG,  /* its KV cache can never hold it */

@@ -4,11 +4,13 @@
  *        ^                                                              │
  *        └── ready ── starting <── router_return_worker ────────────────┘
  *
- * From the drain to ready again the worker is awaited: what no other can take waits for it, no longer
- * than the model's max_queue_us (router_expire). A worker that fails on its way back is awaited no
- * more. */
+ * From the drain to ready again the worker is awaited: what no other can take waits for it. A worker
+ * that fails on its way back is awaited no more. Whatever a request waits for, it does so no longer
+ * than the model's max_queue_us (router_expire). */
 #include "core/router/router_int.h"
 #include "core/util/clock.h"
+
+enum { EXPIRY_US = 100000 }; /* a look at all that waits */
 
 /* The slot of that index, with the lock held; NULL with the fault in e. */
 static struct slot *find(struct router *r, uint32_t index, struct err *e)
@@ -121,21 +123,38 @@ void drain_settle(struct slot *s, struct dispatch_list *out)
     submit_take_hopeless(s->routed, out);
 }
 
-static bool expired(const struct routed *m, const struct dispatch *dp)
+static bool late(const struct routed *m, const struct dispatch *dp)
 {
-    return clock_now_us() > dp->queued_us + m->opts.max_queue_us && !books_has_taker(m, dp);
+    return clock_now_us() > dp->queued_us + m->opts.max_queue_us;
+}
+
+static bool late_and_alone(const struct routed *m, const struct dispatch *dp)
+{
+    return late(m, dp) && !books_has_taker(m, dp);
 }
 
 void router_expire(struct router *r)
 {
-    static const struct err why = {
-        .code = LLMD_ENOTREADY,
-        .msg = "no worker came back into service within max_queue_time_s; try again later"};
-    struct dispatch_list late = {NULL, NULL};
+    static const struct err
+        nobody = {.code = LLMD_ENOTREADY,
+                  .msg = "no worker came back into service within max_queue_time_s; try again "
+                         "later"},
+        busy = {.code = LLMD_EFULL,
+                .msg = "the request waited for max_queue_time_s, and no worker could start it; try "
+                       "again later"};
+    struct dispatch_list alone = {NULL, NULL}, others = alone;
+    const uint64_t now_us = clock_now_us();
     lock_take(&r->mu);
-    for (struct routed *m = r->models; m; m = m->next)
-        if (m->opts.max_queue_us > 0 && router_awaits(m))
-            submit_sweep(m, expired, &late);
+    const bool due = now_us >= r->next_expiry_us;
+    if (due)
+        r->next_expiry_us = now_us + EXPIRY_US;
+    for (struct routed *m = r->models; m && due; m = m->next) {
+        if (m->opts.max_queue_us == 0 || submit_n_waiting(m) == 0)
+            continue;
+        submit_sweep(m, late_and_alone, &alone);
+        submit_sweep(m, late, &others);
+    }
     lock_drop(&r->mu);
-    submit_fail(r, &late, &why);
+    submit_fail(r, &alone, &nobody);
+    submit_fail(r, &others, &busy);
 }

@@ -218,6 +218,19 @@ void router_lose(struct router *r, uint32_t index, const struct err *why)
     lock_drop(&r->mu);
 }
 
+void router_suspect(struct router *r, uint32_t index, bool suspect)
+{
+    struct dispatch_list bound = {NULL, NULL};
+    lock_take(&r->mu);
+    struct slot *s = router_find_slot(r, index);
+    if (s && s->suspect != suspect) {
+        s->suspect = suspect;
+        submit_pump(s->routed, &bound); /* what waits for it may go elsewhere, or to it again */
+    }
+    lock_drop(&r->mu);
+    submit_bound(r, &bound);
+}
+
 /* --- start, and start again --- */
 
 int link_start(struct slot *s, struct err *e)
@@ -243,6 +256,7 @@ int link_start(struct slot *s, struct err *e)
     l->number = ++s->router->n_links;
     s->link = l;
     s->status = (struct worker_status){.state = WORKER_STARTING, .heartbeat_us = clock_now_us()};
+    s->suspect = false;
     lock_drop(&s->router->mu);
     int rc = worker_start(s->opts, &callbacks, &w, e);
     lock_take(&s->router->mu);

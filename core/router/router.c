@@ -205,6 +205,17 @@ static void current_status(const struct slot *s, struct worker_status *out)
         return;
     worker_status(s->link->worker, out);
     out->state = s->status.state; /* what submissions go by */
+    if (s->suspect && out->state == WORKER_READY)
+        out->state = WORKER_SUSPECT;
+}
+
+/* r->mu is held. */
+static uint32_t count_hanging(const struct slot *s)
+{
+    uint32_t n = s->link && s->link->lost && !s->link->ended;
+    for (const struct link *l = s->router->lost; l; l = l->next)
+        n += l->slot == s && l->lost && !l->ended;
+    return n;
 }
 
 bool router_progressing(struct router *r, uint64_t stall_us)
@@ -224,6 +235,18 @@ bool router_progressing(struct router *r, uint64_t stall_us)
     return !busy || moving;
 }
 
+uint32_t router_n_hanging(struct router *r)
+{
+    uint32_t n = 0;
+    lock_take(&r->mu);
+    for (const struct slot *s = r->first; s; s = s->next)
+        n += s->link && s->link->lost && !s->link->ended;
+    for (const struct link *l = r->lost; l; l = l->next)
+        n += l->lost && !l->ended;
+    lock_drop(&r->mu);
+    return n;
+}
+
 uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32_t max)
 {
     uint32_t n = 0;
@@ -233,6 +256,7 @@ uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32
         *v = (struct router_worker_view){.generation = s->routed->generation,
                                          .index = s->opts->index,
                                          .place = s->number,
+                                         .n_hanging = count_hanging(s),
                                          .n_starts = s->n_starts,
                                          .n_bound = s->n_bound,
                                          .n_chosen = s->n_chosen,
@@ -241,6 +265,7 @@ uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32
         snprintf(v->model, sizeof(v->model), "%.*s", (int)sizeof(v->model) - 1, s->routed->name);
         snprintf(v->error, sizeof(v->error), "%.*s", (int)sizeof(v->error) - 1, s->why.msg);
         current_status(s, &v->status);
+        v->poisoned = v->status.state == WORKER_DEAD && s->why.code == LLMD_EPOISONED;
     }
     n = r->n_slots;
     lock_drop(&r->mu);

@@ -75,6 +75,9 @@ MUST_CHECK int router_submit(struct router *r, struct request *req, struct err *
 
 /* Gives up on a worker of this index (it stalls): its requests go on elsewhere. why is copied. */
 void router_lose(struct router *r, uint32_t index, const struct err *why);
+/* The worker seems to stall, or does not any more: meanwhile nobody gets new requests from it who can
+ * have them from another. */
+void router_suspect(struct router *r, uint32_t index, bool suspect);
 /* Starts a lost or dead worker again, with its options. EINVAL: it is neither, or it was drained. */
 MUST_CHECK int router_restart_worker(struct router *r, uint32_t index, struct err *e);
 /* Frees workers that were lost and have ended since. */
@@ -88,8 +91,7 @@ MUST_CHECK int router_drain_worker(struct router *r, uint32_t index, struct err 
 /* Starts a drained worker again, with its options. EINVAL: it was not drained; ENOTREADY: it still
  * finishes what it had; ENOTFOUND, EDRAINING as above. */
 MUST_CHECK int router_return_worker(struct router *r, uint32_t index, struct err *e);
-/* Fails what has waited longer than it may for a worker that does not come back. Call it every second
- * or more often. */
+/* Fails what has waited longer than it may. Call it every second or more often. */
 void router_expire(struct router *r);
 
 /* A model is ready when a worker of it generated a token and lives, whatever the generation, or it is
@@ -106,12 +108,16 @@ struct router_worker_view {
     uint64_t place; /* number of its place among all that ever were; indexes are used again */
     struct worker_status status;
     char error[256];     /* why it is dead */
+    bool poisoned;       /* dead, and to be had again only in a new process */
+    uint32_t n_hanging;  /* workers of this place that were given up and whose threads still run */
     uint32_t n_starts;   /* times it was started */
     uint32_t n_bound;    /* requests that are with it */
     uint64_t n_chosen;   /* decisions for it */
     uint64_t n_migrated; /* requests that it lost to others */
     bool drained;        /* taken out of service; it still finishes until its state is DEAD */
 };
+/* Threads of workers that were given up and have not ended, of all places that are or were. */
+uint32_t router_n_hanging(struct router *r);
 /* Fills up to max views; returns how many workers there are. */
 uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32_t max);
 

@@ -61,7 +61,7 @@ struct dispatch {
     uint64_t lost_by[LOST_BY_MAX]; /* numbers of the links that lost it, the last ones */
     uint32_t n_lost_by;
     uint32_t n_migrations;
-    uint64_t queued_us;          /* when it began to wait here; 0: it does not */
+    uint64_t queued_us;          /* when it began to wait here; 0: a worker took it */
     struct demand demand;        /* of its slot, while it is not started */
     struct route_record *record; /* the request's */
     uint64_t *promised;          /* bit per name: promised to slot */
@@ -125,6 +125,7 @@ struct slot {
     uint64_t n_reports;
     uint64_t number; /* of the router's slots, from 1 */
     bool removed;    /* out of the router's list; it stays with its model until that is collected */
+    bool suspect;    /* seems to stall; of the present worker */
     bool drained;    /* takes nothing new; once it ended it stays down until it is returned */
     bool awaited;    /* drained or on its way back: what nobody else takes may wait for it */
     bool refuses;    /* took no request, for a reason of its own: nothing more until it reports */
@@ -172,7 +173,8 @@ struct router {
     struct link *lost;                /* not in a slot any more; their threads may still run */
     uint64_t n_links;                 /* started so far */
     uint64_t n_generations, n_places; /* models and slots so far */
-    atomic_uint most_slots;           /* of any model: how many candidates a decision may have */
+    uint64_t next_expiry_us;
+    atomic_uint most_slots; /* of any model: how many candidates a decision may have */
     struct records records;
     bool draining;
 };

@@ -159,8 +159,11 @@ static int queue_verdict(const struct routed *m, struct err *e)
     return 0;
 }
 
-static void waits_from_now(struct dispatch *dp)
+/* From now on, unless it does already: who was refused by a worker goes on. */
+static void waits(struct dispatch *dp)
 {
+    if (dp->queued_us != 0)
+        return;
     dp->queued_us = clock_now_us();
     if (dp->record->queued_us == 0)
         dp->record->queued_us = dp->queued_us;
@@ -178,7 +181,7 @@ static int enqueue(struct routed *m, struct dispatch *dp, struct err *e)
         return err_set(e, -rc, "out of memory for the queue of model \"%s\"", m->name);
     if (fair_queue_n(m->queue) == 1)
         m->last_bound_us = clock_now_us();
-    waits_from_now(dp);
+    waits(dp);
     submit_note_waiting(m);
     return 0;
 }
@@ -206,6 +209,7 @@ static bool anybody_has_room(const struct decision *d)
         switch (d->candidates[i].bar) {
         case BAR_STATE:
         case BAR_DRAINED:
+        case BAR_SUSPECT:
         case BAR_REFUSES:
         case BAR_SEQS:
             continue;
@@ -234,7 +238,6 @@ static enum fair_verdict try_bind(struct pump *p, struct dispatch *dp)
         if (d->chosen < 0)
             return anybody_has_room(d) && !waited_long_enough(dp, d) ? FAIR_PASS : FAIR_STOP;
         books_bind(p->m, dp, d);
-        dp->queued_us = 0;
     }
     dispatch_list_add(p->out, dp);
     return FAIR_TAKE;
@@ -272,8 +275,7 @@ void submit_pump(struct routed *m, struct dispatch_list *out)
 
 void submit_move(struct routed *m, struct dispatch *dp)
 {
-    if (dp->queued_us == 0)
-        waits_from_now(dp);
+    waits(dp);
     dp->moving = true;
     dispatch_list_add(&m->movers, dp);
     m->n_movers++;
@@ -369,6 +371,8 @@ static enum outcome settle(struct router *r, struct dispatch *dp, int rc, const 
     dp->submitting = false;
     l->n_calls--;
     pthread_cond_broadcast(&r->changed);
+    if (rc == 0)
+        dp->queued_us = 0;
     if (rc == 0 && !dp->over && !l->lost)
         return HANDED_OVER;
     books_unbind(dp);

@@ -5,11 +5,16 @@
 #include <string.h>
 
 #include "core/observe/log.h"
+#include "core/observe/metrics.h"
 #include "core/router/router.h"
 #include "core/util/clock.h"
 #include "core/util/lock.h"
 
-enum { WORKERS_MAX = 256 };
+enum {
+    WORKERS_MAX = 256,
+    HANGING_OF_ONE = 1, /* threads left behind that a place may have and still be started again, */
+    HANGING_OF_ALL = 2, /* and all places together: each keeps its KV cache */
+};
 
 static const uint64_t second_us = 1000000;
 
@@ -17,11 +22,18 @@ static const uint64_t second_us = 1000000;
 struct watched {
     uint64_t place; /* of the worker; 0: of none */
     bool suspect, down;
+    bool seen;                /* at this look */
+    bool was_ready;           /* its model: one that never was is the operator's to mend */
     uint32_t n_starts;        /* seen */
     uint32_t n_failed_starts; /* in a row, without a token */
     uint64_t start_at_us;     /* while down */
     uint64_t step_began_us;   /* of the step that was seen last */
     uint64_t step_seen_us;    /* ran_us when it was first seen */
+    uint64_t overdue_us;      /* ran_us when a step last took too long */
+    uint64_t progress_us;     /* ran_us when it last came on with its start: */
+    uint64_t n_loaded_bytes;
+    enum worker_state state;
+    struct metric_gauge *states[WORKER_STATES];
 };
 
 struct supervise {
@@ -30,10 +42,18 @@ struct supervise {
     struct lock mu; /* guards stop */
     pthread_cond_t wake;
     bool stop;
+    struct err must_exit;     /* code 0: it need not; guarded by mu */
     uint64_t last_us, ran_us; /* last look; time in which this thread itself came to look */
     struct watched watched[WORKERS_MAX]; /* by the worker's index */
     struct router_worker_view views[WORKERS_MAX];
+    uint32_t n; /* views */
 };
+
+static struct watched *watched_of(struct supervise *s, const struct router_worker_view *v)
+{
+    BUG_ON(v->index >= WORKERS_MAX);
+    return &s->watched[v->index];
+}
 
 static void set_default(uint64_t *v, uint64_t by_default)
 {
@@ -46,7 +66,9 @@ static void fill_defaults(struct supervise_opts *o)
     set_default(&o->tick_us, second_us / 20);
     set_default(&o->suspect_us, second_us);
     set_default(&o->stall_us, second_us * 18 / 10);
+    set_default(&o->recover_us, second_us);
     set_default(&o->unknown_us, 60 * second_us);
+    set_default(&o->load_us, 120 * second_us);
     set_default(&o->restart_first_us, second_us / 2);
     set_default(&o->restart_max_us, 30 * second_us);
     set_default(&o->breaker_us, 60 * second_us);
@@ -67,8 +89,7 @@ static void pass_time(struct supervise *s, uint64_t now_us)
 static uint64_t overdue_us(const struct supervise *s, struct watched *w,
                            const struct worker_status *st, uint64_t now_us)
 {
-    const bool steps = st->state == WORKER_READY || st->state == WORKER_DRAINING;
-    if (!steps || st->step_began_us == 0 || now_us <= st->step_began_us)
+    if (st->step_began_us == 0 || now_us <= st->step_began_us)
         return 0;
     const uint64_t limit_us = st->step_limit_us ? st->step_limit_us : s->o.unknown_us;
     if (w->step_began_us != st->step_began_us) {
@@ -80,20 +101,30 @@ static uint64_t overdue_us(const struct supervise *s, struct watched *w,
     return us > limit_us ? us : 0;
 }
 
+static void suspect(struct supervise *s, struct watched *w, const struct router_worker_view *v,
+                    bool is_suspect)
+{
+    w->suspect = is_suspect;
+    router_suspect(s->o.router, v->index, is_suspect);
+}
+
 static void watch_steps(struct supervise *s, struct watched *w, const struct router_worker_view *v,
                         uint64_t now_us)
 {
     const uint64_t us = overdue_us(s, w, &v->status, now_us);
-    if (us < s->o.suspect_us) {
-        if (w->suspect)
+    if (us < s->o.suspect_us) { /* but not at once: who stalls again and again is none to trust */
+        if (w->suspect && s->ran_us - w->overdue_us >= s->o.recover_us) {
             log_info("supervise", "recovered worker=%u model=%s", v->index, v->model);
-        w->suspect = false;
+            suspect(s, w, v, false);
+        }
         return;
     }
-    if (!w->suspect)
+    w->overdue_us = s->ran_us;
+    if (!w->suspect) {
         log_warn("supervise", "suspect worker=%u model=%s step_ms=%llu", v->index, v->model,
                  (unsigned long long)(us / 1000));
-    w->suspect = true;
+        suspect(s, w, v, true);
+    }
     if (us < s->o.stall_us)
         return;
     struct err why = {0};
@@ -103,6 +134,65 @@ static void watch_steps(struct supervise *s, struct watched *w, const struct rou
               v->model, (unsigned long long)(us / 1000));
     router_lose(s->o.router, v->index, &why);
     w->suspect = false;
+}
+
+/* When something of the worker's start was last seen to come on. Who has not begun may wait for
+ * another of its model to load the weights of both. */
+static uint64_t last_progress(const struct supervise *s, const struct watched *w,
+                              const struct router_worker_view *v)
+{
+    uint64_t us = w->progress_us;
+    for (uint32_t i = 0; i < s->n && v->status.load.total_bytes == 0; i++)
+        if (s->views[i].generation == v->generation)
+            us = u64_max(us, s->watched[s->views[i].index].progress_us);
+    return us;
+}
+
+static void watch_start(struct supervise *s, const struct watched *w,
+                        const struct router_worker_view *v)
+{
+    const uint64_t us = s->ran_us - last_progress(s, w, v);
+    if (us < s->o.load_us)
+        return;
+    struct err why = {0};
+    err_set(&why, LLMD_EWORKER,
+            "worker %u of model \"%s\" hangs while it is %s: %u %% of its weights are there, and "
+            "nothing more came for %llu s",
+            v->index, v->model, worker_state_name(v->status.state), load_percent(&v->status.load),
+            (unsigned long long)(us / second_us));
+    log_error("supervise", "hanging worker=%u model=%s state=%s loaded_percent=%u", v->index,
+              v->model, worker_state_name(v->status.state), load_percent(&v->status.load));
+    router_lose(s->o.router, v->index, &why);
+}
+
+/* --- down, and up again --- */
+
+/* Nothing in this process can help any more. */
+static void give_up(struct supervise *s, const struct err *why)
+{
+    lock_take(&s->mu);
+    const bool news = s->must_exit.code == 0;
+    if (news)
+        s->must_exit = *why;
+    lock_drop(&s->mu);
+    if (news)
+        log_error("supervise", "a new process is needed: %s", why->msg);
+}
+
+bool supervise_must_exit(struct supervise *s, struct err *out)
+{
+    lock_take(&s->mu);
+    const bool must = s->must_exit.code != 0;
+    if (must)
+        *out = s->must_exit;
+    lock_drop(&s->mu);
+    return must;
+}
+
+/* The threads of workers that were given up and never came back: each keeps its memory. */
+static bool too_many_hang(const struct supervise *s, const struct router_worker_view *v)
+{
+    return v->n_hanging > HANGING_OF_ONE || router_n_hanging(s->o.router) > HANGING_OF_ALL;
 }
 
 static uint64_t back_off(const struct supervise *s, const struct watched *w)
@@ -120,6 +210,11 @@ static void worker_down(struct supervise *s, struct watched *w, const struct rou
 {
     w->n_failed_starts = v->status.generated_tokens > 0 ? 0 : w->n_failed_starts + 1;
     const uint64_t wait_us = back_off(s, w);
+    if (v->poisoned) {
+        struct err why = {0};
+        err_set(&why, LLMD_EPOISONED, "%s", v->error);
+        give_up(s, &why);
+    }
     w->down = true;
     w->start_at_us = now_us + wait_us;
     log_warn("supervise", "down worker=%u model=%s again_in_ms=%llu reason=\"%s\"", v->index,
@@ -130,6 +225,15 @@ static void start_again(struct supervise *s, struct watched *w, const struct rou
                         uint64_t now_us)
 {
     struct err e = {0};
+    if (v->poisoned)
+        return;
+    if (too_many_hang(s, v)) {
+        err_set(&e, LLMD_EWORKER,
+                "worker %u of model \"%s\" was given up, as others before, and their threads hang",
+                v->index, v->model);
+        give_up(s, &e);
+        return;
+    }
     w->down = false;
     router_reap(s->o.router);
     if (router_restart_worker(s->o.router, v->index, &e) == 0) {
@@ -140,22 +244,104 @@ static void start_again(struct supervise *s, struct watched *w, const struct rou
     worker_down(s, w, v, now_us);
 }
 
+/* --- the watch --- */
+
+static void show_state(const struct supervise *s, struct watched *w,
+                       const struct router_worker_view *v)
+{
+    struct buf labels = {0}, index = {0};
+    for (uint32_t i = 0; i < WORKER_STATES && s->o.metrics; i++) {
+        buf_clear(&labels);
+        buf_clear(&index);
+        buf_addf(&index, "%u", v->index);
+        metrics_label(&labels, "model_name", v->model);
+        metrics_label(&labels, "engine", buf_str(&index));
+        metrics_label(&labels, "state", worker_state_name((enum worker_state)i));
+        if (!w->states[i])
+            w->states[i] =
+                metrics_gauge(s->o.metrics, "llmd_worker_state",
+                              "1 for the state that the worker is in.", buf_str(&labels));
+        metric_set(w->states[i], i == v->status.state);
+    }
+    buf_fini(&labels);
+    buf_fini(&index);
+}
+
+/* The place is gone, or another has its index. */
+static void forget(struct watched *w)
+{
+    for (uint32_t i = 0; i < WORKER_STATES; i++)
+        metric_set(w->states[i], 0);
+    *w = (struct watched){.place = 0};
+}
+
+static void forget_removed(struct supervise *s)
+{
+    for (uint32_t i = 0; i < WORKERS_MAX; i++) {
+        if (s->watched[i].place != 0 && !s->watched[i].seen)
+            forget(&s->watched[i]);
+        s->watched[i].seen = false;
+    }
+}
+
+static bool model_is_ready(const struct supervise *s, uint64_t generation)
+{
+    for (uint32_t i = 0; i < s->n; i++)
+        if (s->views[i].status.state == WORKER_READY && s->views[i].generation == generation)
+            return true;
+    return false;
+}
+
+/* What is seen of the worker since the last look. */
+static void note(struct supervise *s, struct watched *w, const struct router_worker_view *v)
+{
+    if (w->place != 0 && w->place != v->place)
+        forget(w);
+    const bool anew = w->place == 0 || w->n_starts != v->n_starts;
+    if (anew) {
+        w->down = w->suspect = false;
+        w->step_began_us = 0;
+    }
+    if (anew || w->state != v->status.state)
+        show_state(s, w, v);
+    if (anew || w->state != v->status.state || w->n_loaded_bytes != v->status.load.done_bytes)
+        w->progress_us = s->ran_us;
+    if (!w->was_ready)
+        w->was_ready = model_is_ready(s, v->generation);
+    w->seen = true;
+    w->place = v->place;
+    w->n_starts = v->n_starts;
+    w->state = v->status.state;
+    w->n_loaded_bytes = v->status.load.done_bytes;
+}
+
 static void watch(struct supervise *s, struct watched *w, const struct router_worker_view *v,
                   uint64_t now_us)
 {
-    if (w->place != v->place) /* another one that got a free index */
-        *w = (struct watched){.place = v->place, .n_starts = v->n_starts};
-    if (w->n_starts != v->n_starts)
-        *w = (struct watched){
-            .place = v->place, .n_starts = v->n_starts, .n_failed_starts = w->n_failed_starts};
-    if (v->status.state != WORKER_DEAD)
+    const enum worker_state state = v->status.state;
+    if (state == WORKER_STARTING || state == WORKER_LOADING)
+        watch_start(s, w, v);
+    else if (state != WORKER_DEAD)
         watch_steps(s, w, v, now_us);
     else if (v->drained) /* by the operator, who returns it */
         w->down = false;
+    else if (!w->was_ready)
+        return;
     else if (!w->down)
         worker_down(s, w, v, now_us);
     else if (now_us >= w->start_at_us)
         start_again(s, w, v, now_us);
+}
+
+static void look(struct supervise *s)
+{
+    s->n = (uint32_t)u64_min(router_workers(s->o.router, s->views, WORKERS_MAX), WORKERS_MAX);
+    pass_time(s, clock_now_us());
+    for (uint32_t i = 0; i < s->n; i++)
+        note(s, watched_of(s, &s->views[i]), &s->views[i]);
+    forget_removed(s);
+    for (uint32_t i = 0; i < s->n; i++)
+        watch(s, watched_of(s, &s->views[i]), &s->views[i], clock_now_us());
 }
 
 static void *supervise_main(void *arg)
@@ -165,11 +351,7 @@ static void *supervise_main(void *arg)
     lock_take(&s->mu);
     while (!s->stop) {
         lock_drop(&s->mu);
-        const uint32_t n = router_workers(s->o.router, s->views, WORKERS_MAX);
-        pass_time(s, clock_now_us());
-        for (uint32_t i = 0; i < u64_min(n, WORKERS_MAX); i++)
-            if (s->views[i].index < WORKERS_MAX)
-                watch(s, &s->watched[s->views[i].index], &s->views[i], clock_now_us());
+        look(s);
         router_expire(s->o.router);
         lock_take(&s->mu);
         if (!s->stop)

@@ -185,6 +185,69 @@ static void test_shared_weights_load_once(void **state)
     }
 }
 
+struct slow_loader {
+    struct getter g;
+    atomic_bool began, go_on;
+};
+
+static bool wait_in_the_load(void *ctx, const struct load_progress *p)
+{
+    struct slow_loader *l = ctx;
+    (void)p;
+    atomic_store(&l->began, true);
+    while (!atomic_load(&l->go_on))
+        clock_sleep_us(1000);
+    return true;
+}
+
+static void *load_slowly(void *arg)
+{
+    struct slow_loader *l = arg;
+    l->g.rc = shared_weights_get(l->g.shared, &l->g.rec->base, l->g.model, wait_in_the_load, l,
+                                 &l->g.got, NULL);
+    return NULL;
+}
+
+static bool no_more(void *ctx, const struct load_progress *p)
+{
+    (void)ctx;
+    assert_int_equal(p->total_bytes, 0);
+    return false;
+}
+
+/* Who waits for a load that hangs can end; when its worker is given up, the next one loads. */
+static void test_a_hanging_load_is_left(void **state)
+{
+    (void)state;
+    struct fixture f;
+    struct recorder second;
+    struct engine_weights *w = NULL;
+    struct err e = {0};
+    setup(&f);
+    second = f.rec; /* two backends: recorders are not shared between threads */
+    second.log = (struct buf){0};
+    struct slow_loader l = {.g = {.rec = &second, .model = &f.model}};
+    assert_int_equal(shared_weights_new(&l.g.shared), 0);
+    assert_int_equal(pthread_create(&l.g.thread, NULL, load_slowly, &l), 0);
+    while (!atomic_load(&l.began))
+        clock_sleep_us(1000);
+    assert_int_equal(shared_weights_get(l.g.shared, &f.rec.base, &f.model, no_more, &f, &w, &e),
+                     -LLMD_EDRAINING);
+    shared_weights_disown(l.g.shared, &f); /* not the one that loads */
+    shared_weights_disown(l.g.shared, &l);
+    assert_int_equal(shared_weights_get(l.g.shared, &f.rec.base, &f.model, NULL, &f, &w, NULL), 0);
+    atomic_store(&l.go_on, true);
+    pthread_join(l.g.thread, NULL);
+    assert_int_equal(l.g.rc, 0);
+    assert_ptr_not_equal(l.g.got, w);
+    assert_int_equal(atomic_load(&w->refs), 2);
+    engine_weights_unref(l.g.got);
+    engine_weights_unref(w);
+    shared_weights_unref(l.g.shared);
+    buf_fini(&second.log);
+    teardown(&f);
+}
+
 static void test_shared_weights_serve_one_model(void **state)
 {
     (void)state;
@@ -213,6 +276,7 @@ int main(void)
         cmocka_unit_test(test_a_load_can_be_stopped),
         cmocka_unit_test(test_failed_load_frees_everything_and_names_the_tensor),
         cmocka_unit_test(test_shared_weights_load_once),
+        cmocka_unit_test(test_a_hanging_load_is_left),
         cmocka_unit_test(test_shared_weights_serve_one_model),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -14,12 +14,18 @@ struct world {
     uint32_t n;
 };
 
-static void world_init(struct world *w)
+static void world_init_for(struct world *w, uint64_t max_queue_us)
 {
-    const struct router_model_opts o = {.delta = 250, .max_queue = 1000, .max_migrations = 1000};
+    const struct router_model_opts o = {
+        .delta = 250, .max_queue = 1000, .max_queue_us = max_queue_us, .max_migrations = 1000};
     *w = (struct world){.n = 0};
     assert_int_equal(router_new(&w->router, NULL), 0);
     assert_int_equal(router_add_model(w->router, "tiny", &o, NULL), 0);
+}
+
+static void world_init(struct world *w)
+{
+    world_init_for(w, 0);
 }
 
 static struct worker_opts *add(struct world *w)
@@ -257,6 +263,47 @@ static void test_only_the_lost_worker_could_hold_it(void **state)
     fault_clear();
 }
 
+/* The promise of max_queue_us is kept, whatever the rate seemed to be at submission. */
+static void test_nobody_waits_longer_than_allowed(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader runs, waits, moved;
+    struct err e = {0};
+    world_init_for(&w, 200000);
+    struct worker_opts *o = add(&w);
+    o->max_num_seqs = 1;
+    o->sim_step_us = 10000;
+    start(&w);
+    make(&runs, 1, 100, 100);
+    make(&waits, 2, 100, 100);
+    make(&moved, 3, 100, 10);
+    submit(&w, &runs);
+    clock_sleep_us(20000);
+    submit(&w, &waits);
+    const uint64_t began_us = clock_now_us();
+    for (uint64_t until_us = began_us + WAIT_LIMIT_US; !reader_finished(&waits);) {
+        assert_true(clock_now_us() < until_us);
+        router_expire(w.router);
+        (void)reader_pull(&waits, 1);
+        clock_sleep_us(5000);
+    }
+    assert_in_range(clock_now_us() - began_us, 200000, 900000);
+    assert_true(stream_error(waits.r, &e));
+    assert_int_equal(e.code, LLMD_EFULL);
+    assert_int_equal(n_waiting(&w), 0);
+    submit(&w, &moved); /* it waits less */
+    request_cancel(runs.r);
+    reader_wait(&moved);
+    assert_int_equal(moved.finish[0], FINISH_LENGTH);
+    router_expire(w.router);
+    reader_wait(&runs);
+    reader_fini(&runs);
+    reader_fini(&waits);
+    reader_fini(&moved);
+    world_fini(&w);
+}
+
 /* Who leaves makes room in the queue at once, wherever it waits. */
 static void test_cancelled_in_the_queue(void **state)
 {
@@ -298,6 +345,7 @@ int main(void)
         cmocka_unit_test(test_a_long_prompt_among_short_ones),
         cmocka_unit_test(test_lost_while_requests_are_handed_over),
         cmocka_unit_test(test_only_the_lost_worker_could_hold_it),
+        cmocka_unit_test(test_nobody_waits_longer_than_allowed),
         cmocka_unit_test(test_cancelled_in_the_queue),
     };
     return cmocka_run_group_tests(tests, open_llama, close_llama);

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "core/observe/log.h"
+#include "core/observe/metrics.h"
 #include "core/router/router.h"
 #include "core/supervise/supervise.h"
 #include "core/util/fault.h"
@@ -292,6 +293,181 @@ static void test_the_end_does_not_wait_for_a_stalled_worker(void **state)
     router_free(w.router);
 }
 
+/* --- suspicion --- */
+
+static bool shows_state(struct metrics *m, const char *state)
+{
+    struct buf text = {0}, line = {0};
+    metrics_write(m, &text);
+    buf_addf(&line, "llmd_worker_state{model_name=\"tiny\",engine=\"0\",state=\"%s\"} 1", state);
+    const bool found = strstr(buf_str(&text), buf_str(&line)) != NULL;
+    buf_fini(&text);
+    buf_fini(&line);
+    return found;
+}
+
+/* Who makes a long step is suspect, and stays so for a while; others get what comes meanwhile. */
+static void test_a_suspect_gets_nothing_new(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader first, rd[4];
+    struct router_worker_view v;
+    struct metrics *m = metrics_new();
+    const struct supervise_opts o = {.metrics = m,
+                                     .tick_us = 2000,
+                                     .suspect_us = 20000,
+                                     .stall_us = WAIT_LIMIT_US,
+                                     .recover_us = 200000};
+    world_init(&w);
+    add(&w);
+    add(&w);
+    fault_add(&(struct fault){.point = FAULT_STEP_STALLS, .at = 40, .us = UINT64_MAX, .times = 1});
+    start(&w, &o);
+    submit(&w, &first, 0);
+    wait_state(&w, 0, WORKER_SUSPECT, 1);
+    assert_true(router_model_ready(w.router, "tiny"));
+    for (uint32_t i = 0; i < ARRAY_LEN(rd); i++) {
+        submit(&w, &rd[i], 1 + i);
+        reader_wait(&rd[i]);
+        assert_int_equal(rd[i].r->trace.worker, 1);
+        reader_fini(&rd[i]);
+    }
+    clock_sleep_us(10000); /* the supervisor's next look */
+    assert_true(shows_state(m, "suspect"));
+    const uint64_t freed_us = clock_now_us();
+    fault_clear();
+    reader_wait(&first);
+    view(&w, 0, &v);
+    assert_int_equal(v.status.state, WORKER_SUSPECT);
+    wait_state(&w, 0, WORKER_READY, 1);
+    assert_true(clock_now_us() >= freed_us + 150000);
+    reader_fini(&first);
+    view(&w, 0, &v);
+    assert_int_equal(v.n_starts, 1);
+    world_fini(&w);
+    metrics_free(m);
+}
+
+/* With nobody else, a suspect is better than none. */
+static void test_a_lone_suspect_still_works(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader rd[2];
+    const struct supervise_opts o = {
+        .tick_us = 2000, .suspect_us = 20000, .stall_us = WAIT_LIMIT_US};
+    world_init(&w);
+    add(&w);
+    fault_add(&(struct fault){.point = FAULT_STEP_STALLS, .at = 40, .us = UINT64_MAX, .times = 1});
+    start(&w, &o);
+    submit(&w, &rd[0], 0);
+    wait_state(&w, 0, WORKER_SUSPECT, 1);
+    submit(&w, &rd[1], 1);
+    fault_clear();
+    for (uint32_t i = 0; i < 2; i++) {
+        reader_wait(&rd[i]);
+        assert_int_equal(rd[i].finish[0], FINISH_LENGTH);
+        reader_fini(&rd[i]);
+    }
+    world_fini(&w);
+}
+
+/* --- hanging --- */
+
+/* A worker fails and hangs once on its way back; it is given up there and comes back after all. */
+static void hangs_on_its_way_back(const struct fault *f)
+{
+    struct world w;
+    struct reader rd;
+    const struct supervise_opts o = {.tick_us = 2000,
+                                     .suspect_us = 20000,
+                                     .stall_us = 40000,
+                                     .unknown_us = 100000,
+                                     .load_us = 100000,
+                                     .restart_first_us = 10000};
+    world_init(&w);
+    add(&w);
+    fault_add(&(struct fault){.point = FAULT_STEP_FAILS, .at = 40, .times = 1});
+    start(&w, &o);
+    fault_add(f);
+    submit(&w, &rd, 0);
+    reader_wait(&rd);
+    assert_int_equal(rd.finish[0], FINISH_ERROR);
+    reader_fini(&rd);
+    wait_state(&w, 0, WORKER_READY, 3);
+    submit(&w, &rd, 0);
+    reader_wait(&rd);
+    assert_int_equal(rd.finish[0], FINISH_LENGTH);
+    reader_fini(&rd);
+    fault_clear();
+    world_fini(&w);
+}
+
+static void test_hangs_while_loading(void **state)
+{
+    (void)state;
+    hangs_on_its_way_back(
+        &(struct fault){.point = FAULT_LOAD_STALLS, .at = 2, .us = UINT64_MAX, .times = 1});
+}
+
+static void test_hangs_while_warming(void **state)
+{
+    (void)state;
+    hangs_on_its_way_back(
+        &(struct fault){.point = FAULT_STEP_STALLS, .at = 2, .us = UINT64_MAX, .times = 1});
+}
+
+/* --- what only a new process heals --- */
+
+/* Worker 0 has the fault, 1 takes over; when the supervisor asks for a new process, worker 0 was
+ * started so many times. */
+static void needs_a_new_process(const struct fault *f, int code, uint32_t n_starts)
+{
+    struct world w;
+    struct reader rd[N_STREAMS];
+    struct router_worker_view v;
+    struct err why = {0};
+    const struct supervise_opts o = {
+        .tick_us = 2000, .suspect_us = 20000, .stall_us = 40000, .restart_first_us = 10000};
+    world_init(&w);
+    add(&w);
+    add(&w);
+    fault_add(f);
+    start(&w, &o);
+    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
+    while (!supervise_must_exit(w.supervise, &why)) {
+        assert_true(clock_now_us() < until_us);
+        for (uint32_t i = 0; i < N_STREAMS; i++)
+            submit(&w, &rd[i], i);
+        for (uint32_t i = 0; i < N_STREAMS; i++) {
+            reader_wait(&rd[i]);
+            assert_int_equal(rd[i].finish[0], FINISH_LENGTH);
+            reader_fini(&rd[i]);
+        }
+    }
+    assert_int_equal(why.code, code);
+    clock_sleep_us(100000);
+    view(&w, 0, &v);
+    assert_int_equal(v.status.state, WORKER_DEAD);
+    assert_int_equal(v.n_starts, n_starts);
+    fault_clear();
+    world_fini(&w);
+}
+
+static void test_a_poisoned_device(void **state)
+{
+    (void)state;
+    needs_a_new_process(&(struct fault){.point = FAULT_STEP_POISONS, .at = 40}, LLMD_EPOISONED, 1);
+}
+
+static void test_threads_that_never_end_are_bounded(void **state)
+{
+    (void)state;
+    needs_a_new_process(&(struct fault){.point = FAULT_STEP_STALLS, .at = 40, .us = UINT64_MAX},
+                        LLMD_EWORKER, 2);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -301,6 +477,12 @@ int main(void)
         cmocka_unit_test(test_a_stopped_process_is_not_a_stalled_worker),
         cmocka_unit_test(test_what_cannot_start_is_tried_less_and_less),
         cmocka_unit_test(test_a_drained_worker_is_left_alone),
+        cmocka_unit_test(test_a_suspect_gets_nothing_new),
+        cmocka_unit_test(test_a_lone_suspect_still_works),
+        cmocka_unit_test(test_hangs_while_loading),
+        cmocka_unit_test(test_hangs_while_warming),
+        cmocka_unit_test(test_a_poisoned_device),
+        cmocka_unit_test(test_threads_that_never_end_are_bounded),
         cmocka_unit_test(test_the_end_does_not_wait_for_a_stalled_worker),
     };
     return cmocka_run_group_tests(tests, open_llama, close_llama);
