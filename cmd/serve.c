@@ -24,6 +24,7 @@
 
 #include "cmd/args.h"
 #include "cmd/load_log.h"
+#include "cmd/serve_log.h"
 #include "core/config/config.h"
 #include "core/edge/edge.h"
 #include "core/engine/worker.h"
@@ -31,6 +32,7 @@
 #include "core/observe/log.h"
 #include "core/observe/metrics.h"
 #include "core/router/router.h"
+#include "core/store/store.h"
 #include "core/supervise/supervise.h"
 #include "core/util/clock.h"
 #include "core/util/cpuinfo.h"
@@ -48,6 +50,7 @@ struct served {
 struct server {
     struct config *config;
     struct metrics *metrics;
+    struct store *store; /* the request log; NULL: none */
     struct router *router;
     struct edge *edge;
     struct supervise *supervise;
@@ -245,6 +248,7 @@ static int start_edge(struct server *s, struct err *e)
     for (uint32_t i = 0; i < c->n_keys; i++) {
         s->keys[i].name = c->keys[i].name;
         s->keys[i].admin = c->keys[i].admin;
+        s->keys[i].log_prompts = c->keys[i].log_prompts;
         memcpy(s->keys[i].sha256, c->keys[i].sha256, sizeof(s->keys[i].sha256));
     }
     struct edge_opts o = {
@@ -259,6 +263,8 @@ static int start_edge(struct server *s, struct err *e)
         .n_models = c->n_models,
         .router = s->router,
         .metrics = s->metrics,
+        .store = s->store,
+        .log_prompts = c->store.log_prompts,
         .control = {.ctx = s, .drain = ask_drain, .config = print_config},
         .max_connections = c->max_connections,
         .max_body_bytes = c->max_body_kb * 1024u,
@@ -280,7 +286,9 @@ static int start(struct server *s, struct err *e)
     s->metrics = metrics_new();
     if (!s->models || !s->edge_models || !s->keys || !s->metrics)
         return err_set(e, LLMD_ENOMEM, "out of memory at start-up");
-    int rc = router_new(&s->router, e);
+    int rc = serve_open_log(c, s->metrics, &s->store, e);
+    if (rc == 0)
+        rc = router_new(&s->router, e);
     uint32_t threads = default_threads(c);
     for (uint32_t i = 0; rc == 0 && i < c->n_models; i++)
         rc = open_model(s, i, e);
@@ -393,6 +401,7 @@ static void stop(struct server *s, int rc)
          s->edge && edge_active(s->edge) > 0 && clock_now_us() < until;)
         clock_sleep_us(LAST_WORDS_US / 20);
     edge_stop(s->edge);
+    store_close(s->store);
     if (!clean) { /* it may still read weights: nothing more can be freed */
         log_warn("serve", "a worker hangs; stopped without it");
         _exit(rc);

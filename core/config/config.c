@@ -183,7 +183,18 @@ int config_load(const char *path, struct config **out, struct buf *faults, struc
     return rc;
 }
 
-int config_control_socket(const char *path, struct buf *out, struct err *e)
+/* Whether that option of that section was refused. */
+static bool is_bad(struct config_ctx *c, enum config_scope scope, const char *option)
+{
+    for (struct config_section *s = c->sections; s; s = s->next)
+        if (s->scope == scope && config_setting_of(s, option)->bad)
+            return true;
+    return false;
+}
+
+/* One option of a file whose other options do not matter. */
+static int read_one(const char *path, enum config_scope scope, const char *option, struct buf *out,
+                    struct err *e)
 {
     struct config_ctx c = {.path = path};
     struct buf text = {0};
@@ -191,14 +202,30 @@ int config_control_socket(const char *path, struct buf *out, struct err *e)
     if (rc != 0)
         goto out;
     rc = read_text(&c, buf_str(&text), text.len, e);
-    if (rc == 0 && (c.syntax || config_setting_of(c.sections, "control_socket")->bad))
+    if (rc == 0 && (c.syntax || is_bad(&c, scope, option)))
         rc = report(&c, NULL, e);
     if (rc == 0)
-        buf_addstr(out, c.config->control_socket);
+        buf_addstr(out,
+                   scope == CONFIG_STORE ? c.config->store.directory : c.config->control_socket);
     end_read(&c);
 out:
     buf_fini(&text);
     return rc;
+}
+
+int config_control_socket(const char *path, struct buf *out, struct err *e)
+{
+    return read_one(path, CONFIG_TOP, "control_socket", out, e);
+}
+
+int config_store_directory(const char *path, struct buf *out, struct err *e)
+{
+    return read_one(path, CONFIG_STORE, "directory", out, e);
+}
+
+bool config_store_directory_is_default(const char *value)
+{
+    return strcmp(value, config_option_find(CONFIG_STORE, "directory")->default_text) == 0;
 }
 
 bool config_control_socket_is_default(const char *value)

@@ -19,6 +19,7 @@ struct config_key {
     const char *name;
     uint8_t sha256[32];
     bool admin;
+    bool log_prompts;
     int line;
 };
 
@@ -47,12 +48,22 @@ struct config_model {
     int line;
 };
 
+/* The request log. */
+struct config_store {
+    const char *directory; /* "": none */
+    uint32_t keep_days, max_size_mb;
+    bool log_prompts;
+    uint32_t prompt_keep_hours;
+};
+
 struct config {
     struct arena arena;
     const char *path;
     const char *const *listen;
     uint32_t n_listen;
     const char *control_socket; /* "": none */
+    const char *access_log;     /* "off" | "stdout" */
+    struct config_store store;
     uint32_t edge_threads;
     uint32_t max_connections;
     uint32_t max_body_kb;
@@ -77,6 +88,9 @@ void config_free(struct config *c); /* NULL is fine */
 MUST_CHECK int config_control_socket(const char *path, struct buf *out, struct err *e);
 /* Whether the option has its default value. */
 bool config_control_socket_is_default(const char *value);
+/* The same two for the directory of the request log. */
+MUST_CHECK int config_store_directory(const char *path, struct buf *out, struct err *e);
+bool config_store_directory_is_default(const char *value);
 /* The effective configuration, in the file's syntax, defaults marked; digests shortened. */
 void config_print(const struct config *c, struct buf *out);
 /* The same as one JSON object. */

@@ -145,7 +145,7 @@ static const char name_rule[] = "1 to 128 letters, digits and - _ . : / @ +";
 static void check_section_names(struct config_ctx *c)
 {
     for (const struct config_section *s = c->sections; s; s = s->next)
-        if (s->scope != CONFIG_TOP && !valid_name(s->title))
+        if (config_scope_titled(s->scope) && !valid_name(s->title))
             config_fault(c, s->line, NULL, "section '%s \"%s\"': a name consists of %s",
                          config_scope_name(s->scope), config_shown(c, s->title), name_rule);
 }
@@ -369,6 +369,8 @@ void config_check(struct config_ctx *c)
 {
     check_listen(c);
     check_control_socket(c);
+    if (c->config->store.directory[0])
+        resolve_path(c, &c->config->store.directory);
     check_section_names(c);
     check_keys(c);
     check_models(c);

@@ -93,7 +93,10 @@ void config_print_example(struct buf *out)
                     "# This text is made by `llmd check --print-defaults`.\n"
                     "\n");
     example_scope(CONFIG_TOP, out);
-    buf_addstr(out, "# Clients that may use the models; one section each. Without any, llmd "
+    buf_addstr(out, "# The request log.\n#store {\n");
+    example_scope(CONFIG_STORE, out);
+    buf_addstr(out, "#}\n\n"
+                    "# Clients that may use the models; one section each. Without any, llmd "
                     "listens on\n"
                     "# loopback addresses only and asks nobody for a key.\n"
                     "#key \"team\" {\n");
@@ -153,6 +156,9 @@ void config_print_reference(struct buf *out)
         "(llmd.conf) is an example to start from.\n\n"
         "## At the top of the file\n\n");
     reference_scope(CONFIG_TOP, out);
+    buf_addstr(out, "\n## In `store { }`\n\n"
+                    "The request log, which `llmd logs` and `llmd explain` read.\n\n");
+    reference_scope(CONFIG_STORE, out);
     buf_addstr(out, "\n## In `key \"name\" { }`\n\n"
                     "One section for each client that may use the models. Without any, llmd "
                     "listens on loopback\naddresses only and asks nobody for a key.\n\n");

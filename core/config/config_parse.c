@@ -303,11 +303,16 @@ static void fill_all(struct config_ctx *c, cfg_t *cfg)
         c->no_memory = true;
         return;
     }
+    for (uint32_t i = 0; i < config_n_options; i++)
+        if (config_options[i].scope == CONFIG_STORE) /* its section may be missing */
+            config_set_default(c, &config_options[i], &out->store);
     for (struct config_section *s = c->sections; s; s = s->next) {
         const char *name = arena_strdup(&out->arena, s->title);
         c->no_memory |= !name;
         if (s->scope == CONFIG_TOP)
             fill(c, s, cfg, out);
+        else if (s->scope == CONFIG_STORE)
+            fill(c, s, cfg_getsec(cfg, "store"), &out->store);
         else if (s->scope == CONFIG_KEY) {
             struct config_key *k = &out->keys[out->n_keys++];
             *k = (struct config_key){.name = name, .line = s->line};
@@ -342,7 +347,7 @@ static void build_table(enum config_scope scope, cfg_opt_t *out)
 
 void config_parse(struct config_ctx *c)
 {
-    enum { SECTION_FLAGS = CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES };
+    enum { TITLED = CFGF_MULTI | CFGF_TITLE | CFGF_NO_TITLE_DUPES };
     size_t n = config_n_options + CONFIG_N_SCOPES + 1;
     cfg_opt_t *tables[CONFIG_N_SCOPES];
     for (int i = 0; i < CONFIG_N_SCOPES; i++) {
@@ -356,7 +361,8 @@ void config_parse(struct config_ctx *c)
     int n_top = cfg_numopts(tables[CONFIG_TOP]);
     for (int i = 0; i < CONFIG_N_SCOPES; i++) {
         const char *name = config_scope_name((enum config_scope)i);
-        cfg_opt_t section = CFG_SEC(name, tables[i], SECTION_FLAGS), end = CFG_END();
+        const cfg_flag_t flags = config_scope_titled((enum config_scope)i) ? TITLED : CFGF_NONE;
+        cfg_opt_t section = CFG_SEC(name, tables[i], flags), end = CFG_END();
         if (!name)
             continue;
         tables[CONFIG_TOP][n_top++] = section;

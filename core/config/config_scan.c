@@ -2,7 +2,7 @@
  *
  *   file    = { option | section }
  *   option  = NAME "=" ( value | "{" [ value { "," value } [ "," ] ] "}" )
- *   section = KEYWORD [ value ] "{" { option } "}"
+ *   section = KEYWORD [ value ] "{" { option } "}"      (value: the names of those that have one)
  *   value   = word | string
  *
  * A fault in the structure ends the scan; unknown and repeated names do not: they are left out of
@@ -140,8 +140,8 @@ static void fault_unknown(struct scan *s, const struct config_section *in,
         if (!config_option_find((enum config_scope)scope, name->text))
             continue;
         if (section)
-            config_fault(c, name->line, shown, "belongs into a section: %s \"name\" { %s = ... }",
-                         section, shown);
+            config_fault(c, name->line, shown, "belongs into a section: %s { %s = ... }",
+                         config_scope_example((enum config_scope)scope), shown);
         else
             config_fault(c, name->line, shown,
                          "belongs outside of sections; move it to the top of the file");
@@ -163,8 +163,8 @@ static bool accept_option(struct scan *s, struct config_section *in,
     for (int scope = 0; !o && scope < CONFIG_N_SCOPES; scope++) {
         const char *section = config_scope_name((enum config_scope)scope);
         if (section && strcmp(section, name->text) == 0) {
-            config_fault(c, name->line, section, "is a section; write %s \"name\" { ... }",
-                         section);
+            config_fault(c, name->line, section, "is a section; write %s { ... }",
+                         config_scope_example((enum config_scope)scope));
             return false;
         }
     }
@@ -255,17 +255,19 @@ static bool find_scope(const char *keyword, enum config_scope *out)
 static bool accept_section(struct scan *s, const struct config_section *sec)
 {
     const char *keyword = config_scope_name(sec->scope);
-    if (!sec->title[0]) {
-        config_fault(s->ctx, sec->line, NULL, "section '%s' has no name; write %s \"name\" { ... }",
-                     keyword, keyword);
+    const bool titled = config_scope_titled(sec->scope);
+    if (titled != (sec->title[0] != '\0')) {
+        config_fault(s->ctx, sec->line, NULL, "section '%s' %s; write %s { ... }", keyword,
+                     titled ? "has no name" : "takes no name", config_scope_example(sec->scope));
         return false;
     }
     for (const struct config_section *other = s->ctx->sections; other; other = other->next)
         if (other->scope == sec->scope && strcmp(other->title, sec->title) == 0) {
-            config_fault(
-                s->ctx, sec->line, NULL,
-                "section '%s \"%s\"' exists twice (first in line %d); rename or remove one",
-                keyword, config_shown(s->ctx, sec->title), other->line);
+            config_fault(s->ctx, sec->line, NULL,
+                         titled ? "section '%s \"%s\"' exists twice (first in line %d); rename or "
+                                  "remove one"
+                                : "section '%s%s' exists twice (first in line %d); remove one",
+                         keyword, config_shown(s->ctx, sec->title), other->line);
             return false;
         }
     return true;
@@ -287,7 +289,7 @@ static bool scan_section(struct scan *s, const struct config_section *in,
         else
             config_fault(c, keyword->line, NULL, "unknown section '%s'%s%s%s", shown,
                          nearest ? "; do you mean '" : "", nearest ? nearest : "",
-                         nearest ? "'?" : "; there are 'key' and 'model'");
+                         nearest ? "'?" : "; there are 'key', 'model' and 'store'");
         return skip_body(s, shown, keyword->line);
     }
     struct config_section *sec = new_section(s, scope, title->text, keyword->line);
@@ -295,7 +297,8 @@ static bool scan_section(struct scan *s, const struct config_section *in,
         return false;
     struct mark start = get_mark(s);
     emit(s, keyword->line, keyword->text);
-    emit_value(s, title);
+    if (config_scope_titled(scope))
+        emit_value(s, title);
     emit(s, title->line, "{");
     bool keep = accept_section(s, sec);
     if (!scan_items(s, sec))
@@ -332,8 +335,8 @@ static bool scan_item(struct scan *s, struct config_section *in, const struct co
         return false;
     enum config_scope scope;
     if (find_scope(name->text, &scope))
-        config_fault(c, name->line, NULL, "section '%s' has no '{'; write %s \"name\" { ... }",
-                     shown, shown);
+        config_fault(c, name->line, NULL, "section '%s' has no '{'; write %s { ... }", shown,
+                     config_scope_example(scope));
     else
         config_fault(c, name->line, shown, "'=' is missing; write %s = VALUE", shown);
     return false;
@@ -353,8 +356,12 @@ static bool scan_items(struct scan *s, struct config_section *in)
         case TOKEN_END:
             if (in->scope == CONFIG_TOP)
                 return true;
-            config_fault(c, in->line, NULL, "section '%s \"%s\"' is not closed: '}' is missing",
-                         config_scope_name(in->scope), config_shown(c, in->title));
+            if (config_scope_titled(in->scope))
+                config_fault(c, in->line, NULL, "section '%s \"%s\"' is not closed: '}' is missing",
+                             config_scope_name(in->scope), config_shown(c, in->title));
+            else
+                config_fault(c, in->line, NULL, "section '%s' is not closed: '}' is missing",
+                             config_scope_name(in->scope));
             return false;
         case TOKEN_CLOSE:
             if (in->scope != CONFIG_TOP)

@@ -8,6 +8,7 @@
 #define STRUCT_TOP   struct config
 #define STRUCT_KEY   struct config_key
 #define STRUCT_MODEL struct config_model
+#define STRUCT_STORE struct config_store
 
 /* Where the number of elements lies; only lists have one. */
 #define COUNT_INT(s, name)    0
@@ -39,11 +40,25 @@ const struct config_option config_options[] = {
 const uint32_t config_n_options = ARRAY_LEN(config_options);
 
 static const char *const scope_names[CONFIG_N_SCOPES] = {
-    [CONFIG_TOP] = NULL, [CONFIG_KEY] = "key", [CONFIG_MODEL] = "model"};
+    [CONFIG_TOP] = NULL, [CONFIG_KEY] = "key", [CONFIG_MODEL] = "model", [CONFIG_STORE] = "store"};
+static const char *const scope_examples[CONFIG_N_SCOPES] = {[CONFIG_TOP] = NULL,
+                                                            [CONFIG_KEY] = "key \"name\"",
+                                                            [CONFIG_MODEL] = "model \"name\"",
+                                                            [CONFIG_STORE] = "store"};
 
 const char *config_scope_name(enum config_scope scope)
 {
     return scope_names[scope];
+}
+
+bool config_scope_titled(enum config_scope scope)
+{
+    return scope == CONFIG_KEY || scope == CONFIG_MODEL;
+}
+
+const char *config_scope_example(enum config_scope scope)
+{
+    return scope_examples[scope];
 }
 
 const struct config_option *config_option_find(enum config_scope scope, const char *name)

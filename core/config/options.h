@@ -4,7 +4,7 @@
 #pragma once
 #include "core/util/base.h"
 
-enum config_scope { CONFIG_TOP, CONFIG_KEY, CONFIG_MODEL, CONFIG_N_SCOPES };
+enum config_scope { CONFIG_TOP, CONFIG_KEY, CONFIG_MODEL, CONFIG_STORE, CONFIG_N_SCOPES };
 
 enum config_type {
     CONFIG_INT,
@@ -36,6 +36,10 @@ extern const uint32_t config_n_options;
 
 /* The keyword of a scope's section; NULL for the top. */
 const char *config_scope_name(enum config_scope scope);
+/* Whether its sections have names, so that there may be several. */
+bool config_scope_titled(enum config_scope scope);
+/* The beginning of such a section as it is written: "key \"name\"", "store"; NULL for the top. */
+const char *config_scope_example(enum config_scope scope);
 /* NULL when the scope has no such option. */
 const struct config_option *config_option_find(enum config_scope scope, const char *name);
 /* The name among options and sections of that scope that looks most like `name`, NULL when none

@@ -1,19 +1,45 @@
 /* api_health.c - what load balancers, operators and scrapers ask. */
 #include "core/edge/api.h"
+
+#include <stdio.h>
+
 #include "core/edge/respond.h"
 #include "core/edge/worker_json.h"
 #include "core/observe/metrics.h"
 #include "core/router/router.h"
+#include "core/store/store.h"
 #include "core/util/json.h"
 
 enum { VIEWS_MAX = 64 };
 
-/* 200 as soon as the server listens; 503 when requests run and no worker makes progress. */
+/* `"log":"degraded: why"`, with a comma in front unless it is the first; nothing when the request log
+ * is written. It never changes the status: requests are served all the same. */
+static void add_log_state(const struct exchange *ex, const char *before, struct buf *out)
+{
+    struct store *store = exchange_opts(ex)->store;
+    struct store_status st = {.degraded = false};
+    char text[sizeof(st.why) + 16];
+    if (store)
+        store_status(store, &st);
+    if (!st.degraded)
+        return;
+    snprintf(text, sizeof(text), "degraded: %s", st.why);
+    buf_addf(out, "%s\"log\":", before);
+    json_add_cstr(out, text);
+}
+
+/* 200 as soon as the server listens; 503 when requests run and no worker makes progress. The body is
+ * empty unless something is degraded. */
 enum MHD_Result api_health(struct exchange *ex)
 {
     struct buf body = {0};
-    if (router_progressing(exchange_opts(ex)->router, exchange_opts(ex)->stall_us))
-        return respond_body(ex, MHD_HTTP_OK, NULL, &body);
+    if (router_progressing(exchange_opts(ex)->router, exchange_opts(ex)->stall_us)) {
+        add_log_state(ex, "{", &body);
+        if (body.len == 0)
+            return respond_body(ex, MHD_HTTP_OK, NULL, &body);
+        buf_addch(&body, '}');
+        return respond_json(ex, MHD_HTTP_OK, &body);
+    }
     struct err e = {0};
     err_set(&e, LLMD_ENOTREADY, "requests are running, but no worker makes progress");
     return respond_error(ex, &e);
@@ -44,7 +70,9 @@ enum MHD_Result api_ready(struct exchange *ex)
         json_add_cstr(&body, v->error[0] ? v->error : NULL);
         buf_addch(&body, '}');
     }
-    buf_addstr(&body, "]}");
+    buf_addch(&body, ']');
+    add_log_state(ex, ",", &body);
+    buf_addch(&body, '}');
     bool ready = status[0] == 'r';
     return respond_json(ex, ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, &body);
 }

@@ -18,11 +18,13 @@ struct edge;
 struct metrics;
 struct model;
 struct router;
+struct store;
 
 struct edge_key {
     const char *name;
     uint8_t sha256[32]; /* of the bearer token */
     bool admin;         /* opens /admin/v1/ */
+    bool log_prompts;   /* bodies of its requests go to the request log */
 };
 
 /* What a served model is to the edge. */
@@ -47,6 +49,8 @@ struct edge_opts {
     uint32_t n_models;
     struct router *router;
     struct metrics *metrics;
+    struct store *store; /* the request log; NULL: none */
+    bool log_prompts;    /* all bodies go there */
     struct edge_control control;
     uint32_t max_connections;  /* over all loops; more get 503 and a close */
     uint32_t max_body_bytes;   /* more: 413 */

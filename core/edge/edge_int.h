@@ -31,6 +31,7 @@ struct route;
 enum {
     CONN_MEMORY_BYTES = 32 * 1024, /* of a connection: its head must fit */
     REQUEST_ID_BYTES = 129,
+    TRACE_ID_BYTES = 33,
     CONTROL_CONNECTIONS = 64,
     WRITE_STALL_S = 60, /* a client that takes nothing for so long is dropped */
 };
@@ -122,10 +123,12 @@ struct exchange {
     unsigned status;            /* of the reply; 0 while there is none */
     uint64_t n_body, n_reply;   /* bytes of the bodies */
     struct buf body;
+    struct buf kept_body;          /* of one whose key wants it logged */
     struct generation *generation; /* NULL for other routes */
     bool placed;                   /* a worker has the request: the headers x-llmd-* say so */
     uint32_t worker, n_cached_tokens;
-    char id[REQUEST_ID_BYTES]; /* X-Request-Id, the client's or ours */
+    char id[REQUEST_ID_BYTES];  /* X-Request-Id, the client's or ours */
+    char trace[TRACE_ID_BYTES]; /* of the client's traceparent; "" */
 };
 
 /* loop.c */

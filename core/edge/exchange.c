@@ -14,6 +14,7 @@
 #include "core/edge/auth.h"
 #include "core/edge/edge_int.h"
 #include "core/edge/generation.h"
+#include "core/edge/request_log.h"
 #include "core/edge/respond.h"
 #include "core/edge/routes.h"
 #include "core/observe/log.h"
@@ -151,6 +152,7 @@ static enum MHD_Result begin(struct MHD_Connection *mhd, const char *url, const 
     ex->method = method;
     ex->route = route_find(url);
     choose_id(ex);
+    request_log_begin(ex);
 
     struct framing f = {0};
     MHD_get_connection_values(mhd, MHD_HEADER_KIND, count_header, &f);
@@ -230,8 +232,10 @@ void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,
         ex->gone = true;
     conn_unwatch(ex->conn);
     account(ex);
+    request_log_end(ex);
     generation_free(ex->generation);
     buf_fini(&ex->body);
+    buf_fini(&ex->kept_body);
     if (ex->prev)
         ex->prev->next = ex->next;
     else

@@ -6,6 +6,7 @@
 
 #include "core/edge/api.h"
 #include "core/edge/reply.h"
+#include "core/edge/request_log.h"
 #include "core/edge/respond.h"
 #include "core/edge/sse.h"
 #include "core/observe/log.h"
@@ -333,6 +334,10 @@ static int prepare(struct generation *g, enum plan_kind kind, struct err *e)
     int rc = body_check_type(ex, e);
     if (rc == 0)
         rc = plan_parse(exchange_opts(ex), kind, buf_str(&ex->body), ex->body.len, &g->plan, e);
+    if (request_log_wants_body(ex)) {
+        ex->kept_body = ex->body;
+        ex->body = (struct buf){0};
+    }
     buf_fini(&ex->body);
     if (rc == 0)
         rc = build(g, e);
@@ -451,7 +456,7 @@ static struct figures collect(const struct generation *g)
     return f;
 }
 
-static const char *outcome(const struct generation *g)
+const char *generation_outcome(const struct generation *g)
 {
     static const char *const words[] = {[FINISH_NONE] = "abort",
                                         [FINISH_STOP] = "stop",
@@ -480,7 +485,7 @@ static void log_end(const struct generation *g, const struct figures *f)
              ex->status ? ex->status : 499, g->plan.stream, (unsigned long long)f->n_prompt,
              (unsigned long long)(g->parts ? generation_cached_tokens(g) : 0),
              (unsigned long long)f->n_generated, g->n_choices, f->worker, f->n_preemptions, ttft_ms,
-             total_ms, outcome(g), failed ? " error=" : "",
+             total_ms, generation_outcome(g), failed ? " error=" : "",
              failed ? log_quote(g->error.msg, why, sizeof(why)) : "");
 }
 

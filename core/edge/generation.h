@@ -62,5 +62,7 @@ void generation_cancel(struct generation *g);
 /* The exchange is over: metrics, the log line, everything freed. */
 void generation_free(struct generation *g);
 
+/* "stop", "length", "abort" or "error", of the whole. */
+const char *generation_outcome(const struct generation *g);
 /* Prompt tokens that came from the prefix cache, over all prompts. */
 uint64_t generation_cached_tokens(const struct generation *g);

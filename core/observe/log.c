@@ -1,35 +1,24 @@
 #include "core/observe/log.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "core/observe/sink.h"
 #include "core/util/clock.h"
 #include "core/util/printable.h"
 
-/* How lines are put out without ever blocking for long:
- *   SINK_SOCKET  send() with MSG_DONTWAIT (the journal's stream);
- *   SINK_OWN     a pipe or terminal opened anew, so that O_NONBLOCK touches nobody else's
- *                descriptor (standard error is shared with the shell that started us);
- *   SINK_PLAIN   a file, or a pipe that could not be opened anew: poll(), then write(). */
-enum sink { SINK_PLAIN, SINK_SOCKET, SINK_OWN };
-
 static struct {
-    int fd;
-    enum sink sink;
+    struct sink sink;
     bool journal;
     _Atomic int level;
-    _Atomic bool stuck; /* the last line was lost: do not wait for the next one */
     _Atomic uint64_t n_dropped;
     _Atomic uint64_t n_reported;
-} log_state = {.fd = STDERR_FILENO, .level = LOG_INFO};
+} log_state = {.sink = {.fd = STDERR_FILENO}, .level = LOG_INFO};
 
 static const struct {
     const char *name;
@@ -44,24 +33,9 @@ static const struct {
 
 void log_init(int fd, enum log_level level, bool journal)
 {
-    struct stat st = {0};
-    if (log_state.sink == SINK_OWN)
-        close(log_state.fd);
-    log_state.fd = fd;
-    log_state.sink = SINK_PLAIN;
+    sink_close(&log_state.sink);
+    sink_open(&log_state.sink, fd);
     log_state.journal = journal;
-    if (fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode))
-        log_state.sink = SINK_SOCKET;
-    else if (S_ISFIFO(st.st_mode) || S_ISCHR(st.st_mode)) {
-        char path[40];
-        snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
-        int own = open(path, O_WRONLY | O_APPEND | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-        if (own >= 0) {
-            log_state.fd = own;
-            log_state.sink = SINK_OWN;
-        }
-    }
-    atomic_store(&log_state.stuck, false);
     atomic_store(&log_state.n_dropped, 0);
     atomic_store(&log_state.n_reported, 0);
     log_set_level(level);
@@ -100,38 +74,6 @@ bool log_level_parse(const char *s, enum log_level *out)
             return true;
         }
     return false;
-}
-
-/* Waits until the descriptor takes a line; at most LOG_WAIT_MS, not at all while it is stuck. */
-static bool wait_writable(void)
-{
-    struct pollfd p = {.fd = log_state.fd, .events = POLLOUT};
-    int ms = atomic_load_explicit(&log_state.stuck, memory_order_relaxed) ? 0 : LOG_WAIT_MS;
-    int rc;
-    do
-        rc = poll(&p, 1, ms);
-    while (rc < 0 && errno == EINTR);
-    return rc > 0 && (p.revents & POLLOUT);
-}
-
-static bool put_once(const char *line, size_t n)
-{
-    ssize_t rc;
-    do
-        rc = log_state.sink == SINK_SOCKET
-                 ? send(log_state.fd, line, n, MSG_DONTWAIT | MSG_NOSIGNAL)
-                 : write(log_state.fd, line, n);
-    while (rc < 0 && errno == EINTR);
-    return rc == (ssize_t)n;
-}
-
-static bool put(const char *line, size_t n)
-{
-    if (log_state.sink == SINK_PLAIN)
-        return wait_writable() && put_once(line, n);
-    if (put_once(line, n))
-        return true;
-    return (errno == EAGAIN || errno == EWOULDBLOCK) && wait_writable() && put_once(line, n);
 }
 
 /* A line under construction. Room for "...\n" and a NUL is always kept behind the text. */
@@ -177,7 +119,7 @@ static bool line_put(struct line *l)
     const char *end = l->cut ? "...\n" : "\n";
     size_t n_end = strlen(end);
     memcpy(l->text + l->len, end, n_end);
-    return put(l->text, l->len + n_end);
+    return sink_put(&log_state.sink, l->text, l->len + n_end, LOG_WAIT_MS);
 }
 
 /* Says how many lines were lost, once per gap. */
@@ -221,11 +163,9 @@ void log_vline(enum log_level level, const char *area, const char *fmt, va_list 
     line_add(&l, ": ");
     line_add(&l, n < 0 ? fmt : message);
     if (line_put(&l)) {
-        atomic_store_explicit(&log_state.stuck, false, memory_order_relaxed);
         if (UNLIKELY(atomic_load(&log_state.n_dropped) != atomic_load(&log_state.n_reported)))
             report_dropped();
     } else {
-        atomic_store_explicit(&log_state.stuck, true, memory_order_relaxed);
         atomic_fetch_add(&log_state.n_dropped, 1);
     }
     errno = saved_errno;

@@ -19,6 +19,11 @@ static void register_metrics(struct store *s)
     struct metrics *m = s->opts.metrics;
     if (!m)
         return;
+    if (s->opts.access_fd > 0)
+        s->access_dropped_total = metrics_counter(m, "llmd_access_log_dropped_total",
+                                                  "Lines of the access log that were lost.", "");
+    if (!s->directory[0])
+        return;
     s->rows_total = metrics_counter(m, "llmd_log_rows_total",
                                     "Rows of the request log that were committed.", "");
     s->dropped_total =
@@ -32,6 +37,9 @@ static void register_metrics(struct store *s)
 
 static void free_all(struct store *s)
 {
+    if (s->opts.access_fd > 0)
+        sink_close(&s->access);
+    buf_fini(&s->line);
     free(s->filling.bytes);
     free(s->writing.bytes);
     lock_fini(&s->mu);
@@ -57,6 +65,8 @@ int store_open(const struct store_opts *opts, struct store **out, struct err *e)
     s->filling.bytes = malloc(s->filling.cap);
     s->writing.bytes = malloc(s->writing.cap);
     register_metrics(s);
+    if (opts->access_fd > 0)
+        sink_open(&s->access, opts->access_fd);
     int rc = 0;
     if (!s->filling.bytes || !s->writing.bytes)
         rc = err_set(e, LLMD_ENOMEM, "out of memory for the request log");

@@ -12,6 +12,9 @@
  * A row is acknowledged when n_written (llmd_log_rows_total) counts it, which is after its
  * transaction was committed: it then survives the end of the process at any moment.
  *
+ * The access log is the same rows as JSON lines on a descriptor, written by the same thread before the
+ * batch goes to the file, without the long fields.
+ *
  * Thread  store_log, store_status: any. store_log holds a lock of rank LEAF for the time of a copy;
  *         it never waits for the disk and never allocates.
  * Memory  two buffers of buffer_bytes, taken by store_open. */
@@ -24,7 +27,8 @@ struct metrics;
 struct store;
 
 struct store_opts {
-    const char *directory; /* made when only its last part is missing */
+    const char *directory; /* made when only its last part is missing; "": no files */
+    int access_fd;         /* of the access log; 0: none */
     uint32_t keep_days;    /* older days are unlinked; 0: any age */
     uint64_t max_bytes;    /* of all files together; 0: any. The current day is never unlinked, but
                             * grows no further either */

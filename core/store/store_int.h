@@ -2,6 +2,7 @@
 #pragma once
 #include <pthread.h>
 
+#include "core/observe/sink.h"
 #include "core/store/db.h"
 #include "core/store/store.h"
 #include "core/util/lock.h"
@@ -13,6 +14,7 @@ enum {
     RETRY_PAUSE_US = 200 * 1000,
     FLUSH_US = 2 * 1000 * 1000, /* the same, when the store is being closed */
     RETAIN_US = 60 * 1000 * 1000,
+    ACCESS_WAIT_MS = 20,           /* for a reader of the access log that is slow */
     EXPIRE_US = 600 * 1000 * 1000, /* prompts in the files of earlier days */
 };
 
@@ -36,13 +38,15 @@ struct store {
 
     /* The thread's own. */
     struct rows writing;
+    struct sink access; /* when opts.access_fd > 0 */
+    struct buf line;    /* of it */
     struct db db;
     uint64_t failing_since_us; /* monotonic; 0: the last attempt succeeded */
     uint64_t flush_until_us;   /* set when closing */
     uint64_t next_retain_us, next_expire_us;
     int64_t retained_day;
 
-    struct metric_counter *rows_total, *dropped_total, *errors_total;
+    struct metric_counter *rows_total, *dropped_total, *errors_total, *access_dropped_total;
     struct metric_gauge *degraded, *bytes;
 };
 

@@ -159,8 +159,35 @@ static void write_batch(struct store *s)
         }
         clock_sleep_us(RETRY_PAUSE_US);
     }
-    b->n_bytes = 0;
-    b->n = 0;
+}
+
+/* ---- the access log ---- */
+
+/* A line that is too long for a pipe to take it whole goes without what may be long. */
+static bool fit_line(struct store *s, struct store_row *row)
+{
+    for (int attempt = 0; attempt < 2; attempt++) {
+        buf_clear(&s->line);
+        store_row_json(row, false, &s->line);
+        buf_addch(&s->line, '\n');
+        if (!s->line.failed && s->line.len <= SINK_LINE_MAX)
+            return true;
+        row->error = row->prefix = row->trace = NULL;
+    }
+    return false;
+}
+
+static void write_access_log(struct store *s)
+{
+    const struct rows *b = &s->writing;
+    for (size_t at = 0; at < b->n_bytes;) {
+        struct store_row row;
+        size_t n_prompt;
+        at += row_unpack(b->bytes + at, &row, &n_prompt);
+        if (!fit_line(s, &row) ||
+            !sink_put(&s->access, buf_str(&s->line), s->line.len, ACCESS_WAIT_MS))
+            metric_add(s->access_dropped_total, 1);
+    }
 }
 
 /* ---- the files ---- */
@@ -267,14 +294,22 @@ void *writer_run(void *store)
 {
     struct store *s = store;
     pthread_setname_np(pthread_self(), "llmd-store");
-    first_open(s);
-    look_after_files(s);
-    while (take_rows(s)) {
-        if (s->writing.n > 0)
-            write_batch(s);
-        else if (s->failing_since_us != 0)
-            try_again(s);
+    const bool files = s->directory[0] != '\0';
+    if (files) {
+        first_open(s);
         look_after_files(s);
+    }
+    while (take_rows(s)) {
+        if (s->opts.access_fd > 0)
+            write_access_log(s);
+        if (files && s->writing.n > 0)
+            write_batch(s);
+        else if (files && s->failing_since_us != 0)
+            try_again(s);
+        if (files)
+            look_after_files(s);
+        s->writing.n_bytes = 0;
+        s->writing.n = 0;
     }
     db_close(&s->db);
     return NULL;

@@ -201,8 +201,26 @@ static void test_table(void **state)
     size_t n_default = 0;
     for (const char *p = buf_str(&text); (p = strstr(p, "# default")) != NULL; p++)
         n_default++;
-    assert_int_equal(n_default, config_n_options - 3); /* path; sha256 and admin: no key */
+    assert_int_equal(n_default, config_n_options - 4); /* path; those of a key: there is none */
     buf_fini(&text);
+    config_free(c);
+}
+
+static void test_store_section(void **state)
+{
+    (void)state;
+    struct config *c = load("store { keep_days = 3 directory = \"log\" log_prompts = true }\n" M);
+    assert_int_equal(c->store.keep_days, 3);
+    assert_int_equal(c->store.max_size_mb, 2048);
+    assert_true(c->store.log_prompts);
+    assert_true(c->store.directory[0] == '/' && strstr(c->store.directory, "/log"));
+    config_free(c);
+    c = load(M); /* without the section: its defaults */
+    assert_string_equal(c->store.directory, "/var/lib/llmd/log");
+    assert_int_equal(c->store.keep_days, 30);
+    config_free(c);
+    c = load("store { directory = \"\" }\n" M);
+    assert_string_equal(c->store.directory, "");
     config_free(c);
 }
 
@@ -332,6 +350,7 @@ int main(void)
         cmocka_unit_test(test_warnings),
         cmocka_unit_test(test_keys_open_the_world),
         cmocka_unit_test(test_table),
+        cmocka_unit_test(test_store_section),
         cmocka_unit_test(test_choices),
         cmocka_unit_test(test_print),
         cmocka_unit_test(test_control_socket),

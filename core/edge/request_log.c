@@ -1,0 +1,213 @@
+#include "core/edge/request_log.h"
+
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "core/edge/generation.h"
+#include "core/edge/routes.h"
+#include "core/request/prefix_hash.h"
+#include "core/store/store.h"
+#include "core/util/clock.h"
+
+enum { CLIENT_CLOSED = 499, PREFIX_LEVELS = 12, PREFIX_MAX_BLOCKS = 1 << (PREFIX_LEVELS - 1) };
+
+/* Texts of a row that live nowhere else. */
+struct texts {
+    char client[INET6_ADDRSTRLEN], session[17];
+    char prefix[PREFIX_LEVELS * 9 + 1];
+};
+
+/* ---- the head ---- */
+
+/* "00-<32 hexadecimal digits>-<16>-<2>"; all zeros mean nothing. */
+static bool take_trace(const char *value, char out[TRACE_ID_BYTES])
+{
+    static const char hex[] = "0123456789abcdef";
+    size_t n = strspn(value, hex);
+    if (n != 2 || value[2] != '-' || strspn(value + 3, hex) != TRACE_ID_BYTES - 1 ||
+        value[2 + TRACE_ID_BYTES] != '-' || strspn(value + 3, "0") >= TRACE_ID_BYTES - 1)
+        return false;
+    memcpy(out, value + 3, TRACE_ID_BYTES - 1);
+    out[TRACE_ID_BYTES - 1] = '\0';
+    return true;
+}
+
+void request_log_begin(struct exchange *ex)
+{
+    const char *value = MHD_lookup_connection_value(ex->mhd, MHD_HEADER_KIND, "traceparent");
+    if (!exchange_opts(ex)->store || !value || !take_trace(value, ex->trace))
+        ex->trace[0] = '\0';
+}
+
+static const struct edge_key *key_of(const struct exchange *ex)
+{
+    const struct edge_opts *o = exchange_opts(ex);
+    for (uint32_t i = 0; i < o->n_keys; i++)
+        if (strcmp(o->keys[i].name, ex->key_name) == 0)
+            return &o->keys[i];
+    return NULL;
+}
+
+bool request_log_wants_body(const struct exchange *ex)
+{
+    const struct edge_opts *o = exchange_opts(ex);
+    const struct edge_key *key = key_of(ex);
+    return o->store && (o->log_prompts || (key && key->log_prompts));
+}
+
+/* ---- the row ---- */
+
+static const char *client_address(const struct exchange *ex, char out[INET6_ADDRSTRLEN])
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(ex->mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *sa = info ? info->client_addr : NULL;
+    const void *ip = NULL;
+    if (sa && sa->sa_family == AF_INET)
+        ip = &((const struct sockaddr_in *)(const void *)sa)->sin_addr;
+    else if (sa && sa->sa_family == AF_INET6)
+        ip = &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr;
+    return ip ? inet_ntop(sa->sa_family, ip, out, INET6_ADDRSTRLEN) : NULL;
+}
+
+/* Names of the first 1, 2, 4, ... blocks of the prompt: two requests that share one began alike. */
+static const char *name_prefix(const struct request *r, char *out, size_t n_out)
+{
+    struct prefix_hash name = {0, 0};
+    uint32_t n_blocks = (uint32_t)u64_min(r->n_prompt / PREFIX_BLOCK_TOKENS, PREFIX_MAX_BLOCKS);
+    size_t len = 0;
+    for (uint32_t i = 1; i <= n_blocks; i++) {
+        name = prefix_hash_block(name, r->cache_salt,
+                                 r->prompt + (size_t)(i - 1) * PREFIX_BLOCK_TOKENS);
+        if ((i & (i - 1)) == 0)
+            len += (size_t)snprintf(out + len, n_out - len, "%s%08x", len ? "." : "",
+                                    (unsigned)(name.lo & UINT32_MAX));
+    }
+    return len ? out : NULL;
+}
+
+static const char *refusal_text(const struct exchange *ex)
+{
+    switch (ex->refusal) {
+    case REFUSE_FRAMING:
+        return ex->refusal_detail;
+    case REFUSE_ACCESS:
+        return ex->access == ACCESS_NO_KEY ? "the API key is missing or not known" : "forbidden";
+    case REFUSE_PATH:
+        return "no such path";
+    case REFUSE_METHOD:
+        return "wrong method";
+    case REFUSE_DRAINING:
+        return "the server is shutting down";
+    case REFUSE_SIZE:
+        return "the body is too large";
+    case REFUSE_NOT:
+        break;
+    }
+    return NULL;
+}
+
+/* The earlier of two moments that may not have come. */
+static uint64_t earlier(uint64_t a, uint64_t b)
+{
+    return a == 0 || (b != 0 && b < a) ? b : a;
+}
+
+/* Adds the stages of all its requests: of several, each begins when it first began for any. */
+static void add_stages(const struct generation *g, struct store_row *row)
+{
+    struct request_trace all = {.worker = -1};
+    const uint64_t began = g->exchange->started_us;
+    for (uint32_t i = 0; g->parts && i < g->plan.n_prompts; i++) {
+        struct request *r = g->parts[i].request;
+        if (!r)
+            continue;
+        lock_take(&r->stream.mu);
+        const struct request_trace *t = &r->trace;
+        all.queued_us = earlier(all.queued_us, t->queued_us);
+        all.scheduled_us = earlier(all.scheduled_us, t->scheduled_us);
+        all.first_token_us = earlier(all.first_token_us, t->first_token_us);
+        all.n_cached_tokens += t->n_cached_tokens;
+        all.n_preemptions += t->n_preemptions;
+        all.n_migrations += t->n_migrations;
+        all.worker = t->worker >= 0 ? t->worker : all.worker;
+        lock_drop(&r->stream.mu);
+    }
+    row->worker = all.worker;
+    row->cached_tokens = all.n_cached_tokens;
+    row->preemptions = all.n_preemptions;
+    row->migrations = all.n_migrations;
+    if (all.queued_us >= began)
+        row->edge_us = (int64_t)(all.queued_us - began);
+    if (all.scheduled_us >= all.queued_us && all.queued_us != 0)
+        row->queue_us = (int64_t)(all.scheduled_us - all.queued_us);
+    if (all.first_token_us >= all.scheduled_us && all.scheduled_us != 0) {
+        row->prefill_us = (int64_t)(all.first_token_us - all.scheduled_us);
+        row->first_token_us = (int64_t)(all.first_token_us - began);
+    }
+}
+
+static void add_generation(const struct generation *g, struct texts *t, struct store_row *row)
+{
+    row->stream = g->plan.stream;
+    row->model = g->plan.model ? g->plan.model->name : NULL;
+    if (g->error.code != 0)
+        row->error = g->error.msg[0] ? g->error.msg : err_text(g->error.code);
+    if (!g->submitted)
+        return;
+    const struct request *r = g->parts[0].request;
+    row->finish = generation_outcome(g);
+    row->choices = g->n_choices;
+    row->prompt_tokens = row->output_tokens = 0;
+    for (uint32_t i = 0; i < g->plan.n_prompts; i++)
+        row->prompt_tokens += g->parts[i].n_prompt;
+    for (uint32_t i = 0; i < g->n_choices; i++)
+        row->output_tokens += g->choices[i].n_tokens;
+    if (r && r->session != 0) {
+        snprintf(t->session, sizeof(t->session), "%016llx", (unsigned long long)r->session);
+        row->session = t->session;
+    }
+    if (r)
+        row->prefix = name_prefix(r, t->prefix, sizeof(t->prefix));
+    add_stages(g, row);
+}
+
+/* Only what wants to generate, or would have: not the status page, not operators. */
+static bool is_logged(const struct exchange *ex)
+{
+    if (!exchange_opts(ex)->store || ex->conn->loop->control || !ex->method)
+        return false;
+    return ex->generation || (route_method(ex->method) == ROUTE_POST &&
+                              !(ex->route && ex->route->access != ACCESS_KEY));
+}
+
+void request_log_end(const struct exchange *ex)
+{
+    const struct generation *g = ex->generation;
+    struct store_row row;
+    struct texts t;
+    if (!is_logged(ex))
+        return;
+    const uint64_t total_us = clock_now_us() - ex->started_us;
+    store_row_init(&row);
+    row.time_us = (int64_t)(clock_wall_us() - total_us);
+    row.id = g && g->id[0] ? g->id : ex->id;
+    row.trace = ex->trace[0] ? ex->trace : NULL;
+    row.key = ex->key_name[0] ? ex->key_name : NULL;
+    row.client = client_address(ex, t.client);
+    row.endpoint = ex->route ? ex->route->label : NULL;
+    row.status = ex->status ? (int64_t)ex->status : CLIENT_CLOSED;
+    row.total_us = (int64_t)total_us;
+    row.request_bytes = (int64_t)ex->n_body;
+    row.reply_bytes = (int64_t)ex->n_reply;
+    row.error = refusal_text(ex);
+    if (g)
+        add_generation(g, &t, &row);
+    if (ex->kept_body.len > 0 && !ex->kept_body.failed) {
+        row.prompt = buf_str(&ex->kept_body);
+        row.n_prompt = ex->kept_body.len;
+    }
+    (void)store_log(exchange_opts(ex)->store, &row);
+}
