@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "core/edge/admin_int.h"
 #include "core/edge/api.h"
 #include "core/edge/fields.h"
 #include "core/edge/respond.h"
@@ -11,16 +12,13 @@
 #include "core/router/router.h"
 #include "core/util/json.h"
 
-enum { ACTOR_MAX = 200 };
-
-/* Who asks: "key=ops" or "uid=0". */
-static const char *actor(const struct exchange *ex, char out[ACTOR_MAX])
+const char *admin_actor(const struct exchange *ex, char out[ADMIN_ACTOR_MAX])
 {
-    char key[ACTOR_MAX - 8];
+    char key[ADMIN_ACTOR_MAX - 8];
     if (ex->conn->loop->control)
-        snprintf(out, ACTOR_MAX, "uid=%u", (unsigned)ex->conn->peer_uid);
+        snprintf(out, ADMIN_ACTOR_MAX, "uid=%u", (unsigned)ex->conn->peer_uid);
     else
-        snprintf(out, ACTOR_MAX, "key=%s", log_quote(ex->key_name, key, sizeof(key)));
+        snprintf(out, ADMIN_ACTOR_MAX, "key=%s", log_quote(ex->key_name, key, sizeof(key)));
     return out;
 }
 
@@ -65,11 +63,11 @@ static int read_body(struct exchange *ex, const char *member, json_t **out, stru
 static enum MHD_Result drain_all(struct exchange *ex)
 {
     const struct edge_control *c = &exchange_opts(ex)->control;
-    char who[ACTOR_MAX];
+    char who[ADMIN_ACTOR_MAX];
     struct buf body = {0};
     if (!c->drain)
         return cannot(ex, "be drained");
-    event_note(LOG_INFO, "admin", "drain asked by %s", actor(ex, who));
+    event_note(LOG_INFO, "admin", "drain asked by %s", admin_actor(ex, who));
     c->drain(c->ctx);
     buf_addf(&body, "{\"state\":\"draining\",\"answering\":%u}", edge_active(ex->conn->loop->edge));
     return respond_json(ex, MHD_HTTP_ACCEPTED, &body);
@@ -97,7 +95,7 @@ static enum MHD_Result respond_worker(struct exchange *ex, int64_t index, const 
 enum MHD_Result admin_drain(struct exchange *ex)
 {
     struct router *router = exchange_opts(ex)->router;
-    char who[ACTOR_MAX];
+    char who[ADMIN_ACTOR_MAX];
     int64_t index;
     struct err e = {0};
     if (read_worker(ex, &index, &e) != 0)
@@ -107,14 +105,14 @@ enum MHD_Result admin_drain(struct exchange *ex)
     if (router_drain_worker(router, (uint32_t)index, &e) != 0)
         return respond_error(ex, &e);
     event_note(LOG_INFO, "admin", "drain worker=%lld asked by %s", (long long)index,
-               actor(ex, who));
+               admin_actor(ex, who));
     return respond_worker(ex, index, "draining");
 }
 
 enum MHD_Result admin_undrain(struct exchange *ex)
 {
     struct router *router = exchange_opts(ex)->router;
-    char who[ACTOR_MAX];
+    char who[ADMIN_ACTOR_MAX];
     int64_t index;
     struct err e = {0};
     int rc = read_worker(ex, &index, &e);
@@ -125,7 +123,7 @@ enum MHD_Result admin_undrain(struct exchange *ex)
     if (rc != 0)
         return respond_error(ex, &e);
     event_note(LOG_INFO, "admin", "return worker=%lld asked by %s", (long long)index,
-               actor(ex, who));
+               admin_actor(ex, who));
     return respond_worker(ex, index, "starting");
 }
 
@@ -142,7 +140,7 @@ static enum MHD_Result respond_reload_state(struct exchange *ex, unsigned status
 enum MHD_Result admin_reload(struct exchange *ex)
 {
     const struct edge_control *c = &exchange_opts(ex)->control;
-    char who[ACTOR_MAX];
+    char who[ADMIN_ACTOR_MAX];
     json_t *v;
     struct err e = {0};
     if (route_method(ex->method) == ROUTE_GET)
@@ -152,7 +150,7 @@ enum MHD_Result admin_reload(struct exchange *ex)
     json_decref(v);
     if (!c->reload)
         return cannot(ex, "read its configuration again");
-    event_note(LOG_INFO, "admin", "reload asked by %s", actor(ex, who));
+    event_note(LOG_INFO, "admin", "reload asked by %s", admin_actor(ex, who));
     if (c->reload(c->ctx, &e) != 0)
         return respond_error(ex, &e);
     return respond_reload_state(ex, MHD_HTTP_ACCEPTED);
@@ -162,7 +160,7 @@ enum MHD_Result admin_log_level(struct exchange *ex)
 {
     const char *word = NULL;
     enum log_level level, was = log_get_level();
-    char who[ACTOR_MAX];
+    char who[ADMIN_ACTOR_MAX];
     struct err e = {0};
     struct buf body = {0};
     json_t *v = NULL;
@@ -177,7 +175,7 @@ enum MHD_Result admin_log_level(struct exchange *ex)
         return respond_error(ex, &e);
     log_set_level(level);
     event_note(LOG_INFO, "admin", "log level is %s was=%s by %s", log_level_name(level),
-               log_level_name(was), actor(ex, who));
+               log_level_name(was), admin_actor(ex, who));
     buf_addf(&body, "{\"level\":\"%s\",\"was\":\"%s\"}", log_level_name(level),
              log_level_name(was));
     return respond_json(ex, MHD_HTTP_OK, &body);

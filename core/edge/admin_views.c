@@ -1,7 +1,9 @@
 /* admin_views.c - GET /admin/v1/...: what an operator sees of the running server. */
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
+#include "core/edge/admin_int.h"
 #include "core/edge/api.h"
 #include "core/edge/respond.h"
 #include "core/edge/worker_json.h"
@@ -130,17 +132,25 @@ enum MHD_Result admin_keys(struct exchange *ex)
     return respond_json(ex, MHD_HTTP_OK, &body);
 }
 
+int admin_query(struct exchange *ex, const char *name, uint64_t *out, struct err *e)
+{
+    const char *value = MHD_lookup_connection_value(ex->mhd, MHD_GET_ARGUMENT_KIND, name);
+    if (!value)
+        return 0;
+    size_t n = strspn(value, "0123456789");
+    if (n == 0 || value[n])
+        return err_set_param(e, LLMD_EINVAL, name, "%s must be a whole number", name);
+    *out = strtoull(value, NULL, 10); /* saturates */
+    return 0;
+}
+
 enum MHD_Result admin_events(struct exchange *ex)
 {
-    const char *after = MHD_lookup_connection_value(ex->mhd, MHD_GET_ARGUMENT_KIND, "after");
-    char *end = NULL;
-    unsigned long long number = after ? strtoull(after, &end, 10) : 0;
+    uint64_t after = 0;
+    struct err e = {0};
     struct buf body = {0};
-    if (after && (*after < '0' || *after > '9' || *end)) {
-        struct err e = {0};
-        err_set_param(&e, LLMD_EINVAL, "after", "after must be the number of an event");
+    if (admin_query(ex, "after", &after, &e) != 0)
         return respond_error(ex, &e);
-    }
-    events_add_json(number, &body);
+    events_add_json(after, &body);
     return respond_json(ex, MHD_HTTP_OK, &body);
 }

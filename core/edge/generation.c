@@ -195,9 +195,11 @@ static void close_choice(struct generation *g, struct part *p, const struct choi
 static void take_failure(struct generation *g, const struct part *p)
 {
     struct err why = {0};
-    if (!stream_error(p->request, &why) || why.code == LLMD_ECANCELLED) {
-        err_clear(&why);
+    if (!stream_error(p->request, &why))
         err_set(&why, LLMD_EDRAINING, "the server ended the request");
+    else if (why.code == LLMD_ECANCELLED) { /* not by us: then nobody listens any more */
+        err_clear(&why);
+        err_set(&why, LLMD_ECANCELLED, "an operator of the server cancelled the request");
     }
     generation_fail(g, &why);
 }

@@ -231,6 +231,38 @@ bool router_record_json(struct router *r, const char *id, struct buf *out)
     return s.found || s.no_memory;
 }
 
+enum { CANCEL_AT_ONCE = 32 };
+
+struct cancellation {
+    const char *id;
+    struct request *found[CANCEL_AT_ONCE]; /* a reference each */
+    uint32_t n;
+};
+
+static bool find_to_cancel(void *ctx, struct dispatch *dp)
+{
+    struct cancellation *c = ctx;
+    if (strcmp(dp->record->id, c->id) == 0 && !request_is_cancelled(dp->req))
+        c->found[c->n++] = request_ref(dp->req);
+    return c->n < CANCEL_AT_ONCE;
+}
+
+uint32_t router_cancel(struct router *r, const char *id)
+{
+    uint32_t n_all = 0;
+    struct cancellation c;
+    do {
+        c = (struct cancellation){.id = id};
+        each_live(r, find_to_cancel, &c);
+        for (uint32_t i = 0; i < c.n; i++) {
+            request_cancel(c.found[i]);
+            request_unref(c.found[i]);
+        }
+        n_all += c.n;
+    } while (c.n == CANCEL_AT_ONCE);
+    return n_all;
+}
+
 static void add_past(const struct past_decision *p, bool first, struct buf *out)
 {
     buf_addstr(out, first ? "{\"request\":" : ",\n{\"request\":");

@@ -153,6 +153,9 @@ struct router_request_view { /* of a request that is with the router */
 /* Fills up to max views, oldest first; returns how many such requests there are. Those that come or
  * go meanwhile may be missed. */
 uint32_t router_requests(struct router *r, struct router_request_view *out, uint32_t max);
+/* Cancels what is with the router under that id, as if its clients had left; their streams end with
+ * ECANCELLED. Returns how many there were: clients may choose an id twice. */
+uint32_t router_cancel(struct router *r, const char *id);
 /* A copy of the request's record, for free(): while it is with the router, and afterwards for as
  * long as the caller has a reference to it, also when router_submit refused it. NULL: it was never
  * submitted, or out of memory. */

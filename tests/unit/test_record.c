@@ -221,6 +221,43 @@ static void test_refused_cancelled_failed(void **state)
     world_fini(&w);
 }
 
+/* By id: what runs, what waits, what shares an id; nothing else, and nothing twice. */
+static void test_cancelled_by_id(void **state)
+{
+    (void)state;
+    struct world w;
+    enum { N = 40 };
+    static struct reader rd[N + 2];
+    struct router_model_opts o = two;
+    o.max_queue = N + 2;
+    world_init(&w, &o);
+    struct worker_opts *wo = add_worker(&w);
+    wo->sim_step_us = 5000;
+    wo->max_num_seqs = 2;
+    start(&w);
+    for (uint32_t i = 0; i < N + 2; i++) { /* "a" and "b" run, all other "same" wait */
+        request_of(&rd[i], i == 0 ? "a" : i == 1 ? "b" : "same", i, 16, i == 1 ? 60 : 400);
+        assert_int_equal(submit(&w, &rd[i]), 0);
+    }
+    assert_int_equal(router_cancel(w.router, "nothing"), 0);
+    assert_int_equal(router_cancel(w.router, "a"), 1);
+    assert_int_equal(router_cancel(w.router, "same"), N);
+    assert_int_equal(router_cancel(w.router, "same"), 0);
+    for (uint32_t i = 0; i < N + 2; i++) {
+        struct err e = {0};
+        reader_wait(&rd[i]);
+        assert_int_equal(stream_error(rd[i].r, &e), i != 1);
+        if (i != 1)
+            assert_int_equal(e.code, LLMD_ECANCELLED);
+    }
+    assert_int_equal(rd[1].n_got[0], 60);
+    wait_none_live(&w);
+    assert_int_equal(router_cancel(w.router, "a"), 0);
+    for (uint32_t i = 0; i < N + 2; i++)
+        reader_fini(&rd[i]);
+    world_fini(&w);
+}
+
 static void test_moves_are_kept(void **state)
 {
     (void)state;
@@ -451,6 +488,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_from_its_start_to_its_end),
         cmocka_unit_test(test_refused_cancelled_failed),
+        cmocka_unit_test(test_cancelled_by_id),
         cmocka_unit_test(test_moves_are_kept),
         cmocka_unit_test(test_what_is_left_out_is_counted),
         cmocka_unit_test(test_a_trace_is_replayed),
