@@ -29,6 +29,7 @@
 #include "core/edge/edge.h"
 #include "core/engine/worker.h"
 #include "core/model/model.h"
+#include "core/observe/events.h"
 #include "core/observe/log.h"
 #include "core/observe/metrics.h"
 #include "core/router/router.h"
@@ -301,8 +302,8 @@ static int start(struct server *s, struct err *e)
         rc = start_edge(s, e);
     if (rc == 0)
         for (uint32_t i = 0; i < c->n_listen; i++)
-            log_info("serve", "listening address=%s port=%u", c->listen[i],
-                     (unsigned)edge_port(s->edge, i));
+            event_note(LOG_INFO, "serve", "listening address=%s port=%u", c->listen[i],
+                       (unsigned)edge_port(s->edge, i));
     return rc;
 }
 
@@ -323,8 +324,8 @@ static bool check_workers(struct server *s)
                 why = views[i].error;
         }
         if (alive == 0 && !s->was_ready) { /* once they were, the supervisor starts them again */
-            log_error("serve", "no worker of model \"%s\" is left: %s", s->config->models[m].name,
-                      why);
+            event_note(LOG_ERROR, "serve", "no worker of model \"%s\" is left: %s",
+                       s->config->models[m].name, why);
             return false;
         }
     }
@@ -333,8 +334,9 @@ static bool check_workers(struct server *s)
                         clock_now_us());
     if (!s->was_ready && router_all_ready(s->router)) {
         s->was_ready = true;
-        log_info("serve", "ready models=%u workers=%u start_ms=%llu", s->config->n_models, n,
-                 (unsigned long long)((clock_now_us() - s->started_us) / 1000u));
+        event_note(LOG_INFO, "serve", "ready models=%u workers=%u start_ms=%llu",
+                   s->config->n_models, n,
+                   (unsigned long long)((clock_now_us() - s->started_us) / 1000u));
     }
     return true;
 }
@@ -359,8 +361,8 @@ static int next_signal(struct server *s, int timeout_ms)
 static void drain(struct server *s)
 {
     uint64_t until = clock_now_us() + (uint64_t)s->config->drain_timeout_s * 1000000u;
-    log_info("serve", "draining active=%u timeout_s=%u", edge_active(s->edge),
-             s->config->drain_timeout_s);
+    event_note(LOG_INFO, "serve", "draining active=%u timeout_s=%u", edge_active(s->edge),
+               s->config->drain_timeout_s);
     edge_drain(s->edge);
     while (edge_active(s->edge) > 0 && clock_now_us() < until) {
         int sig = next_signal(s, TICK_MS);
@@ -368,7 +370,8 @@ static void drain(struct server *s)
             break;
     }
     if (edge_active(s->edge) > 0)
-        log_warn("serve", "stopping with active=%u answers unfinished", edge_active(s->edge));
+        event_note(LOG_WARN, "serve", "stopping with active=%u answers unfinished",
+                   edge_active(s->edge));
 }
 
 static int run(struct server *s)

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/observe/log.h"
+#include "core/observe/events.h"
 #include "core/observe/metrics.h"
 #include "core/router/router.h"
 #include "core/util/clock.h"
@@ -32,6 +32,7 @@ struct watched {
     uint64_t overdue_us;      /* ran_us when a step last took too long */
     uint64_t progress_us;     /* ran_us when it last came on with its start: */
     uint64_t n_loaded_bytes;
+    uint64_t n_migrated; /* requests that it lost */
     enum worker_state state;
     struct metric_gauge *states[WORKER_STATES];
 };
@@ -114,15 +115,15 @@ static void watch_steps(struct supervise *s, struct watched *w, const struct rou
     const uint64_t us = overdue_us(s, w, &v->status, now_us);
     if (us < s->o.suspect_us) { /* but not at once: who stalls again and again is none to trust */
         if (w->suspect && s->ran_us - w->overdue_us >= s->o.recover_us) {
-            log_info("supervise", "recovered worker=%u model=%s", v->index, v->model);
+            event_note(LOG_INFO, "supervise", "recovered worker=%u model=%s", v->index, v->model);
             suspect(s, w, v, false);
         }
         return;
     }
     w->overdue_us = s->ran_us;
     if (!w->suspect) {
-        log_warn("supervise", "suspect worker=%u model=%s step_ms=%llu", v->index, v->model,
-                 (unsigned long long)(us / 1000));
+        event_note(LOG_WARN, "supervise", "suspect worker=%u model=%s step_ms=%llu", v->index,
+                   v->model, (unsigned long long)(us / 1000));
         suspect(s, w, v, true);
     }
     if (us < s->o.stall_us)
@@ -130,8 +131,8 @@ static void watch_steps(struct supervise *s, struct watched *w, const struct rou
     struct err why = {0};
     err_set(&why, LLMD_EWORKER, "worker %u of model \"%s\" stalls: its step takes %llu ms already",
             v->index, v->model, (unsigned long long)(us / 1000));
-    log_error("supervise", "stalled worker=%u model=%s step_ms=%llu; its requests move", v->index,
-              v->model, (unsigned long long)(us / 1000));
+    event_note(LOG_ERROR, "supervise", "stalled worker=%u model=%s step_ms=%llu; its requests move",
+               v->index, v->model, (unsigned long long)(us / 1000));
     router_lose(s->o.router, v->index, &why);
     w->suspect = false;
 }
@@ -160,8 +161,9 @@ static void watch_start(struct supervise *s, const struct watched *w,
             "nothing more came for %llu s",
             v->index, v->model, worker_state_name(v->status.state), load_percent(&v->status.load),
             (unsigned long long)(us / second_us));
-    log_error("supervise", "hanging worker=%u model=%s state=%s loaded_percent=%u", v->index,
-              v->model, worker_state_name(v->status.state), load_percent(&v->status.load));
+    event_note(LOG_ERROR, "supervise", "hanging worker=%u model=%s state=%s loaded_percent=%u",
+               v->index, v->model, worker_state_name(v->status.state),
+               load_percent(&v->status.load));
     router_lose(s->o.router, v->index, &why);
 }
 
@@ -176,7 +178,7 @@ static void give_up(struct supervise *s, const struct err *why)
         s->must_exit = *why;
     lock_drop(&s->mu);
     if (news)
-        log_error("supervise", "a new process is needed: %s", why->msg);
+        event_note(LOG_ERROR, "supervise", "a new process is needed: %s", why->msg);
 }
 
 bool supervise_must_exit(struct supervise *s, struct err *out)
@@ -217,8 +219,8 @@ static void worker_down(struct supervise *s, struct watched *w, const struct rou
     }
     w->down = true;
     w->start_at_us = now_us + wait_us;
-    log_warn("supervise", "down worker=%u model=%s again_in_ms=%llu reason=\"%s\"", v->index,
-             v->model, (unsigned long long)(wait_us / 1000), v->error);
+    event_note(LOG_WARN, "supervise", "down worker=%u model=%s again_in_ms=%llu reason=\"%s\"",
+               v->index, v->model, (unsigned long long)(wait_us / 1000), v->error);
 }
 
 static void start_again(struct supervise *s, struct watched *w, const struct router_worker_view *v,
@@ -237,10 +239,11 @@ static void start_again(struct supervise *s, struct watched *w, const struct rou
     w->down = false;
     router_reap(s->o.router);
     if (router_restart_worker(s->o.router, v->index, &e) == 0) {
-        log_info("supervise", "starting worker=%u model=%s", v->index, v->model);
+        event_note(LOG_INFO, "supervise", "starting worker=%u model=%s", v->index, v->model);
         return;
     }
-    log_error("supervise", "cannot start worker=%u model=%s: %s", v->index, v->model, e.msg);
+    event_note(LOG_ERROR, "supervise", "cannot start worker=%u model=%s: %s", v->index, v->model,
+               e.msg);
     worker_down(s, w, v, now_us);
 }
 
@@ -292,6 +295,21 @@ static bool model_is_ready(const struct supervise *s, uint64_t generation)
     return false;
 }
 
+/* What nobody here did, but an operator will want to know. */
+static void tell_changes(const struct watched *w, const struct router_worker_view *v)
+{
+    const enum worker_state state = v->status.state;
+    const bool came = state != w->state;
+    if (v->n_migrated > w->n_migrated)
+        event_note(LOG_INFO, "supervise", "moved worker=%u model=%s requests=%llu", v->index,
+                   v->model, (unsigned long long)(v->n_migrated - w->n_migrated));
+    if (came && state == WORKER_READY && w->state != WORKER_SUSPECT)
+        event_note(LOG_INFO, "supervise", "ready worker=%u model=%s starts=%u", v->index, v->model,
+                   v->n_starts);
+    if (came && state == WORKER_DEAD && v->drained)
+        event_note(LOG_INFO, "supervise", "drained worker=%u model=%s", v->index, v->model);
+}
+
 /* What is seen of the worker since the last look. */
 static void note(struct supervise *s, struct watched *w, const struct router_worker_view *v)
 {
@@ -302,6 +320,7 @@ static void note(struct supervise *s, struct watched *w, const struct router_wor
         w->down = w->suspect = false;
         w->step_began_us = 0;
     }
+    tell_changes(w, v);
     if (anew || w->state != v->status.state)
         show_state(s, w, v);
     if (anew || w->state != v->status.state || w->n_loaded_bytes != v->status.load.done_bytes)
@@ -312,6 +331,7 @@ static void note(struct supervise *s, struct watched *w, const struct router_wor
     w->place = v->place;
     w->n_starts = v->n_starts;
     w->state = v->status.state;
+    w->n_migrated = v->n_migrated;
     w->n_loaded_bytes = v->status.load.done_bytes;
 }
 
