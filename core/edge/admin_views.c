@@ -86,9 +86,9 @@ enum MHD_Result admin_status(struct exchange *ex)
              (unsigned long long)log_dropped());
     add_reload(&o->control, &body);
     buf_addstr(&body, ",\"models\":[");
-    for (uint32_t i = 0; i < o->n_models; i++) {
+    for (uint32_t i = 0; i < ex->catalog->n_models; i++) {
         buf_addstr(&body, i ? "," : "");
-        add_model(o->router, &o->models[i], &body);
+        add_model(o->router, &ex->catalog->models[i], &body);
     }
     buf_addstr(&body, "],\"workers\":");
     worker_json_all(o->router, &body);
@@ -120,7 +120,7 @@ enum MHD_Result admin_config(struct exchange *ex)
 
 enum MHD_Result admin_keys(struct exchange *ex)
 {
-    const struct edge_opts *o = exchange_opts(ex);
+    const struct catalog *o = ex->catalog;
     struct buf body = {0};
     buf_addstr(&body, "{\"keys\":[");
     for (uint32_t i = 0; i < o->n_keys; i++) {

@@ -33,7 +33,7 @@ static void add_log_state(const struct exchange *ex, const char *before, struct 
 enum MHD_Result api_health(struct exchange *ex)
 {
     struct buf body = {0};
-    if (router_progressing(exchange_opts(ex)->router, exchange_opts(ex)->stall_us)) {
+    if (router_progressing(exchange_opts(ex)->router, ex->catalog->limits.stall_us)) {
         add_log_state(ex, "{", &body);
         if (body.len == 0)
             return respond_body(ex, MHD_HTTP_OK, NULL, &body);

@@ -35,13 +35,14 @@ static enum MHD_Result not_ready(struct exchange *ex)
 
 enum MHD_Result api_models(struct exchange *ex)
 {
-    const struct edge_opts *o = exchange_opts(ex);
+    const struct catalog *c = ex->catalog;
+    struct router *router = exchange_opts(ex)->router;
     struct buf body = {0};
     uint32_t n = 0;
     buf_addstr(&body, "{\"object\":\"list\",\"data\":[");
-    for (uint32_t i = 0; i < o->n_models; i++) {
-        const struct edge_model *m = &o->models[i];
-        if (!router_model_ready(o->router, m->name))
+    for (uint32_t i = 0; i < c->n_models; i++) {
+        const struct edge_model *m = &c->models[i];
+        if (!router_model_ready(router, m->name))
             continue;
         for (uint32_t j = 0; j <= m->n_aliases; j++) {
             if (n++ > 0)
@@ -58,15 +59,14 @@ enum MHD_Result api_models(struct exchange *ex)
 
 enum MHD_Result api_model(struct exchange *ex)
 {
-    const struct edge_opts *o = exchange_opts(ex);
     const char *name = ex->url + strlen("/v1/models/");
-    const struct edge_model *m = edge_find_model(o, name);
+    const struct edge_model *m = catalog_find(ex->catalog, name);
     if (!m) {
         struct err e = {0};
-        edge_no_model(o, name, &e);
+        catalog_no_model(ex->catalog, name, &e);
         return respond_error(ex, &e);
     }
-    if (!router_model_ready(o->router, m->name))
+    if (!router_model_ready(exchange_opts(ex)->router, m->name))
         return not_ready(ex);
     struct buf body = {0};
     add_card(&body, m, name);

@@ -13,13 +13,13 @@ enum { DRAIN_FACTOR = 16 };
 /* How much of the body is read in all. */
 static uint64_t drain_limit(const struct exchange *ex)
 {
-    uint64_t limit = exchange_opts(ex)->max_body_bytes;
+    uint64_t limit = ex->catalog->limits.max_body_bytes;
     return ex->refusal == REFUSE_NOT || ex->refusal == REFUSE_SIZE ? limit * DRAIN_FACTOR : limit;
 }
 
 void body_admit(struct exchange *ex, const struct framing *f)
 {
-    if (ex->refusal == REFUSE_NOT && f->length > exchange_opts(ex)->max_body_bytes)
+    if (ex->refusal == REFUSE_NOT && f->length > ex->catalog->limits.max_body_bytes)
         ex->refusal = REFUSE_SIZE;
     ex->drain_body = !f->expects && f->length <= drain_limit(ex);
 }
@@ -27,7 +27,7 @@ void body_admit(struct exchange *ex, const struct framing *f)
 bool body_take(struct exchange *ex, const char *data, size_t n)
 {
     ex->n_body += n;
-    if (ex->refusal == REFUSE_NOT && ex->n_body > exchange_opts(ex)->max_body_bytes) {
+    if (ex->refusal == REFUSE_NOT && ex->n_body > ex->catalog->limits.max_body_bytes) {
         ex->refusal = REFUSE_SIZE;
         buf_fini(&ex->body);
     }

@@ -44,7 +44,10 @@ static int init(struct edge *edge, struct err *e)
     edge->ports = calloc(edge->opts.n_listen + 1, sizeof(*edge->ports));
     if (!edge->loops || !edge->ports)
         return err_set(e, LLMD_ENOMEM, "out of memory for the edge");
-    int rc = edge_metrics_init(&edge->metrics, &edge->opts, e);
+    int rc = edge_metrics_init(&edge->metrics, edge->opts.metrics, e);
+    if (rc == 0)
+        rc = catalog_new(&edge->opts.served, &edge->metrics, &edge->catalog, e);
+    edge->opts.served = (struct edge_served){.keys = NULL}; /* the catalogue has it */
     for (uint32_t i = 0; rc == 0 && i < edge->opts.n_listen; i++)
         rc = listen_probe(edge->opts.listen[i], e);
     for (uint32_t i = 0, n = choose_loops(&edge->opts); rc == 0 && i < n; i++) {
@@ -62,12 +65,13 @@ static int init(struct edge *edge, struct err *e)
 
 int edge_start(const struct edge_opts *opts, struct edge **out, struct err *e)
 {
-    BUG_ON(opts->n_models == 0 || opts->n_listen == 0);
+    BUG_ON(opts->n_listen == 0);
     struct edge *edge = calloc(1, sizeof(*edge));
     if (!edge)
         return err_set(e, LLMD_ENOMEM, "out of memory for the edge");
     edge->opts = *opts;
     edge->started_us = clock_now_us();
+    lock_init(&edge->catalog_mu, LOCK_RANK_LEAF);
     edge->control_socket.fd = edge->control_socket.lock_fd = -1;
     int rc = init(edge, e);
     if (rc != 0) {
@@ -76,6 +80,69 @@ int edge_start(const struct edge_opts *opts, struct edge **out, struct err *e)
     }
     *out = edge;
     return 0;
+}
+
+struct catalog *edge_catalog(struct edge *edge)
+{
+    lock_take(&edge->catalog_mu);
+    struct catalog *c = catalog_ref(edge->catalog);
+    lock_drop(&edge->catalog_mu);
+    return c;
+}
+
+struct edge_limits edge_limits(struct edge *edge)
+{
+    lock_take(&edge->catalog_mu);
+    const struct edge_limits l = edge->catalog->limits;
+    lock_drop(&edge->catalog_mu);
+    return l;
+}
+
+int edge_set_catalog(struct edge *edge, const struct edge_served *s, struct err *e)
+{
+    struct catalog *c;
+    int rc = catalog_new(s, &edge->metrics, &c, e);
+    if (rc != 0)
+        return rc;
+    lock_take(&edge->catalog_mu);
+    struct catalog *before = edge->catalog;
+    edge->catalog = c;
+    lock_drop(&edge->catalog_mu);
+    before->next = edge->old;
+    edge->old = before;
+    catalog_unref(before); /* the reference of being the current one */
+    return 0;
+}
+
+/* Frees the old catalogues that nobody holds any more: once without references, they stay so. */
+static void drop_old(struct edge *edge)
+{
+    for (struct catalog **at = &edge->old; *at;) {
+        struct catalog *c = *at;
+        if (atomic_load_explicit(&c->refs, memory_order_acquire) > 0) {
+            at = &c->next;
+            continue;
+        }
+        *at = c->next;
+        catalog_free(c);
+    }
+}
+
+static bool lists(const struct catalog *c, const struct model *model)
+{
+    for (uint32_t i = 0; i < c->n_models; i++)
+        if (c->models[i].model == model)
+            return true;
+    return false;
+}
+
+bool edge_uses_model(struct edge *edge, const struct model *model)
+{
+    drop_old(edge);
+    bool uses = lists(edge->catalog, model);
+    for (const struct catalog *c = edge->old; c; c = c->next)
+        uses |= lists(c, model);
+    return uses;
 }
 
 uint16_t edge_port(const struct edge *edge, uint32_t i)
@@ -113,6 +180,10 @@ void edge_stop(struct edge *edge)
         loop_fini(&edge->control_loop);
     }
     control_socket_close(&edge->control_socket);
+    drop_old(edge);
+    BUG_ON(edge->old); /* a request outlived its loop */
+    catalog_free(edge->catalog);
+    lock_fini(&edge->catalog_mu);
     edge_metrics_fini(&edge->metrics);
     free(edge->loops);
     free(edge->ports);

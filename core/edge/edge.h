@@ -8,7 +8,7 @@
  *
  * Routes  POST /v1/chat/completions, /v1/completions; GET /v1/models, /v1/models/{id}, /health,
  *         /ready, /version, /metrics; /admin/v1/ for operators (access.h).
- * Thread  edge_start, edge_stop from the main thread. */
+ * Thread  edge_start, edge_set_catalog, edge_uses_model, edge_stop from the main thread. */
 #pragma once
 #include "core/edge/control.h"
 #include "core/util/base.h"
@@ -33,26 +33,12 @@ struct edge_model {
     const char *const *aliases; /* [n_aliases] further names that clients may use */
     uint32_t n_aliases;
     const struct model *model; /* tokenizer, template, defaults */
+    uint64_t generation;       /* the router's number of it; 0: the newest of that name */
     uint32_t max_model_len;
     int64_t created; /* seconds since 1970, for /v1/models */
 };
 
-struct edge_opts {
-    const char *const *listen; /* [n_listen] "127.0.0.1:8080", "[::1]:8080"; port 0: any free */
-    uint32_t n_listen;
-    const char *control_socket;  /* path of a UNIX socket for /admin/v1/; NULL or "": none */
-    bool control_optional;       /* warn and go on when it cannot be made */
-    uint32_t n_threads;          /* loops; 0: automatic */
-    const struct edge_key *keys; /* [n_keys]; none: open, the caller has made sure of loopback */
-    uint32_t n_keys;
-    const struct edge_model *models; /* [n_models] */
-    uint32_t n_models;
-    struct router *router;
-    struct metrics *metrics;
-    struct store *store; /* the request log; NULL: none */
-    bool log_prompts;    /* all bodies go there */
-    struct edge_control control;
-    uint32_t max_connections;  /* over all loops; more get 503 and a close */
+struct edge_limits {
     uint32_t max_body_bytes;   /* more: 413 */
     uint32_t header_timeout_s; /* head and body of a request must be in by then: */
     uint32_t body_timeout_s;
@@ -61,8 +47,38 @@ struct edge_opts {
     uint64_t stall_us;            /* /health says 503 when no step happened for so long */
 };
 
-/* Binds, listens and starts the loops. opts is copied; what it points to outlives the edge. */
+/* What may change while the edge runs. */
+struct edge_served {
+    const struct edge_key *keys; /* [n_keys]; none: open, the caller has made sure of loopback */
+    uint32_t n_keys;
+    const struct edge_model *models; /* [n_models], at least one */
+    uint32_t n_models;
+    struct edge_limits limits;
+};
+
+struct edge_opts {
+    const char *const *listen; /* [n_listen] "127.0.0.1:8080", "[::1]:8080"; port 0: any free */
+    uint32_t n_listen;
+    const char *control_socket; /* path of a UNIX socket for /admin/v1/; NULL or "": none */
+    bool control_optional;      /* warn and go on when it cannot be made */
+    uint32_t n_threads;         /* loops; 0: automatic */
+    struct edge_served served;
+    struct router *router;
+    struct metrics *metrics;
+    struct store *store; /* the request log; NULL: none */
+    bool log_prompts;    /* all bodies go there */
+    struct edge_control control;
+    uint32_t max_connections; /* over all loops; more get 503 and a close */
+};
+
+/* Binds, listens and starts the loops. opts is copied, and what is served; what else it points to
+ * outlives the edge. */
 MUST_CHECK int edge_start(const struct edge_opts *opts, struct edge **out, struct err *e);
+/* What is served from now on, copied: requests whose bodies are complete later go by it; those that run
+ * go on by what they began with. Errors: ENOMEM, nothing is changed. */
+MUST_CHECK int edge_set_catalog(struct edge *edge, const struct edge_served *s, struct err *e);
+/* Whether the model is served, or a request that runs still needs it. */
+bool edge_uses_model(struct edge *edge, const struct model *model);
 /* The port that listener i was bound to (for port 0). */
 uint16_t edge_port(const struct edge *edge, uint32_t i);
 /* Stops accepting and answers 503 to new requests on open connections; running streams go on, and the

@@ -7,14 +7,15 @@
  *                          requests wait in libmicrohttpd)
  *   exchange 1 -> 0..1 generation   what chat and completions need (generation.h)
  *
- * Thread  everything below a loop belongs to that loop's thread; only the atomics of struct edge
- *         and its read-only part are shared. */
+ * Thread  everything below a loop belongs to that loop's thread; only the atomics of struct edge,
+ *         its read-only part and the pointer to the catalogue of now are shared. */
 #pragma once
 #include <microhttpd.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
 #include "core/edge/access.h"
+#include "core/edge/catalog.h"
 #include "core/edge/control_socket.h"
 #include "core/edge/edge.h"
 #include "core/edge/edge_metrics.h"
@@ -22,6 +23,7 @@
 #include "core/request/stream.h"
 #include "core/util/base.h"
 #include "core/util/buf.h"
+#include "core/util/lock.h"
 
 struct conn;
 struct exchange;
@@ -63,11 +65,15 @@ struct loop {
     struct conn_slot *slots;    /* [n_slots] */
     uint32_t n_slots, first_free;
     uint64_t next_sweep_us;
+    uint32_t patience_s; /* of its daemon with connections */
 };
 
 struct edge {
-    struct edge_opts opts;
-    struct loop *loops; /* [n_loops] */
+    struct edge_opts opts;  /* without what is served: */
+    struct lock catalog_mu; /* rank LEAF; guards the pointer alone */
+    struct catalog *catalog;
+    struct catalog *old; /* that requests may still hold; the owner's */
+    struct loop *loops;  /* [n_loops] */
     uint32_t n_loops;
     struct loop control_loop; /* running only when there is a control socket */
     struct control_socket control_socket;
@@ -110,6 +116,7 @@ struct exchange {
     struct conn *conn;
     struct MHD_Connection *mhd;
     struct exchange *prev, *next; /* in loop->exchanges */
+    struct catalog *catalog;      /* of when it was admitted */
     const struct route *route;    /* NULL: no such path */
     const char *url, *method;     /* libmicrohttpd's */
     const char *key_name;         /* of the bearer key; "" without keys */
@@ -130,6 +137,11 @@ struct exchange {
     char id[REQUEST_ID_BYTES];  /* X-Request-Id, the client's or ours */
     char trace[TRACE_ID_BYTES]; /* of the client's traceparent; "" */
 };
+
+/* edge.c */
+/* The catalogue of now, with a reference. */
+struct catalog *edge_catalog(struct edge *edge);
+struct edge_limits edge_limits(struct edge *edge);
 
 /* loop.c */
 MUST_CHECK int loop_init(struct loop *l, struct edge *edge, uint32_t index, struct err *e);
@@ -155,6 +167,8 @@ bool listen_accept(struct loop *l, int fd);
 void conn_notify(void *cls, struct MHD_Connection *mhd, void **context,
                  enum MHD_ConnectionNotificationCode code);
 struct conn *conn_of(struct MHD_Connection *mhd); /* NULL when memory was short */
+/* libmicrohttpd's own timeout. Ours are the deadlines; that one must only not come before them. */
+uint32_t conn_patience_s(const struct edge_limits *l);
 void conn_set_deadline(struct conn *c, uint32_t seconds);
 /* Starts and ends the watch for a hang-up. */
 void conn_watch(struct conn *c);

@@ -15,8 +15,8 @@ static const double http_fine_bounds[] = {0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0
                                           4.0,  4.5,   5.0,  7.5,   10,  30,   60};
 static const double byte_bounds[] = {1e3, 1e4, 1e5, 1e6, 1e7};
 
-static void init_model(struct edge_metrics *m, const struct edge_model *model,
-                       struct model_series *s)
+void edge_metrics_model(struct edge_metrics *m, const struct edge_model *model,
+                        struct model_series *s)
 {
     static const double n_bounds[] = {1, 2, 5, 10, 20};
     static const struct {
@@ -27,6 +27,9 @@ static void init_model(struct edge_metrics *m, const struct edge_model *model,
                    {FINISH_ABORT, "abort"},
                    {FINISH_ERROR, "error"}};
     struct buf labels = {0}, more = {0};
+    *s = (struct model_series){.rejected = NULL};
+    if (!m || !m->set)
+        return;
     metrics_label(&labels, "model_name", model->name);
     metrics_label(&labels, "engine", "0");
     for (size_t i = 0; i < ARRAY_LEN(reasons); i++) {
@@ -117,17 +120,14 @@ static void init_route(struct edge_metrics *m, uint32_t route)
     buf_fini(&labels);
 }
 
-int edge_metrics_init(struct edge_metrics *m, const struct edge_opts *opts, struct err *e)
+int edge_metrics_init(struct edge_metrics *m, struct metrics *set, struct err *e)
 {
-    *m = (struct edge_metrics){.set = opts->metrics};
+    *m = (struct edge_metrics){.set = set};
     if (!m->set)
         return 0;
-    m->models = calloc(opts->n_models, sizeof(*m->models));
     m->routes = calloc(routes_count() + 1, sizeof(*m->routes));
-    if (!m->models || !m->routes)
+    if (!m->routes)
         return err_set(e, LLMD_ENOMEM, "out of memory for metrics");
-    for (uint32_t i = 0; i < opts->n_models; i++)
-        init_model(m, &opts->models[i], &m->models[i]);
     for (uint32_t i = 0; i <= routes_count(); i++)
         if (route_counted(i))
             init_route(m, i);
@@ -142,15 +142,11 @@ int edge_metrics_init(struct edge_metrics *m, const struct edge_opts *opts, stru
 
 void edge_metrics_fini(struct edge_metrics *m)
 {
-    free(m->models);
     free(m->routes);
 }
 
-void edge_metrics_choice(struct edge_metrics *m, uint32_t model, const struct choice_figures *f)
+void edge_metrics_choice(const struct model_series *s, const struct choice_figures *f)
 {
-    if (!m->set)
-        return;
-    struct model_series *s = &m->models[model];
     metric_add(s->finished[f->finish], 1);
     metric_observe(s->e2e_seconds, f->seconds);
     metric_observe(s->prompt_tokens, f->n_prompt);
@@ -158,21 +154,17 @@ void edge_metrics_choice(struct edge_metrics *m, uint32_t model, const struct ch
     metric_observe(s->params_max_tokens, f->max_tokens);
 }
 
-void edge_metrics_request(struct edge_metrics *m, uint32_t model, const struct request_figures *f)
+void edge_metrics_request(const struct model_series *s, const struct request_figures *f)
 {
-    if (!m->set)
-        return;
-    metric_observe(m->models[model].params_n, f->n);
-    metric_observe(m->models[model].max_generation_tokens, f->n_longest);
+    metric_observe(s->params_n, f->n);
+    metric_observe(s->max_generation_tokens, f->n_longest);
     if (f->n_longest > 1)
-        metric_observe(m->models[model].seconds_per_token,
-                       f->decode_seconds / (double)(f->n_longest - 1));
+        metric_observe(s->seconds_per_token, f->decode_seconds / (double)(f->n_longest - 1));
 }
 
-void edge_metrics_rejected(struct edge_metrics *m, uint32_t model)
+void edge_metrics_rejected(const struct model_series *s)
 {
-    if (m->set)
-        metric_add(m->models[model].rejected, 1);
+    metric_add(s->rejected, 1);
 }
 
 void edge_metrics_http(struct edge_metrics *m, const struct http_figures *f)

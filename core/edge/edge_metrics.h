@@ -16,7 +16,7 @@
 enum http_method { METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_OPTIONS, METHOD_OTHER, N_METHODS };
 enum { STATUS_CLASSES = 6 }; /* 0: no reply (the client left), 2xx .. 5xx at 2 .. 5 */
 
-struct model_series {
+struct model_series {                                  /* zeroed: nothing is counted */
     struct metric_counter *finished[FINISH_ERROR + 1]; /* by enum finish_reason */
     struct metric_histogram *e2e_seconds;
     struct metric_histogram *prompt_tokens, *generation_tokens;
@@ -32,16 +32,18 @@ struct route_series {
 
 struct edge_metrics {
     struct metrics *set;         /* NULL: nothing is counted */
-    struct model_series *models; /* [opts->n_models] */
     struct route_series *routes; /* [routes_count() + 1], the last for unknown paths */
     struct metric_histogram *seconds;
     struct metric_gauge *connections;
     struct metric_counter *turned_away;
 };
 
-MUST_CHECK int edge_metrics_init(struct edge_metrics *m, const struct edge_opts *opts,
-                                 struct err *e);
+/* set may be NULL: nothing is counted. */
+MUST_CHECK int edge_metrics_init(struct edge_metrics *m, struct metrics *set, struct err *e);
 void edge_metrics_fini(struct edge_metrics *m);
+/* The series of a model, at zero when they are new; m may be NULL. */
+void edge_metrics_model(struct edge_metrics *m, const struct edge_model *model,
+                        struct model_series *out);
 
 /* One choice ended. */
 struct choice_figures {
@@ -49,16 +51,16 @@ struct choice_figures {
     uint32_t n_prompt, n_generated, max_tokens;
     double seconds;
 };
-void edge_metrics_choice(struct edge_metrics *m, uint32_t model, const struct choice_figures *f);
+void edge_metrics_choice(const struct model_series *s, const struct choice_figures *f);
 /* A request ended. */
 struct request_figures {
     uint32_t n;            /* choices per prompt */
     uint32_t n_longest;    /* tokens of its longest choice */
     double decode_seconds; /* from its first token to its last */
 };
-void edge_metrics_request(struct edge_metrics *m, uint32_t model, const struct request_figures *f);
+void edge_metrics_request(const struct model_series *s, const struct request_figures *f);
 /* A request was turned away because the queues are full. */
-void edge_metrics_rejected(struct edge_metrics *m, uint32_t model);
+void edge_metrics_rejected(const struct model_series *s);
 
 /* One HTTP exchange ended. */
 struct http_figures {

@@ -50,7 +50,7 @@ void *exchange_request_line(void *cls, const char *uri, struct MHD_Connection *m
     struct conn *c = conn_of(mhd);
     if (c) {
         c->line_us = clock_now_us();
-        conn_set_deadline(c, c->loop->edge->opts.header_timeout_s);
+        conn_set_deadline(c, edge_limits(c->loop->edge).header_timeout_s);
     }
     return NULL;
 }
@@ -83,15 +83,16 @@ static enum MHD_Result count_header(void *cls, enum MHD_ValueKind kind, const ch
 /* Whether the caller may have this path, which need not exist. */
 static enum access_verdict check_access(struct exchange *ex, bool options)
 {
-    const struct edge_opts *o = exchange_opts(ex);
+    const struct catalog *served = ex->catalog;
     enum route_access access = route_access(ex->route, ex->url);
-    struct caller caller = {
-        .control = ex->conn->loop->control, .peer_may = ex->conn->peer_may, .keys = o->n_keys > 0};
+    struct caller caller = {.control = ex->conn->loop->control,
+                            .peer_may = ex->conn->peer_may,
+                            .keys = served->n_keys > 0};
     if (options && access == ACCESS_KEY) /* browsers ask before they send a key */
         access = ACCESS_OPEN;
     if (caller.keys && !caller.control && access != ACCESS_OPEN)
         caller.key = auth_find(
-            o->keys, o->n_keys,
+            served->keys, served->n_keys,
             MHD_lookup_connection_value(ex->mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION));
     if (caller.key)
         ex->key_name = caller.key->name;
@@ -128,6 +129,7 @@ static struct exchange *exchange_new(struct conn *c, struct MHD_Connection *mhd)
     struct loop *l = c->loop;
     ex->conn = c;
     ex->mhd = mhd;
+    ex->catalog = edge_catalog(l->edge);
     ex->key_name = "";
     ex->started_us = c->line_us;
     ex->next = l->exchanges;
@@ -158,7 +160,7 @@ static enum MHD_Result begin(struct MHD_Connection *mhd, const char *url, const 
     MHD_get_connection_values(mhd, MHD_HEADER_KIND, count_header, &f);
     ex->refusal = admit(ex, &f, version);
     body_admit(ex, &f);
-    conn_set_deadline(c, exchange_opts(ex)->body_timeout_s);
+    conn_set_deadline(c, ex->catalog->limits.body_timeout_s);
     bool now = ex->refusal == REFUSE_FRAMING ||
                (ex->refusal != REFUSE_NOT && framing_has_body(&f) && !ex->drain_body);
     return now ? respond_refusal(ex) : MHD_YES;
@@ -225,7 +227,7 @@ void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,
     struct conn *c = conn_of(mhd);
     *context = NULL;
     if (c)
-        conn_set_deadline(c, l->edge->opts.keepalive_timeout_s);
+        conn_set_deadline(c, edge_limits(l->edge).keepalive_timeout_s);
     if (!ex)
         return;
     if (why != MHD_REQUEST_TERMINATED_COMPLETED_OK)
@@ -243,6 +245,7 @@ void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,
     if (ex->next)
         ex->next->prev = ex->prev;
     ex->conn->exchange = NULL;
+    catalog_unref(ex->catalog);
     free(ex);
     if (!l->control)
         atomic_fetch_sub(&l->edge->n_exchanges, 1);

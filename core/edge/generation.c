@@ -45,8 +45,9 @@ static int fill_request(struct generation *g, struct part *p, uint32_t index, st
     snprintf(id, sizeof(id), plan->n_prompts > 1 ? "%s-%u" : "%s", g->id, index);
 
     r->id = arena_strdup(&r->arena, id);
-    r->model = plan->model->name;
-    r->key_name = g->exchange->key_name;
+    r->model = arena_strdup(&r->arena, plan->model->name);
+    r->generation = plan->model->generation;
+    r->key_name = arena_strdup(&r->arena, g->exchange->key_name);
     r->priority = plan->priority;
     r->cache_salt = plan->cache_salt;
     r->session = plan->session;
@@ -65,8 +66,8 @@ static int fill_request(struct generation *g, struct part *p, uint32_t index, st
         s->logit_bias = copy(&r->arena, s->logit_bias, s->n_logit_bias, sizeof(*s->logit_bias));
     if (s->n_stop_ids > 0)
         s->stop_ids = copy(&r->arena, s->stop_ids, s->n_stop_ids, sizeof(*s->stop_ids));
-    if (!r->id || !r->prompt || (s->n_logit_bias > 0 && !s->logit_bias) ||
-        (s->n_stop_ids > 0 && !s->stop_ids))
+    if (!r->id || !r->model || !r->key_name || !r->prompt ||
+        (s->n_logit_bias > 0 && !s->logit_bias) || (s->n_stop_ids > 0 && !s->stop_ids))
         return err_set(e, LLMD_ENOMEM, "out of memory for the request");
     return stream_init(r, &g->exchange->conn->loop->waker, s->n, e);
 }
@@ -135,9 +136,10 @@ static int submit(struct generation *g, struct err *e)
 
 /* ---- from tokens to bytes ---- */
 
-static uint32_t model_index(const struct generation *g)
+/* Of its model, when it has one. */
+static const struct model_series *series_of(const struct generation *g)
 {
-    return (uint32_t)(g->plan.model - exchange_opts(g->exchange)->models);
+    return &g->catalog->series[g->plan.model - g->catalog->models];
 }
 
 static void count_choice(struct generation *g, const struct part *p, const struct choice *c,
@@ -150,7 +152,7 @@ static void count_choice(struct generation *g, const struct part *p, const struc
         .max_tokens = p->request ? p->request->sampling.max_tokens : 0,
         .seconds = (double)(clock_now_us() - g->exchange->started_us) * 1e-6,
     };
-    edge_metrics_choice(&g->exchange->conn->loop->edge->metrics, model_index(g), &f);
+    edge_metrics_choice(series_of(g), &f);
 }
 
 static void finish(struct generation *g)
@@ -265,7 +267,7 @@ void generation_wake(struct request *r)
 
 void generation_tick(struct generation *g, uint64_t now_us)
 {
-    uint32_t silence_s = exchange_opts(g->exchange)->sse_keepalive_s;
+    uint32_t silence_s = g->catalog->limits.sse_keepalive_s;
     if (!g->plan.stream || silence_s == 0 || !g->exchange->suspended || pending(g) > 0 ||
         now_us - g->last_sent_us < (uint64_t)silence_s * 1000000)
         return;
@@ -328,22 +330,63 @@ static void end_without_output(struct generation *g)
     finish(g);
 }
 
+/* What a plan led to, before anything of it has reached the client. */
+static void forget_plan(struct generation *g)
+{
+    generation_cancel(g);
+    for (uint32_t i = 0; g->parts && i < g->plan.n_prompts; i++) {
+        if (g->parts[i].request)
+            g->parts[i].request->consumer = NULL; /* I2 */
+        request_unref(g->parts[i].request);
+    }
+    for (uint32_t i = 0; i < g->n_choices; i++)
+        choice_fini(&g->choices[i]);
+    free(g->choices);
+    free(g->parts);
+    g->choices = NULL;
+    g->parts = NULL;
+    g->n_choices = g->n_open = 0;
+    buf_fini(&g->head);
+    plan_fini(&g->plan);
+}
+
+/* Whether something else is served by now; then the plan is forgotten, for another by that. */
+static bool is_outdated(struct generation *g)
+{
+    struct catalog *now = edge_catalog(g->exchange->conn->loop->edge);
+    if (now == g->catalog) {
+        catalog_unref(now);
+        return false;
+    }
+    forget_plan(g);
+    catalog_unref(g->catalog);
+    g->catalog = now;
+    return true;
+}
+
 static int prepare(struct generation *g, enum plan_kind kind, struct err *e)
 {
     struct exchange *ex = g->exchange;
     if (ex->body.failed)
         return err_set(e, LLMD_ENOMEM, "out of memory for the request body");
     int rc = body_check_type(ex, e);
-    if (rc == 0)
-        rc = plan_parse(exchange_opts(ex), kind, buf_str(&ex->body), ex->body.len, &g->plan, e);
+    while (rc == 0) {
+        rc = plan_parse(g->catalog, kind, buf_str(&ex->body), ex->body.len, &g->plan, e);
+        if (rc == 0)
+            rc = build(g, e);
+        if (rc == 0)
+            rc = submit(g, e);
+        if (rc != -LLMD_ENOTFOUND || !is_outdated(g))
+            break;
+        err_clear(e); /* the model was replaced in between */
+        rc = 0;
+    }
     if (request_log_wants_body(ex)) {
         ex->kept_body = ex->body;
         ex->body = (struct buf){0};
     }
     buf_fini(&ex->body);
-    if (rc == 0)
-        rc = build(g, e);
-    return rc == 0 ? submit(g, e) : rc;
+    return rc;
 }
 
 /* Of a stream that begins, where its first prompt was bound; one that waits has no such headers. */
@@ -382,6 +425,7 @@ enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind)
         return respond_error(ex, &e);
     }
     g->exchange = ex;
+    g->catalog = edge_catalog(ex->conn->loop->edge);
     ex->generation = g;
     if (prepare(g, kind, &g->error) != 0)
         return respond_error(ex, &g->error);
@@ -493,10 +537,9 @@ static void log_end(const struct generation *g, const struct figures *f)
 
 static void count_end(struct generation *g, const struct figures *f)
 {
-    struct edge_metrics *m = &g->exchange->conn->loop->edge->metrics;
     if (!g->submitted) {
         if (g->error.code == LLMD_EFULL)
-            edge_metrics_rejected(m, model_index(g));
+            edge_metrics_rejected(series_of(g));
         return;
     }
     for (uint32_t i = 0; i < g->n_choices; i++)
@@ -508,7 +551,7 @@ static void count_end(struct generation *g, const struct figures *f)
         .n_longest = f->n_longest,
         .decode_seconds = (double)(f->last_token_us - f->first_token_us) * 1e-6,
     };
-    edge_metrics_request(m, model_index(g), &figures);
+    edge_metrics_request(series_of(g), &figures);
 }
 
 void generation_free(struct generation *g)
@@ -519,19 +562,9 @@ void generation_free(struct generation *g)
     count_end(g, &f);
     log_end(g, &f);
 
-    generation_cancel(g);
-    for (uint32_t i = 0; g->parts && i < g->plan.n_prompts; i++) {
-        if (g->parts[i].request)
-            g->parts[i].request->consumer = NULL; /* I2 */
-        request_unref(g->parts[i].request);
-    }
-    for (uint32_t i = 0; i < g->n_choices; i++)
-        choice_fini(&g->choices[i]);
-    free(g->choices);
-    free(g->parts);
-    buf_fini(&g->head);
+    forget_plan(g);
     buf_fini(&g->out);
-    plan_fini(&g->plan);
+    catalog_unref(g->catalog);
     free(g);
 }
 

@@ -30,6 +30,7 @@ struct part { /* the request of one prompt and its choices */
 
 struct generation {
     struct exchange *exchange;
+    struct catalog *catalog; /* that the plan was made by */
     struct plan plan;
     struct part *parts;     /* [plan.n_prompts] */
     struct choice *choices; /* [n_choices], by the index that the client sees */

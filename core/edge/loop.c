@@ -56,14 +56,12 @@ static int watch(struct loop *l, int fd, uint64_t event, struct err *e)
 
 static int start_daemon(struct loop *l, struct err *e)
 {
-    const struct edge_opts *o = &l->edge->opts;
-    /* Ours are the deadlines; this one must only not come before them. */
-    uint64_t timeout_s = u64_max(u64_max(WRITE_STALL_S, o->keepalive_timeout_s),
-                                 u64_max(o->header_timeout_s, o->body_timeout_s));
-    uint32_t max_conns = l->control ? CONTROL_CONNECTIONS : o->max_connections;
+    const struct edge_limits limits = edge_limits(l->edge);
+    uint32_t max_conns = l->control ? CONTROL_CONNECTIONS : l->edge->opts.max_connections;
+    l->patience_s = conn_patience_s(&limits);
     struct MHD_OptionItem items[] = {
         {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)max_conns + 1, NULL},
-        {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)timeout_s, NULL},
+        {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)l->patience_s, NULL},
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONN_MEMORY_BYTES, NULL},
         {MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL},
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)exchange_completed, l},

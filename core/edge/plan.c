@@ -5,7 +5,6 @@
 
 #include "core/edge/fields.h"
 #include "core/util/json.h"
-#include "core/util/printable.h"
 
 bool request_id_valid(const char *s)
 {
@@ -15,49 +14,18 @@ bool request_id_valid(const char *s)
     return n >= 1 && n <= 128 && s[n] == '\0';
 }
 
-const struct edge_model *edge_find_model(const struct edge_opts *opts, const char *name)
-{
-    for (uint32_t i = 0; i < opts->n_models; i++) {
-        const struct edge_model *m = &opts->models[i];
-        if (strcmp(m->name, name) == 0)
-            return m;
-        for (uint32_t j = 0; j < m->n_aliases; j++)
-            if (strcmp(m->aliases[j], name) == 0)
-                return m;
-    }
-    return NULL;
-}
-
-int edge_no_model(const struct edge_opts *opts, const char *name, struct err *e)
-{
-    struct buf names = {0};
-    char shown[100];
-    printable_text(name, strlen(name), "", shown, sizeof(shown));
-    for (uint32_t i = 0; i < opts->n_models; i++) {
-        buf_addf(&names, "%s%s", i ? ", " : "", opts->models[i].name);
-        for (uint32_t j = 0; j < opts->models[i].n_aliases; j++)
-            buf_addf(&names, ", %s", opts->models[i].aliases[j]);
-    }
-    int rc =
-        err_set_param(e, LLMD_ENOTFOUND, "model", "The model `%s` does not exist. Valid names: %s.",
-                      shown, buf_str(&names));
-    buf_fini(&names);
-    return rc;
-}
-
-static int choose_model(const struct edge_opts *opts, const json_t *body, struct plan *p,
-                        struct err *e)
+static int choose_model(const struct catalog *c, const json_t *body, struct plan *p, struct err *e)
 {
     const char *name = NULL;
     int rc = field_string(body, "model", &name, e);
     if (rc != 0)
         return rc;
     if (!name || !*name) {
-        p->model = &opts->models[0];
+        p->model = &c->models[0];
         return 0;
     }
-    p->model = edge_find_model(opts, name);
-    return p->model ? 0 : edge_no_model(opts, name, e);
+    p->model = catalog_find(c, name);
+    return p->model ? 0 : catalog_no_model(c, name, e);
 }
 
 /* A few bytes of body must not become a hundred thousand sequences. */
@@ -101,7 +69,7 @@ static int parse_object(const char *body, size_t n, json_t **out, struct err *e)
                    field_describe(*out, what, sizeof(what)));
 }
 
-int plan_parse(const struct edge_opts *opts, enum plan_kind kind, const char *body, size_t n,
+int plan_parse(const struct catalog *c, enum plan_kind kind, const char *body, size_t n,
                struct plan *out, struct err *e)
 {
     *out = (struct plan){.chat = kind == PLAN_CHAT};
@@ -109,7 +77,7 @@ int plan_parse(const struct edge_opts *opts, enum plan_kind kind, const char *bo
     json_t *object = NULL;
     int rc = parse_object(body, n, &object, e);
     if (rc == 0)
-        rc = choose_model(opts, object, out, e);
+        rc = choose_model(c, object, out, e);
     if (rc == 0)
         rc = plan_params(object, out, e);
     if (rc == 0)

@@ -10,8 +10,8 @@
 #pragma once
 #include <jansson.h>
 
+#include "core/edge/catalog.h"
 #include "core/edge/choice.h"
-#include "core/edge/edge.h"
 #include "core/model/tokenizer.h"
 #include "core/request/request.h"
 #include "core/util/arena.h"
@@ -53,8 +53,9 @@ struct plan {
 /* Which body it is. */
 enum plan_kind { PLAN_CHAT, PLAN_COMPLETIONS };
 
-MUST_CHECK int plan_parse(const struct edge_opts *opts, enum plan_kind kind, const char *body,
-                          size_t n, struct plan *out, struct err *e);
+/* The plan borrows from the catalogue. */
+MUST_CHECK int plan_parse(const struct catalog *c, enum plan_kind kind, const char *body, size_t n,
+                          struct plan *out, struct err *e);
 /* Also a zeroed or half-built plan. */
 void plan_fini(struct plan *p);
 /* Frees the token lists, which the requests have copied. */
@@ -67,9 +68,5 @@ MUST_CHECK int plan_completions_prompts(const json_t *body, struct plan *p, stru
 /* Refuses by name what would change the output and cannot be done (unsupported.c). */
 MUST_CHECK int plan_refuse_unsupported(const json_t *body, bool chat, struct err *e);
 
-/* The model of that name or alias; NULL. */
-const struct edge_model *edge_find_model(const struct edge_opts *opts, const char *name);
-/* ENOTFOUND with the names that exist. */
-int edge_no_model(const struct edge_opts *opts, const char *name, struct err *e);
 /* 1 to 128 of letters, digits and ._:- */
 bool request_id_valid(const char *s);

@@ -43,10 +43,10 @@ void request_log_begin(struct exchange *ex)
 
 static const struct edge_key *key_of(const struct exchange *ex)
 {
-    const struct edge_opts *o = exchange_opts(ex);
-    for (uint32_t i = 0; i < o->n_keys; i++)
-        if (strcmp(o->keys[i].name, ex->key_name) == 0)
-            return &o->keys[i];
+    const struct catalog *c = ex->catalog;
+    for (uint32_t i = 0; i < c->n_keys; i++)
+        if (strcmp(c->keys[i].name, ex->key_name) == 0)
+            return &c->keys[i];
     return NULL;
 }
 

@@ -151,7 +151,7 @@ enum MHD_Result respond_refusal(struct exchange *ex)
     case REFUSE_SIZE:
         snprintf(text, sizeof(text),
                  "the request body is larger than the limit of %u bytes (max_body_kb)",
-                 exchange_opts(ex)->max_body_bytes);
+                 ex->catalog->limits.max_body_bytes);
         api_error_write(&body, MHD_HTTP_CONTENT_TOO_LARGE, "RequestTooLargeError", NULL, NULL,
                         text);
         return queue_error(ex, MHD_HTTP_CONTENT_TOO_LARGE, &body, NULL, NULL, true);

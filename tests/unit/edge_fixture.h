@@ -5,6 +5,7 @@
 #pragma once
 #include <string.h>
 
+#include "core/edge/catalog.h"
 #include "core/edge/edge.h"
 #include "core/model/model.h"
 #include "tests/unit/tiny_vocab.h"
@@ -16,7 +17,8 @@
 struct fixture {
     struct model model;
     struct edge_model served;
-    struct edge_opts opts; /* no router, no listener */
+    struct edge_opts opts;   /* no router, no listener */
+    struct catalog *catalog; /* of opts.served, for what needs no edge */
 };
 
 static const char *const fixture_aliases[] = {"alias", "org/alias"};
@@ -68,21 +70,24 @@ static inline bool fixture_init(struct fixture *f)
                                     .model = &f->model,
                                     .max_model_len = 1000,
                                     .created = 1700000000};
-    f->opts = (struct edge_opts){.models = &f->served,
-                                 .n_models = 1,
-                                 .n_threads = 2,
-                                 .max_connections = 512,
-                                 .max_body_bytes = 64 * 1024,
-                                 .header_timeout_s = 2,
-                                 .body_timeout_s = 2,
-                                 .keepalive_timeout_s = 2,
-                                 .sse_keepalive_s = 0,
-                                 .stall_us = 10000000};
-    return true;
+    f->opts = (struct edge_opts){
+        .served = {.models = &f->served,
+                   .n_models = 1,
+                   .limits = {.max_body_bytes = 64 * 1024,
+                              .header_timeout_s = 2,
+                              .body_timeout_s = 2,
+                              .keepalive_timeout_s = 2,
+                              .sse_keepalive_s = 0,
+                              .stall_us = 10000000}},
+        .n_threads = 2,
+        .max_connections = 512,
+    };
+    return catalog_new(&f->opts.served, NULL, &f->catalog, &e) == 0;
 }
 
 static inline void fixture_fini(struct fixture *f)
 {
+    catalog_free(f->catalog);
     tokenizer_free(f->model.tokenizer);
     chat_template_free(f->model.chat_template);
 }

@@ -46,7 +46,10 @@ struct router {
     atomic_bool stop, ready, progressing;
     atomic_uint n_submitted, n_cancelled, n_full, n_steps, n_loops;
     atomic_uint n_drained, n_returned;
-    atomic_ullong cancelled_us; /* when the last cancellation was seen */
+    atomic_ullong gone;                /* generation whose requests get ENOTFOUND; 0: none */
+    void (*on_gone)(struct router *r); /* called then; NULL: nothing */
+    atomic_ullong generation;          /* of the last request */
+    atomic_ullong cancelled_us;        /* when the last cancellation was seen */
 };
 
 int router_submit(struct router *r, struct request *req, struct err *e)
@@ -54,6 +57,12 @@ int router_submit(struct router *r, struct request *req, struct err *e)
     int code = atomic_load(&r->refuse);
     if (code)
         return err_set(e, code, "scripted refusal");
+    if (req->generation > 0 && req->generation == atomic_load(&r->gone)) {
+        if (r->on_gone)
+            r->on_gone(r);
+        return err_set(e, LLMD_ENOTFOUND, "The model `%s` does not exist.", req->model);
+    }
+    atomic_store(&r->generation, req->generation);
     pthread_mutex_lock(&r->mu);
     BUG_ON(r->n_runs == SERVER_MAX_RUNS || req->sampling.n > SERVER_MAX_CHOICES);
     r->runs[r->n_runs++] = (struct run){.request = req, .epoch = stream_attach(req, NULL, NULL)};

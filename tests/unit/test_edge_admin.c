@@ -226,8 +226,8 @@ static void begin(bool with_keys, uint32_t max_connections)
     SHA256((const unsigned char *)"sk-ops", 6, keys[1].sha256);
     asked = (struct asked){.n_drain = 0};
     struct edge_opts *o = &server.fixture.opts;
-    o->keys = with_keys ? keys : NULL;
-    o->n_keys = with_keys ? ARRAY_LEN(keys) : 0;
+    o->served.keys = with_keys ? keys : NULL;
+    o->served.n_keys = with_keys ? ARRAY_LEN(keys) : 0;
     o->max_connections = max_connections;
     o->control_socket = path;
     o->control = (struct edge_control){.ctx = &asked,

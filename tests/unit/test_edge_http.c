@@ -151,7 +151,8 @@ static void test_body_limit(void **state)
 {
     (void)state;
     char head[128];
-    size_t limit = server.fixture.opts.max_body_bytes, sizes[] = {limit + 1, 4 * limit, 32 * limit};
+    size_t limit = server.fixture.opts.served.limits.max_body_bytes,
+           sizes[] = {limit + 1, 4 * limit, 32 * limit};
     for (size_t i = 0; i < ARRAY_LEN(sizes); i++) {
         snprintf(head, sizeof(head), "Content-Length: %zu\r\n", sizes[i]);
         char *a = oversize(sizes[i], head);
@@ -187,7 +188,7 @@ static char *chunked(size_t n)
 static void test_chunked_bodies(void **state)
 {
     (void)state;
-    size_t limit = server.fixture.opts.max_body_bytes;
+    size_t limit = server.fixture.opts.served.limits.max_body_bytes;
     char *a = chunked(limit / 2);
     check_error(a, 400, "BadRequestError", "invalid JSON");
     free(a);

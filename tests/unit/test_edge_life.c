@@ -133,7 +133,7 @@ static void test_max_connections(void **state)
     struct client in[LIMIT], out;
     server_prepare(&server);
     server.fixture.opts.max_connections = LIMIT;
-    server.fixture.opts.keepalive_timeout_s = 30;
+    server.fixture.opts.served.limits.keepalive_timeout_s = 30;
     server_start(&server);
     for (int i = 0; i < LIMIT; i++) {
         assert_true(client_connect(&in[i], server.port, 0));
@@ -166,8 +166,9 @@ static void test_deadlines(void **state)
     (void)state;
     struct client none, head, body, idle;
     server_prepare(&server);
-    server.fixture.opts.header_timeout_s = server.fixture.opts.body_timeout_s = 1;
-    server.fixture.opts.keepalive_timeout_s = 1;
+    server.fixture.opts.served.limits.header_timeout_s =
+        server.fixture.opts.served.limits.body_timeout_s = 1;
+    server.fixture.opts.served.limits.keepalive_timeout_s = 1;
     server_start(&server);
     assert_true(client_connect(&none, server.port, 0) && client_connect(&head, server.port, 0) &&
                 client_connect(&body, server.port, 0) && client_connect(&idle, server.port, 0));
@@ -195,7 +196,7 @@ static void test_silence_is_broken(void **state)
     (void)state;
     struct client c;
     server_prepare(&server);
-    server.fixture.opts.sse_keepalive_s = 1;
+    server.fixture.opts.served.limits.sse_keepalive_s = 1;
     atomic_store(&server.router.step_us, 0);
     server_start(&server);
     assert_true(client_connect(&c, server.port, 0));
@@ -214,8 +215,8 @@ static void test_keys(void **state)
     SHA256((const unsigned char *)"sk-1", 4, keys[0].sha256);
     SHA256((const unsigned char *)"sk-2", 4, keys[1].sha256);
     server_prepare(&server);
-    server.fixture.opts.keys = keys;
-    server.fixture.opts.n_keys = 2;
+    server.fixture.opts.served.keys = keys;
+    server.fixture.opts.served.n_keys = 2;
     server_start(&server);
     /* before the body is looked at */
     char *a = post(server.port, CHAT, "Authorization: Bearer sk-3\r\n", "not JSON");

@@ -17,7 +17,7 @@ static struct fixture fixture;
 
 static int parse(enum plan_kind kind, const char *body, struct plan *p, struct err *e)
 {
-    return plan_parse(&fixture.opts, kind, body, strlen(body), p, e);
+    return plan_parse(fixture.catalog, kind, body, strlen(body), p, e);
 }
 
 /* A chat body with more fields. */
@@ -303,7 +303,7 @@ static void test_values_arrive(void **state)
                   "\"include_stop_str_in_output\":true,\"skip_special_tokens\":false"),
              &p);
     const struct sampling_params *s = &p.sampling;
-    assert_ptr_equal(p.model, &fixture.served);
+    assert_ptr_equal(p.model, &fixture.catalog->models[0]);
     assert_true(s->temperature == 0.25f && s->top_p == 0.5f && s->min_p == 0.05f);
     assert_true(s->presence_penalty == -1 && s->frequency_penalty == 2);
     assert_true(s->repetition_penalty == 1.3f && s->ignore_eos);

@@ -38,15 +38,15 @@ static void world_start(struct world *w, uint64_t step_us, uint32_t max_num_seqs
         .listen = listen,
         .n_listen = 1,
         .n_threads = 2,
-        .models = &w->model,
-        .n_models = 1,
+        .served = {.models = &w->model,
+                   .n_models = 1,
+                   .limits = {.max_body_bytes = 65536,
+                              .header_timeout_s = 10,
+                              .body_timeout_s = 10,
+                              .keepalive_timeout_s = 10,
+                              .stall_us = 10000000}},
         .router = w->router,
         .max_connections = 100,
-        .max_body_bytes = 65536,
-        .header_timeout_s = 10,
-        .body_timeout_s = 10,
-        .keepalive_timeout_s = 10,
-        .stall_us = 10000000,
     };
     if (edge_start(&opts, &w->edge, &e) != 0)
         fail_msg("%s", e.msg);
