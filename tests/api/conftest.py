@@ -22,6 +22,17 @@ def free_port():
         return s.getsockname()[1]
 
 
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path):
+        super().__init__("llmd", timeout=60)
+        self.path = path
+
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self.path)
+
+
 class Server:
     """`llmd serve` with a configuration of its own, stopped by SIGTERM. faults: see core/util/fault.h."""
 
@@ -31,6 +42,9 @@ class Server:
         self.base = f"http://127.0.0.1:{self.port}"
         self.config = pathlib.Path(folder) / "llmd.conf"
         self.log_path = pathlib.Path(folder) / "llmd.log"
+        self.socket = str(pathlib.Path(folder) / "llmd.sock")
+        if "control_socket" not in top:
+            top += '\ncontrol_socket = "llmd.sock"'
         self.config.write_text(
             f'listen = {{ "127.0.0.1:{self.port}" }}\n{top}\n'
             f'model "{name}" {{\n  path = "{path}"\n  {model}\n}}\n')
@@ -72,6 +86,17 @@ class Server:
     def post(self, path, body, headers=None):
         status, h, data = self.request("POST", path, body, headers)
         return status, json.loads(data)
+
+    def admin(self, method, route, body=None):
+        """Over the control socket: status and the JSON of the answer."""
+        c = UnixConnection(self.socket)
+        try:
+            payload = None if body is None else json.dumps(body)
+            c.request(method, "/admin/v1/" + route, payload, {"Content-Type": "application/json"})
+            r = c.getresponse()
+            return r.status, json.loads(r.read())
+        finally:
+            c.close()
 
     def metric(self, name):
         """Sum over all series of a metric."""
