@@ -24,6 +24,7 @@ static const struct command {
     {"status", cmd_status, "show what a running server does"},
     {"drain", cmd_drain, "end a running server, or one of its workers, without losing answers"},
     {"reload", cmd_reload, "have a running server read its configuration again"},
+    {"logs", cmd_logs, "show the request log"},
     {"chat", cmd_chat, "talk to a running server in the terminal"},
     {"template", cmd_template, "render a chat template"},
     {"tokenize", cmd_tokenize, "show the token ids of a text"},

@@ -111,7 +111,8 @@ static int set_up(struct db *db, uint64_t max_bytes, struct err *e)
     if (rc == 0)
         rc = run(db,
                  "PRAGMA page_size=4096;PRAGMA journal_mode=WAL;PRAGMA synchronous=NORMAL;"
-                 "PRAGMA secure_delete=ON;PRAGMA journal_size_limit=16777216",
+                 "PRAGMA secure_delete=ON;PRAGMA cache_size=-16384;"
+                 "PRAGMA wal_autocheckpoint=8000;PRAGMA journal_size_limit=33554432",
                  e);
     if (rc == 0)
         rc = run(db, limit, e);
