@@ -33,6 +33,39 @@ static bool parse_length(const char *s, uint64_t *out)
     return n > 0;
 }
 
+static bool all_of(const char *s, size_t n, const char *letters)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!s[i] || !strchr(letters, s[i]))
+            return false;
+    return true;
+}
+
+/* RFC 3986: a registered name, an IPv4 address or an IP literal in brackets; then perhaps a port.
+ * Nothing at all is allowed: so asks a client that has no name for us. */
+static bool is_host(const char *s)
+{
+    static const char name[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+                               "-._~%!$&'()*+,;=";
+    static const char literal[] = "0123456789abcdefABCDEF:.";
+    size_t n = trimmed(s), n_host = 0;
+    if (*s == '[') {
+        const char *end = memchr(s, ']', n);
+        if (!end || end == s + 1 || !all_of(s + 1, (size_t)(end - s) - 1, literal))
+            return false;
+        n_host = (size_t)(end - s) + 1;
+    } else {
+        const char *colon = memchr(s, ':', n);
+        n_host = colon ? (size_t)(colon - s) : n;
+        if (!all_of(s, n_host, name))
+            return false;
+    }
+    if (n_host == n)
+        return true;
+    return s[n_host] == ':' && n - n_host <= sizeof("65535") &&
+           all_of(s + n_host + 1, n - n_host - 1, "0123456789");
+}
+
 void framing_header(struct framing *f, const char *name, const char *value)
 {
     if (!is_token(name))
@@ -47,6 +80,10 @@ void framing_header(struct framing *f, const char *name, const char *value)
         f->n_encodings++;
         if (trimmed(value) != strlen("chunked") || strncasecmp(value, "chunked", 7) != 0)
             f->bad_encoding = true;
+    } else if (strcasecmp(name, "host") == 0) {
+        f->n_hosts++;
+        if (!is_host(value))
+            f->bad_host = true;
     } else if (strcasecmp(name, "expect") == 0)
         f->expects = true;
 }
@@ -63,5 +100,9 @@ const char *framing_fault(const struct framing *f, const char *version)
         return "Content-Length and Transfer-Encoding must not be given together";
     if (f->n_encodings > 0 && strcmp(version, "HTTP/1.1") != 0)
         return "Transfer-Encoding needs HTTP/1.1";
+    if (f->n_hosts > 1 || f->bad_host)
+        return "Host must be given once, as a host name or address and perhaps a port";
+    if (f->n_hosts == 0 && strcmp(version, "HTTP/1.1") == 0)
+        return "HTTP/1.1 needs a Host header";
     return NULL;
 }

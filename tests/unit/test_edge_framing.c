@@ -21,7 +21,6 @@ static const struct framing_case {
     bool good;
     uint64_t length;
 } cases[] = {
-    {{{"Host", "x"}}, "HTTP/1.1", true, 0},
     {{{"Content-Length", "5"}}, "HTTP/1.1", true, 5},
     {{{"content-length", "0"}}, "HTTP/1.1", true, 0},
     {{{"Content-Length", "5 \t"}}, "HTTP/1.1", true, 5},
@@ -57,7 +56,7 @@ static void test_framing(void **state)
 {
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        struct framing f = {0};
+        struct framing f = {.n_hosts = 1};
         for (size_t j = 0; j < ARRAY_LEN(cases[i].headers) && cases[i].headers[j].name; j++)
             framing_header(&f, cases[i].headers[j].name, cases[i].headers[j].value);
         const char *fault = framing_fault(&f, cases[i].version);
@@ -77,7 +76,56 @@ static void test_framing_of_bodies(void **state)
     framing_header(&f, "Transfer-Encoding", "chunked");
     assert_true(framing_has_body(&f) && framing_chunked(&f) && f.expects);
     framing_header(&f, "X-Empty", NULL);
+    framing_header(&f, "Host", "x");
     assert_null(framing_fault(&f, "HTTP/1.1"));
+}
+
+static void test_hosts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *value;
+        bool good;
+    } hosts[] = {
+        {"x", true},
+        {"", true},
+        {"a.example:8080", true},
+        {"127.0.0.1", true},
+        {"[::1]", true},
+        {"[::1]:80", true},
+        {"a_b-c.d~e", true},
+        {"x ", true},
+        {"x:", true},
+        {"[fe80::1%1]", false},
+        {"a b", false},
+        {"a/b", false},
+        {"user@x", false},
+        {"x:80x", false},
+        {"x:655350", false},
+        {"x:1:2", false},
+        {"[]", false},
+        {"[::1", false},
+        {"[::1]x", false},
+        {"::1", false},
+        {"x,y", true},
+        {"\xc3\xa9", false},
+        {"a\"b", false},
+        {"a#b", false},
+        {"a?b", false},
+        {"[x]", false},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(hosts); i++) {
+        struct framing f = {0};
+        framing_header(&f, "hOST", hosts[i].value);
+        if ((framing_fault(&f, "HTTP/1.1") == NULL) != hosts[i].good)
+            fail_msg("'%s'", hosts[i].value);
+    }
+    struct framing none = {0}, two = {0};
+    assert_non_null(framing_fault(&none, "HTTP/1.1"));
+    assert_null(framing_fault(&none, "HTTP/1.0"));
+    framing_header(&two, "Host", "x");
+    framing_header(&two, "Host", "x");
+    assert_non_null(framing_fault(&two, "HTTP/1.0"));
 }
 
 enum { N_KEYS = 5 };
@@ -157,8 +205,11 @@ static void test_request_ids(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_framing),     cmocka_unit_test(test_framing_of_bodies),
-        cmocka_unit_test(test_keys),        cmocka_unit_test(test_digests_are_compared_whole),
+        cmocka_unit_test(test_framing),
+        cmocka_unit_test(test_framing_of_bodies),
+        cmocka_unit_test(test_hosts),
+        cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_digests_are_compared_whole),
         cmocka_unit_test(test_request_ids),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
