@@ -165,7 +165,7 @@ asan:
 tsan:
 	$(Q)tests/run.sh tsan
 
-## make soak       the long rest: 64 and 1,000 streams for minutes, all fuzzers, memory watched
+## make soak       the long rest: 64 and 1,000 streams for minutes, overload for 30, all fuzzers, memory watched
 soak: all venv
 	$(Q)tests/soak/run.sh
 

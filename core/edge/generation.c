@@ -389,20 +389,21 @@ static int prepare(struct generation *g, enum plan_kind kind, struct err *e)
     return rc;
 }
 
-/* Of a stream that begins, where its first prompt was bound; one that waits has no such headers. */
-static void note_placement(struct generation *g)
+/* Of a stream that begins at once, where its first prompt was bound; false while that waits. */
+static bool note_placement(struct generation *g)
 {
     struct exchange *ex = g->exchange;
     struct router_placement at;
     struct request *r = g->parts[0].request;
     ex->placed = r && router_placed(exchange_opts(ex)->router, r, &at);
     if (!ex->placed)
-        return;
+        return false;
     ex->worker = at.worker;
     ex->n_cached_tokens = at.n_cached_tokens;
+    return true;
 }
 
-/* Of an answer that is complete, which worker had its first prompt last. */
+/* Which worker had its first prompt last, if one had. */
 static void note_worker(struct generation *g)
 {
     struct exchange *ex = g->exchange;
@@ -433,25 +434,30 @@ enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind)
     if (g->plan.no_output)
         end_without_output(g);
     conn_watch(ex->conn);
-    if (g->plan.stream)
-        note_placement(g);
-    return g->plan.stream ? respond_stream(ex, read_out, g) : generation_reply(g);
+    if (g->plan.stream && note_placement(g))
+        return respond_stream(ex, read_out, g);
+    return generation_reply(g);
 }
 
+/* A stream that waits begins with its first event (or comment), so that until then it can be answered
+ * with an error's status. */
 enum MHD_Result generation_reply(struct generation *g)
 {
     struct exchange *ex = g->exchange;
+    const bool begins = g->plan.stream && pending(g) > 0;
     if (ex->gone)
         return MHD_NO;
-    if (!g->ended) {
+    if (!g->ended && !begins) {
         exchange_suspend(ex);
         return MHD_YES;
     }
-    if (g->error.code != 0)
+    if (g->error.code != 0 && !(g->plan.stream && g->begun))
         return respond_error(ex, &g->error);
+    note_worker(g);
+    if (g->plan.stream)
+        return respond_stream(ex, read_out, g);
     struct buf body = {0};
     reply_write(g, &body);
-    note_worker(g);
     return respond_json(ex, MHD_HTTP_OK, &body);
 }
 

@@ -34,6 +34,16 @@ static void fit_map(struct routed *m)
         m->n_map_blocks = (uint32_t)n_blocks;
 }
 
+/* The gauge, over all generations of the name. */
+static void note_index(const struct routed *m)
+{
+    uint64_t n = 0;
+    for (const struct routed *o = m->router->models; o; o = o->next)
+        if (o->map && strcmp(o->name, m->name) == 0)
+            n += prefix_map_n_entries(o->map);
+    metric_set(m->metrics.index_blocks, (double)n);
+}
+
 void books_report(struct slot *s, const struct worker_report *r)
 {
     struct routed *m = s->routed;
@@ -54,6 +64,7 @@ void books_report(struct slot *s, const struct worker_report *r)
         else
             prefix_map_remove(m->map, s->bit, r->changes[i].name);
     }
+    note_index(m);
 }
 
 /* --- candidates --- */

@@ -119,7 +119,6 @@ void drain_settle(struct slot *s, struct dispatch_list *out)
     if (!s->awaited || s->drained || (state != WORKER_READY && state != WORKER_DEAD))
         return;
     s->awaited = false;
-    s->routed->last_bound_us = clock_now_us(); /* that pause says nothing about the rate */
     submit_take_hopeless(s->routed, out);
 }
 
@@ -154,6 +153,8 @@ void router_expire(struct router *r)
         submit_sweep(m, late_and_alone, &alone);
         submit_sweep(m, late, &others);
     }
+    for (const struct dispatch *dp = others.first; dp; dp = dp->after)
+        wait_learn_wait(dp->routed, dp);
     lock_drop(&r->mu);
     submit_fail(r, &alone, &nobody);
     submit_fail(r, &others, &busy);

@@ -17,6 +17,8 @@ struct fair_flow {
     struct fair_class *class_of;
     struct fair_flow *prev, *next; /* ring */
     struct fair_item *first, *last;
+    uint32_t n;
+    uint64_t n_cost;
     uint64_t credit;         /* tokens that it may still send in this turn */
     struct fair_item *asked; /* of the scan under way: the next item to ask; NULL: all were */
     char key[];
@@ -143,6 +145,8 @@ int fair_queue_push(struct fair_queue *q, struct fair_item *item, const char *ke
     else
         f->first = item;
     f->last = item;
+    f->n++;
+    f->n_cost += cost;
     q->n++;
     q->n_cost += cost;
     return 0;
@@ -161,6 +165,8 @@ static void unlink_item(struct fair_queue *q, struct fair_item *item)
     else
         f->last = item->prev;
     item->flow = NULL;
+    f->n--;
+    f->n_cost -= item->cost;
     q->n--;
     q->n_cost -= item->cost;
 }
@@ -171,6 +177,38 @@ void fair_queue_remove(struct fair_queue *q, struct fair_item *item)
     unlink_item(q, item);
     if (!f->first)
         drop_flow(q, f);
+}
+
+/* Those of a class that have their turn before the newcomer's: of its own class as much of every other
+ * key as of its own. */
+static uint64_t cost_before(const struct fair_class *c, const struct fair_flow *own,
+                            int64_t priority, uint32_t cost)
+{
+    const uint64_t own_cost = own ? own->n_cost : 0;
+    const uint64_t most = c->priority < priority ? UINT64_MAX : own_cost + cost;
+    const struct fair_flow *f = c->turn;
+    uint64_t sum = 0;
+    if (c->priority > priority)
+        return 0;
+    do {
+        sum += f == own ? own_cost : u64_min(f->n_cost, most);
+        f = f->next;
+    } while (f != c->turn);
+    return sum;
+}
+
+struct fair_ahead fair_queue_ahead(const struct fair_queue *q, const char *key, int64_t priority,
+                                   uint32_t cost)
+{
+    struct fair_ahead ahead = {.n_keys = 1};
+    for (const struct fair_class *c = q->classes; c; c = c->next) {
+        const struct fair_flow *own = find_flow(c, key);
+        const uint32_t n_keys = c->n_flows + (own == NULL);
+        ahead.n_own += own ? own->n : 0;
+        ahead.n_keys = n_keys > ahead.n_keys ? n_keys : ahead.n_keys;
+        ahead.cost += cost_before(c, own, priority, cost);
+    }
+    return ahead;
 }
 
 struct fair_item *fair_queue_any(const struct fair_queue *q)
@@ -313,11 +351,15 @@ void fair_queue_audit(const struct fair_queue *q)
         BUG_ON(c->next && c->next->priority <= c->priority);
         do {
             BUG_ON(!f->first || f->class_of != c || f->next->prev != f); /* I1 */
+            uint64_t n_flow = 0, flow_cost = 0;
             for (const struct fair_item *i = f->first; i; i = i->next) {
                 BUG_ON(i->flow != f || (i->next ? i->next->prev != i : f->last != i));
-                n++;
-                cost += i->cost;
+                n_flow++;
+                flow_cost += i->cost;
             }
+            BUG_ON(n_flow != f->n || flow_cost != f->n_cost); /* I2 */
+            n += n_flow;
+            cost += flow_cost;
             n_flows++;
             f = f->next;
         } while (f != c->turn);

@@ -12,7 +12,7 @@
  *                   ring of flows: key "a" -> key "b" -> key "c"    each { credit, items in order }
  *
  * Invariants  I1: a flow is in its class's ring  <=>  it has items; a class exists likewise.
- *             I2: n and n_cost sum over all items.
+ *             I2: n and n_cost, of the queue and of each flow, sum over its items.
  * Memory      items are embedded in what waits; a flow or class is allocated when its first item
  *             comes, freed with its last.
  * Thread      guarded by its owner's lock.
@@ -52,6 +52,14 @@ void fair_queue_scan(struct fair_queue *q, uint32_t max,
 /* Takes out the items for which gone() is true; it must not touch the queue. */
 void fair_queue_sweep(struct fair_queue *q, bool (*gone)(void *ctx, struct fair_item *item),
                       void *ctx);
+/* What an item of that key, priority and cost would find before it. */
+struct fair_ahead {
+    uint64_t cost;   /* that is served before it, if nothing else comes */
+    uint32_t n_own;  /* items of its key that wait, of any priority */
+    uint32_t n_keys; /* that wait, its own included; of the priority where they are most */
+};
+struct fair_ahead fair_queue_ahead(const struct fair_queue *q, const char *key, int64_t priority,
+                                   uint32_t cost);
 /* Any item, for emptying the queue; NULL when there is none. */
 struct fair_item *fair_queue_any(const struct fair_queue *q);
 /* Walks the invariants: for tests. */

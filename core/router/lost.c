@@ -70,6 +70,7 @@ static void on_over(void *ctx, struct worker *w, struct request *req)
     }
     if (dp) {
         learn_output(dp->routed, req);
+        wait_learn_stay(dp->routed, dp);
         books_unbind(dp);
         dispatch_end(r, dp, NULL);
     }

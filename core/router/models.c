@@ -12,7 +12,7 @@
 #include "core/router/router_int.h"
 #include "core/util/clock.h"
 
-enum { QUANTUM_TOKENS = 2048 }; /* of the queue: about a step's prefill */
+enum { QUANTUM_TOKENS = 256 }; /* of the queue: a few short prompts of a key, then the next key */
 
 struct routed *router_find_model(const struct router *r, const char *name)
 {
@@ -68,8 +68,10 @@ int router_add_model(struct router *r, const char *name, const struct router_mod
     memcpy(m->name, name, n);
     lock_take(&r->mu);
     const struct routed *before = router_find_model(r, name);
-    if (before) /* what is known of answers */
+    if (before) { /* what is known of answers */
         m->mean_output = before->mean_output;
+        m->mean_stay_us = before->mean_stay_us;
+    }
     m->generation = ++r->n_generations;
     m->next = r->models;
     r->models = m;
@@ -105,7 +107,6 @@ void router_hold_model(struct router *r, uint64_t generation, bool held)
     struct routed *m = routed_find(r, generation);
     if (m && m->held && !held) {
         m->held = false;
-        m->last_bound_us = clock_now_us(); /* that pause says nothing about the rate */
         submit_take_hopeless(m, &unborn);
     } else if (m)
         m->held = held;

@@ -28,7 +28,8 @@ struct router_model_opts {
     enum route_policy policy;
     double alpha;            /* see decision.h; 0: 0.1 */
     double delta;            /* 0: learned from the workers' steps */
-    uint32_t max_queue;      /* requests that wait here */
+    uint32_t max_queue;      /* requests that wait here; twice as many with those of keys that have
+                              * less than their share of it */
     uint64_t max_queue_us;   /* a longer wait is refused at once; 0: any */
     uint32_t max_migrations; /* of one request */
     struct metrics *metrics; /* NULL: none */

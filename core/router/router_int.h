@@ -3,6 +3,7 @@
  *   router.c    models and workers: start, views, the end
  *   books.c     what is known of each worker: reports, reservations, candidates
  *   submit.c    requests: submission, the queue, binding
+ *   wait.c      how long a request would wait, and whether it may
  *   lost.c      workers that are lost: their requests move, the worker is started again
  *   models.c    models come, follow each other under one name, and go
  *   drain.c     workers that are taken out of service and returned; waiting has an end
@@ -62,6 +63,7 @@ struct dispatch {
     uint32_t n_lost_by;
     uint32_t n_migrations;
     uint64_t queued_us;          /* when it began to wait here; 0: a worker took it */
+    double projected_us;         /* how long it would wait, when it began to; 0: not known */
     struct demand demand;        /* of its slot, while it is not started */
     struct route_record *record; /* the request's */
     uint64_t *promised;          /* bit per name: promised to slot */
@@ -150,10 +152,10 @@ struct routed {
     uint32_t n_movers;
     uint64_t n_decisions, n_migrations;
     struct router_metrics metrics;
-    double mean_output;        /* tokens of an answer, exponentially weighted */
-    double bind_interval_us;   /* between two that left the queue, likewise; 0: not known */
-    uint64_t last_bound_us;    /* 0: the queue was empty since */
-    struct decision *decision; /* being made; room for DECISION_CANDIDATES */
+    double mean_output;             /* tokens of an answer, exponentially weighted */
+    double mean_stay_us;            /* of a request at its worker, likewise; 0: not known */
+    double waited_us, projected_us; /* of those that left the queue, likewise */
+    struct decision *decision;      /* being made; room for DECISION_CANDIDATES */
     char name[];
 };
 
@@ -240,6 +242,14 @@ void dispatch_free(struct dispatch *dp); /* with the reference of its request */
 /* The router is the producer of the stream from now on. False when there is nothing left to
  * produce. Not under the lock. */
 bool dispatch_attach(struct dispatch *dp);
+
+/* wait.c; r->mu is held */
+/* A request is over at its worker; it was bound after it has waited. */
+void wait_learn_stay(struct routed *m, const struct dispatch *dp);
+void wait_learn_wait(struct routed *m, const struct dispatch *dp);
+/* Whether one more may wait: -LLMD_EFULL, with the reason in e, when it may not. */
+MUST_CHECK int wait_verdict(const struct routed *m, struct dispatch *dp, uint32_t cost,
+                            struct err *e);
 
 /* models.c; r->mu is held */
 struct routed *routed_find(const struct router *r, uint64_t generation);

@@ -13,6 +13,9 @@ int router_metrics_init(struct router_metrics *rm, struct metrics *m, const char
     buf_addf(&labels, "%s,engine=\"router\"", buf_str(&model));
     rm->waiting = metrics_gauge(m, "vllm:num_requests_waiting",
                                 "Sequences that wait to be computed.", buf_str(&labels));
+    rm->index_blocks =
+        metrics_gauge(m, "llmd_router_index_blocks",
+                      "KV blocks of which the router knows who holds them.", buf_str(&model));
     for (int reason = 0; reason < REASON_COUNT; reason++) {
         buf_clear(&labels);
         buf_addf(&labels, "%s,reason=\"%s\"", buf_str(&model),

@@ -9,7 +9,7 @@
 #include "core/util/err.h"
 
 struct router_metrics {
-    struct metric_gauge *waiting;
+    struct metric_gauge *waiting, *index_blocks;
     struct metric_counter *decisions[REASON_COUNT];
     struct metric_counter *migrations, *lost_requests;
     struct metric_histogram *decision_time;

@@ -144,21 +144,6 @@ static uint32_t cost_of(const struct request *req)
     return (uint32_t)u64_min((uint64_t)req->n_prompt + req->sampling.n, COST_MAX);
 }
 
-/* Whether one more may wait. r->mu is held. */
-static int queue_verdict(const struct routed *m, struct err *e)
-{
-    const uint32_t n = fair_queue_n(m->queue);
-    const double wait_us = m->bind_interval_us * (n + 1);
-    if (n >= m->opts.max_queue)
-        return err_set(e, LLMD_EFULL, "%u requests wait already; try again later", n);
-    if (m->opts.max_queue_us > 0 && n > 0 && wait_us > (double)m->opts.max_queue_us)
-        return err_set(e, LLMD_EFULL,
-                       "%u requests wait; at the present rate this one would wait %.0f s, longer "
-                       "than the %.0f s that are allowed",
-                       n, wait_us / 1e6, (double)m->opts.max_queue_us / 1e6);
-    return 0;
-}
-
 /* From now on, unless it does already: who was refused by a worker goes on. */
 static void waits(struct dispatch *dp)
 {
@@ -172,29 +157,16 @@ static void waits(struct dispatch *dp)
 static int enqueue(struct routed *m, struct dispatch *dp, struct err *e)
 {
     const struct request *req = dp->req;
-    int rc = queue_verdict(m, e);
+    int rc = wait_verdict(m, dp, cost_of(req), e);
     if (rc)
         return rc;
     rc = fair_queue_push(m->queue, &dp->item, req->key_name ? req->key_name : "", req->priority,
                          cost_of(req));
     if (rc)
         return err_set(e, -rc, "out of memory for the queue of model \"%s\"", m->name);
-    if (fair_queue_n(m->queue) == 1)
-        m->last_bound_us = clock_now_us();
     waits(dp);
     submit_note_waiting(m);
     return 0;
-}
-
-/* One left the queue: how long did it take since the one before? */
-static void note_interval(struct routed *m)
-{
-    static const double weight = 0.1;
-    const uint64_t now_us = clock_now_us();
-    const double us = (double)(now_us - m->last_bound_us);
-    m->bind_interval_us =
-        m->bind_interval_us > 0 ? m->bind_interval_us * (1 - weight) + us * weight : us;
-    m->last_bound_us = now_us;
 }
 
 struct pump {
@@ -246,9 +218,10 @@ static enum fair_verdict try_bind(struct pump *p, struct dispatch *dp)
 static enum fair_verdict visit_queued(void *ctx, struct fair_item *item)
 {
     struct pump *p = ctx;
-    const enum fair_verdict v = try_bind(p, (struct dispatch *)item);
-    if (v == FAIR_TAKE)
-        note_interval(p->m);
+    struct dispatch *dp = (struct dispatch *)item;
+    const enum fair_verdict v = try_bind(p, dp);
+    if (v == FAIR_TAKE && dp->slot)
+        wait_learn_wait(p->m, dp);
     return v;
 }
 

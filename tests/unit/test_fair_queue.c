@@ -130,6 +130,33 @@ static void test_a_newcomer_does_not_wait_behind_a_flood(void **state)
     end();
 }
 
+/* What is said to be served before a newcomer is, to the quantum and the sizes of single items. */
+static void test_what_is_ahead(void **state)
+{
+    (void)state;
+    for (uint32_t seed = 0; seed < 200; seed++) {
+        begin(seed);
+        const uint32_t n = 1 + seed % 60, n_keys = 1 + seed % 4;
+        uint32_t n_own = 0;
+        uint64_t before = 0;
+        for (uint32_t i = 0; i < n; i++) {
+            const uint32_t k = (i * 7 + seed) % n_keys % (1 + i % 3);
+            push(i, (char)('a' + k), i % 5 == 4, 20 + (i * 31 + seed) % 60);
+            n_own += k == 0;
+        }
+        const struct fair_ahead ahead = fair_queue_ahead(w.q, "a", 0, 50);
+        assert_int_equal(ahead.n_own, n_own);
+        assert_in_range(ahead.n_keys, 1, n_keys);
+        push(n, 'a', 0, 50);
+        scan(UINT32_MAX);
+        for (uint32_t i = 0; w.order[i]->number != n; i++)
+            before += w.order[i]->item.cost;
+        const uint64_t slack = 3 * (QUANTUM + 80);
+        assert_in_range(ahead.cost + slack, before, before + 2 * slack);
+        end();
+    }
+}
+
 /* However the scans are cut, the order is that of one scan. */
 static void test_turns_go_on_where_they_were(void **state)
 {
@@ -279,6 +306,7 @@ int main(void)
         cmocka_unit_test(test_first_come_first_served_within_a_key),
         cmocka_unit_test(test_keys_share_tokens_not_requests),
         cmocka_unit_test(test_a_newcomer_does_not_wait_behind_a_flood),
+        cmocka_unit_test(test_what_is_ahead),
         cmocka_unit_test(test_turns_go_on_where_they_were),
         cmocka_unit_test(test_priorities_are_strict),
         cmocka_unit_test(test_who_cannot_go_is_passed_over),

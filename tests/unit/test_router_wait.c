@@ -14,13 +14,18 @@ struct world {
     uint32_t n;
 };
 
-static void world_init_for(struct world *w, uint64_t max_queue_us)
+static void world_init_queue(struct world *w, uint32_t max_queue, uint64_t max_queue_us)
 {
     const struct router_model_opts o = {
-        .delta = 250, .max_queue = 1000, .max_queue_us = max_queue_us, .max_migrations = 1000};
+        .delta = 250, .max_queue = max_queue, .max_queue_us = max_queue_us, .max_migrations = 1000};
     *w = (struct world){.n = 0};
     assert_int_equal(router_new(&w->router, NULL), 0);
     assert_int_equal(router_add_model(w->router, "tiny", &o, NULL), 0);
+}
+
+static void world_init_for(struct world *w, uint64_t max_queue_us)
+{
+    world_init_queue(w, 1000, max_queue_us);
 }
 
 static void world_init(struct world *w)
@@ -78,6 +83,17 @@ static void submit(struct world *w, struct reader *rd)
     struct err e = {0};
     if (router_submit(w->router, request_ref(rd->r), &e) != 0)
         fail_msg("refused: %s", e.msg);
+}
+
+/* Of a key; what became of it. */
+static int submit_for(struct world *w, struct reader *rd, const char *key, struct err *e)
+{
+    err_clear(e);
+    rd->r->key_name = key;
+    int rc = router_submit(w->router, request_ref(rd->r), e);
+    if (rc)
+        request_unref(rd->r);
+    return rc;
 }
 
 static uint32_t n_waiting(struct world *w)
@@ -338,6 +354,86 @@ static void test_cancelled_in_the_queue(void **state)
     world_fini(&w);
 }
 
+/* Whoever would wait too long is refused, by what is before it: the flood of a key is not before the
+ * first request of another. */
+static void test_too_long_a_wait_is_refused(void **state)
+{
+    (void)state;
+    enum { FLOOD = 60 };
+    struct world w;
+    struct reader flood[FLOOD], other;
+    struct err e = {0};
+    uint32_t n = 0;
+    world_init_for(&w, 600000);
+    struct worker_opts *o = add(&w);
+    o->max_num_seqs = 2;
+    o->sim_step_us = 10000;
+    start(&w);
+    for (uint32_t i = 0; i < 4; i++) { /* 10 steps: about 20 requests a second */
+        make(&flood[i], i, 100, 10);
+        submit(&w, &flood[i]);
+        reader_wait(&flood[i]);
+        reader_fini(&flood[i]);
+    }
+    for (; n < FLOOD; n++) {
+        make(&flood[n], n, 100, 10);
+        if (submit_for(&w, &flood[n], "flood", &e) != 0)
+            break;
+    }
+    assert_int_equal(e.code, LLMD_EFULL);
+    assert_non_null(strstr(e.msg, "this one would wait"));
+    assert_in_range(n, 2 + 3, 2 + 12);
+    make(&other, 100, 100, 10);
+    assert_int_equal(submit_for(&w, &other, "other", &e), 0);
+    reader_fini(&flood[n]);
+    reader_wait(&other);
+    reader_wait(&flood[n - 1]);
+    assert_true(other.r->trace.first_token_us < flood[n - 1].r->trace.first_token_us);
+    for (uint32_t i = 0; i < n; i++) {
+        reader_wait(&flood[i]);
+        reader_fini(&flood[i]);
+    }
+    reader_fini(&other);
+    world_fini(&w);
+}
+
+/* A queue that one key fills has room for others, up to their share and as much again in all. */
+static void test_a_full_queue_has_room_for_other_keys(void **state)
+{
+    (void)state;
+    static const char *const keys[] = {"flood", "a", "b", "a", "c", "d", "e", "f"};
+    static const uint32_t n_taken[] = {1 + 8, 4, 3, 0, 1, 0, 0, 0};
+    struct world w;
+    struct reader rd[32];
+    struct err e = {0};
+    uint32_t n = 0;
+    world_init_queue(&w, 8, 0);
+    struct worker_opts *o = add(&w);
+    o->max_num_seqs = 1;
+    o->sim_step_us = 20000;
+    start(&w);
+    for (uint32_t k = 0; k < ARRAY_LEN(keys); k++) {
+        uint32_t n_of = 0;
+        for (;; n_of++, n++) {
+            make(&rd[n], n, 20, 100);
+            rd[n].r->priority = n_of % 2; /* it makes no difference */
+            if (submit_for(&w, &rd[n], keys[k], &e) != 0)
+                break;
+        }
+        assert_int_equal(e.code, LLMD_EFULL);
+        reader_fini(&rd[n]);
+        assert_int_equal(n_of, n_taken[k]);
+    }
+    assert_int_equal(n_waiting(&w), 16);
+    for (uint32_t i = 0; i < n; i++)
+        request_cancel(rd[i].r);
+    for (uint32_t i = 0; i < n; i++) {
+        reader_wait(&rd[i]);
+        reader_fini(&rd[i]);
+    }
+    world_fini(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -347,6 +443,8 @@ int main(void)
         cmocka_unit_test(test_only_the_lost_worker_could_hold_it),
         cmocka_unit_test(test_nobody_waits_longer_than_allowed),
         cmocka_unit_test(test_cancelled_in_the_queue),
+        cmocka_unit_test(test_too_long_a_wait_is_refused),
+        cmocka_unit_test(test_a_full_queue_has_room_for_other_keys),
     };
     return cmocka_run_group_tests(tests, open_llama, close_llama);
 }
