@@ -184,7 +184,8 @@ int cmd_drain(int argc, char **argv)
         .about =
             "Takes a server out of service: it answers what runs, refuses what is new (503) and\n"
             "ends, after drain_timeout_s at the latest. With WORKER, its number in llmd status:\n"
-            "that worker only; the others take over what is new, and the server goes on.",
+            "that worker only; the others take over what is new, and the server goes on. Without\n"
+            "another, what is new waits for its return, max_queue_time_s at most.",
         .options = options,
         .n_options = ARRAY_LEN(options),
         .max_operands = 1,

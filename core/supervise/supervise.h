@@ -26,7 +26,7 @@
  *
  * Thread  one of its own; it alone calls router_lose, router_suspect, router_restart_worker, router_reap;
  *         supervise_must_exit from any.
- * Errors  what happens is logged, once per change. */
+ * Errors  what happens is an event (events.h), once per change. */
 #pragma once
 #include "core/util/base.h"
 #include "core/util/err.h"
