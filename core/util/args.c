@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { MAX_OPTIONS = 30, LONG_VALUE = 256, HELP_COLUMN = 26, HELP_WIDTH = 80 };
+enum { MAX_OPTIONS = 60, LONG_VALUE = 256, HELP_COLUMN = 26, HELP_WIDTH = 80 };
 
 static const struct arg_option help_option = {
     .name = "help", .letter = 'h', .type = ARG_FLAG, .help = "show this text"};
@@ -42,6 +42,16 @@ static int set_number(const struct arg_option *o, const char *text, struct err *
     return 0;
 }
 
+static int add_to_list(const struct arg_option *o, const char *text, struct err *e)
+{
+    struct arg_list *list = o->out;
+    if (list->n == ARG_LIST_MAX)
+        return err_set_param(e, LLMD_EINVAL, o->name, "option '--%s' may be given at most %d times",
+                             o->name, ARG_LIST_MAX);
+    list->values[list->n++] = text;
+    return 0;
+}
+
 static int set_option(const struct arg_option *o, const char *text, struct err *e)
 {
     switch (o->type) {
@@ -55,6 +65,10 @@ static int set_option(const struct arg_option *o, const char *text, struct err *
         return set_uint(o, text, e);
     case ARG_NUMBER:
         return set_number(o, text, e);
+    case ARG_LIST:
+        return add_to_list(o, text, e);
+    case ARG_HEADING:
+        break;
     }
     return 0;
 }
@@ -81,6 +95,8 @@ static void build_tables(const struct arg_spec *spec, char *letters, struct opti
     for (uint32_t i = 0; i <= spec->n_options; i++) {
         const struct arg_option *o = option_at(spec, i);
         bool value = o->type != ARG_FLAG;
+        if (o->type == ARG_HEADING)
+            continue;
         *longs++ = (struct option){.name = o->name,
                                    .has_arg = value ? required_argument : no_argument,
                                    .val = (int)(LONG_VALUE + i)};
@@ -164,6 +180,10 @@ void args_usage(const struct arg_spec *spec, struct buf *out)
     for (uint32_t i = 0; i <= spec->n_options; i++) {
         const struct arg_option *o = option_at(spec, i);
         size_t start = out->len;
+        if (o->type == ARG_HEADING) {
+            buf_addf(out, "%s%s\n", i > 0 ? "\n" : "", o->help);
+            continue;
+        }
         if (o->letter)
             buf_addf(out, "  -%c, ", o->letter);
         else

@@ -7,14 +7,23 @@
 #include "core/util/err.h"
 
 enum arg_type {
-    ARG_FLAG,   /* bool *: set to true */
-    ARG_STRING, /* const char **: borrowed from argv */
-    ARG_UINT,   /* uint32_t *: a decimal number within min and max */
-    ARG_NUMBER, /* double *: within min and max */
+    ARG_FLAG,    /* bool *: set to true */
+    ARG_STRING,  /* const char **: borrowed from argv */
+    ARG_UINT,    /* uint32_t *: a decimal number within min and max */
+    ARG_NUMBER,  /* double *: within min and max */
+    ARG_LIST,    /* struct arg_list *: may be given several times */
+    ARG_HEADING, /* no option: help is a line above those that follow */
+};
+
+enum { ARG_LIST_MAX = 16 };
+
+struct arg_list {
+    const char *values[ARG_LIST_MAX]; /* borrowed from argv */
+    uint32_t n;
 };
 
 struct arg_option {
-    const char *name; /* long name, without dashes */
+    const char *name; /* long name, without dashes; NULL for a heading */
     char letter;      /* short name, 0 for none */
     enum arg_type type;
     const char *value; /* what help calls the value: "FILE"; NULL for a flag */

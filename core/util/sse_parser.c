@@ -20,10 +20,8 @@ static int dispatch(struct sse_parser *p, sse_event_fn on_event, void *ctx)
 }
 
 /* The line without its end: "field: value", ": comment" or "field". */
-static void take_field(struct sse_parser *p)
+static void take_field(struct sse_parser *p, const char *line, size_t n)
 {
-    const char *line = buf_str(&p->line);
-    size_t n = p->line.len;
     const char *colon = memchr(line, ':', n);
     size_t n_name = colon ? (size_t)(colon - line) : n;
     const char *value = colon ? colon + 1 : line + n;
@@ -42,24 +40,41 @@ static void take_field(struct sse_parser *p)
     }
 }
 
-static int end_line(struct sse_parser *p, sse_event_fn on_event, void *ctx)
+/* A whole line, without its end. */
+static int take_line(struct sse_parser *p, const char *line, size_t n, sse_event_fn on_event,
+                     void *ctx)
 {
     static const char bom[] = "\xef\xbb\xbf";
-    if (!p->started && p->line.len >= 3 && memcmp(p->line.data, bom, 3) == 0)
-        buf_consume(&p->line, 3);
+    if (!p->started && n >= 3 && memcmp(line, bom, 3) == 0) {
+        line += 3;
+        n -= 3;
+    }
     p->started = true;
-    int rc = 0;
+    if (n == 0)
+        return dispatch(p, on_event, ctx);
+    take_field(p, line, n);
+    return 0;
+}
+
+/* The end of a line was found behind these bytes: it is taken where it lies, unless it began in an
+ * earlier piece. */
+static int end_line(struct sse_parser *p, const char *bytes, size_t n, sse_event_fn on_event,
+                    void *ctx)
+{
     if (p->line.len == 0)
-        rc = dispatch(p, on_event, ctx);
-    else
-        take_field(p);
+        return take_line(p, bytes, n, on_event, ctx);
+    buf_add(&p->line, bytes, n);
+    if (p->line.failed)
+        return 0; /* check_room reports it */
+    int rc = take_line(p, p->line.data, p->line.len, on_event, ctx);
     buf_clear(&p->line);
     return rc;
 }
 
-static int check_room(const struct sse_parser *p, struct err *e)
+/* For n more bytes of the line. */
+static int check_room(const struct sse_parser *p, size_t n, struct err *e)
 {
-    if (p->line.len + p->data.len > SSE_MAX_EVENT)
+    if (n > SSE_MAX_EVENT || p->line.len + p->data.len + n > SSE_MAX_EVENT)
         return err_set(e, LLMD_ETOOBIG, "an event of the stream is larger than %d bytes",
                        SSE_MAX_EVENT);
     if (p->line.failed || p->data.failed || p->type.failed)
@@ -80,20 +95,28 @@ int sse_feed(struct sse_parser *p, const char *bytes, size_t n, sse_event_fn on_
         size_t k = i;
         while (k < n && bytes[k] != '\n' && bytes[k] != '\r')
             k++;
-        buf_add(&p->line, bytes + i, k - i);
-        int rc = check_room(p, e);
-        i = k;
+        int rc = check_room(p, k - i, e);
         if (rc == 0 && k < n) {
             p->after_cr = bytes[k] == '\r';
-            i = k + 1;
-            rc = end_line(p, on_event, ctx);
-        }
+            rc = end_line(p, bytes + i, k - i, on_event, ctx);
+        } else if (rc == 0)
+            buf_add(&p->line, bytes + i, k - i);
+        i = k + 1;
         if (rc == 0)
-            rc = check_room(p, e);
+            rc = check_room(p, 0, e);
         if (rc != 0)
             return rc;
     }
     return 0;
+}
+
+void sse_parser_reset(struct sse_parser *p)
+{
+    struct sse_parser fresh = {.line = p->line, .type = p->type, .data = p->data};
+    buf_clear(&fresh.line);
+    buf_clear(&fresh.type);
+    buf_clear(&fresh.data);
+    *p = fresh;
 }
 
 void sse_parser_fini(struct sse_parser *p)

@@ -33,4 +33,6 @@ typedef int (*sse_event_fn)(void *ctx, const struct sse_event *event);
 /* Takes n bytes. -LLMD_ETOOBIG: a line or an event is longer than SSE_MAX_EVENT; -LLMD_ENOMEM. */
 MUST_CHECK int sse_feed(struct sse_parser *p, const char *bytes, size_t n, sse_event_fn on_event,
                         void *ctx, struct err *e);
+/* For the next stream; keeps the memory. */
+void sse_parser_reset(struct sse_parser *p);
 void sse_parser_fini(struct sse_parser *p);

@@ -14,6 +14,7 @@ static struct {
     const char *file;
     uint32_t count;
     double temperature;
+    struct arg_list lines;
 } got;
 
 static const struct arg_option options[] = {
@@ -23,6 +24,8 @@ static const struct arg_option options[] = {
     {"temperature", 't', ARG_NUMBER, "T",
      "a sentence that is long enough to be broken over two lines because it goes on and on",
      &got.temperature, 0, 2},
+    {NULL, 0, ARG_HEADING, NULL, "The rest:", NULL, 0, 0},
+    {"line", 'l', ARG_LIST, "L", "one of several", &got.lines, 0, 0},
     {"a-name-that-is-far-too-long", 0, ARG_STRING, "VALUE", "own line", &got.file, 0, 0},
 };
 static const struct arg_spec spec = {
@@ -78,6 +81,10 @@ static void test_values(void **state)
     assert_true(got.flag && got.count == UINT32_MAX && strcmp(got.file, "x") == 0);
     assert_int_equal(parse("-c ~ --conf=y", &first, argv, &argc, &e), 0); /* abbreviated */
     assert_string_equal(got.file, "y");
+    assert_int_equal(parse("-l a --line=b -lc", &first, argv, &argc, &e), 0);
+    assert_int_equal(got.lines.n, 3);
+    assert_string_equal(got.lines.values[0], "a");
+    assert_string_equal(got.lines.values[2], "c");
     assert_int_equal(parse("-- -f", &first, argv, &argc, &e), 0);
     assert_false(got.flag);
     assert_string_equal(argv[first], "-f");
@@ -120,6 +127,24 @@ static void test_faults(void **state)
     }
 }
 
+/* A list is bounded. */
+static void test_long_list(void **state)
+{
+    (void)state;
+    char word[] = "test", option[] = "-lx";
+    char *argv[ARG_LIST_MAX + 3] = {word};
+    struct err e = {0};
+    int first;
+    for (int i = 1; i <= ARG_LIST_MAX + 1; i++)
+        argv[i] = option;
+    memset(&got, 0, sizeof(got));
+    assert_int_equal(args_parse(&spec, ARG_LIST_MAX + 1, argv, &first, &e), 0);
+    assert_int_equal(got.lines.n, ARG_LIST_MAX);
+    memset(&got, 0, sizeof(got));
+    assert_int_equal(args_parse(&spec, ARG_LIST_MAX + 2, argv, &first, &e), -LLMD_EINVAL);
+    assert_non_null(strstr(e.msg, "option '--line' may be given at most 16 times"));
+}
+
 static void test_help(void **state)
 {
     (void)state;
@@ -138,6 +163,8 @@ static void test_help(void **state)
         "      --count N           a number\n"
         "  -t, --temperature T     a sentence that is long enough to be broken over two\n"
         "                          lines because it goes on and on\n"
+        "\nThe rest:\n"
+        "  -l, --line L            one of several\n"
         "      --a-name-that-is-far-too-long VALUE\n"
         "                          own line\n"
         "  -h, --help              show this text\n"
@@ -150,6 +177,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_values),
         cmocka_unit_test(test_faults),
+        cmocka_unit_test(test_long_list),
         cmocka_unit_test(test_help),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
