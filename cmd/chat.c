@@ -3,7 +3,6 @@
  * Answers go to standard output, everything else to standard error. Ctrl-C stops the answer that is
  * running: its connection is closed, and the server frees the sequence. What models write reaches
  * the terminal without control characters. */
-#include <errno.h>
 #include <math.h>
 #include <poll.h>
 #include <signal.h>
@@ -15,11 +14,12 @@
 #include "cmd/args.h"
 #include "cmd/chat_client.h"
 #include "cmd/commands.h"
+#include "cmd/key.h"
 #include "core/util/http.h"
 #include "core/util/printable.h"
 #include "core/util/utf8.h"
 
-enum { MAX_PROMPT = 16 << 20, MAX_KEY = 1024 };
+enum { MAX_PROMPT = 16 << 20 };
 
 struct chat {
     struct chat_client client;
@@ -238,38 +238,6 @@ static int read_single(int argc, char **argv, int first, struct buf *out)
     return EXIT_FAILED;
 }
 
-/* The key from --key-file or the environment; blanks around it do not count. */
-static int read_key(struct chat *c)
-{
-    const char *from = getenv("LLMD_API_KEY");
-    char line[MAX_KEY];
-    if (c->key_file) {
-        FILE *f = fopen(c->key_file, "re");
-        if (!f || !fgets(line, sizeof(line), f)) {
-            fprintf(stderr, "llmd chat: %s: %s\n", c->key_file,
-                    f ? "holds no key" : strerror(errno));
-            if (f)
-                fclose(f);
-            return EXIT_FAILED;
-        }
-        fclose(f);
-        from = line;
-    }
-    if (!from || !from[0])
-        return 0;
-    from += strspn(from, " \t");
-    size_t n = strcspn(from, "\r\n");
-    while (n > 0 && (from[n - 1] == ' ' || from[n - 1] == '\t'))
-        n--;
-    buf_add(&c->key, from, n);
-    if (chat_client_key_valid(buf_str(&c->key))) {
-        c->client.key = buf_str(&c->key);
-        return 0;
-    }
-    fprintf(stderr, "llmd chat: %s holds no key\n", c->key_file ? c->key_file : "LLMD_API_KEY");
-    return EXIT_FAILED;
-}
-
 /* --model, else the first that the server has. */
 static int choose_model(struct chat *c)
 {
@@ -294,7 +262,9 @@ static int run(struct chat *c, int argc, char **argv, int first)
     bool terminal = first == argc && isatty(STDIN_FILENO);
     int rc = terminal ? 0 : read_single(argc, argv, first, &prompt);
     if (rc == 0)
-        rc = read_key(c);
+        rc = key_read("llmd chat", NULL, c->key_file, &c->key);
+    if (rc == 0 && c->key.len > 0)
+        c->client.key = buf_str(&c->key);
     catch_signals();
     if (rc == 0)
         rc = choose_model(c);

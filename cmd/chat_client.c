@@ -36,14 +36,6 @@ int chat_client_url(const char *url, struct buf *out, struct err *e)
     return 0;
 }
 
-bool chat_client_key_valid(const char *key)
-{
-    const char *p = key;
-    while (*p > ' ' && *p < 0x7f)
-        p++;
-    return p > key && *p == '\0';
-}
-
 void chat_answer_fini(struct chat_answer *a)
 {
     buf_fini(&a->text);

@@ -31,8 +31,6 @@ struct chat_answer {
 
 /* Checks a base URL and takes a closing "/" or "/v1" away. EINVAL. */
 MUST_CHECK int chat_client_url(const char *url, struct buf *out, struct err *e);
-/* Whether a key can stand in a header: printable ASCII without blanks. */
-bool chat_client_key_valid(const char *key);
 /* Appends the models' names, a line each. */
 MUST_CHECK int chat_models(const struct chat_client *c, struct buf *out, struct err *e);
 /* messages: OpenAI's array of {role, content}. out is filled as far as the answer got, also on
