@@ -28,7 +28,7 @@ CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -DLLMD_VERSION='"$(VERSION)"' -I. -I$(GEN) $
              -MMD -MP $(CFLAGS)
 LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS)
 
-MODULES  ?= util observe config store model backend request engine router supervise edge
+MODULES  ?= util observe config store model backend request engine router supervise edge bench
 GEN      := $(BUILD)/gen
 SRC      := $(foreach m,$(MODULES),$(wildcard core/$(m)/*.c))
 OBJ      := $(SRC:%.c=$(BUILD)/%.o)

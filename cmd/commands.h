@@ -2,6 +2,7 @@
  * of the process. */
 #pragma once
 
+int cmd_bench(int argc, char **argv);
 int cmd_chat(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_drain(int argc, char **argv);

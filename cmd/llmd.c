@@ -26,6 +26,7 @@ static const struct command {
     {"reload", cmd_reload, "have a running server read its configuration again"},
     {"logs", cmd_logs, "show the request log"},
     {"chat", cmd_chat, "talk to a running server in the terminal"},
+    {"bench", cmd_bench, "put a server under load and measure it"},
     {"template", cmd_template, "render a chat template"},
     {"tokenize", cmd_tokenize, "show the token ids of a text"},
     {"version", cmd_version, "show the version, the compiler and the libraries"},
@@ -46,7 +47,7 @@ static void print_usage(FILE *to)
     fputs("\n'llmd COMMAND --help' shows the options of a command.\n"
           "\n"
           "Exit codes: 0 done, 1 failed, 2 usage, 3 configuration at fault (serve),\n"
-          "75 start it again (serve), 130 interrupted (chat).\n",
+          "75 start it again (serve), 130 interrupted (chat, bench).\n",
           to);
 }
 

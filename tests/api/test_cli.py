@@ -11,7 +11,7 @@ def llmd(*args, **kw):
     return subprocess.run([LLMD, *args], capture_output=True, text=True, timeout=60, **kw)
 
 
-@pytest.mark.parametrize("command", [[], ["serve"], ["check"], ["chat"], ["template"],
+@pytest.mark.parametrize("command", [[], ["serve"], ["check"], ["chat"], ["bench"], ["template"],
                                      ["tokenize"], ["version"], ["logs"], ["status"], ["drain"], ["reload"]])
 def test_help_everywhere(command):
     r = llmd(*command, "--help")

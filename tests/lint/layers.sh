@@ -7,7 +7,7 @@ git ls-files -co --exclude-standard '*.c' '*.h' '*.cu' '*.cuh' | xargs grep -nH 
 function folder(path,  part) { split(path, part, "/"); return part[1] == "core" ? part[2] : part[1] }
 BEGIN {
     allow["util"] = ""
-    allow["observe"] = allow["config"] = "util"
+    allow["observe"] = allow["config"] = allow["bench"] = "util"
     allow["store"] = allow["model"] = allow["backend"] = allow["request"] = "util observe"
     allow["gpu"] = "util backend"
     allow["engine"] = "util observe model backend request"
