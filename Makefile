@@ -145,6 +145,7 @@ run:
 	$(Q)packaging/deps.sh build
 	$(Q)$(MAKE) --no-print-directory -j2 all
 	$(Q)packaging/fetch-model.sh
+	$(Q)mkdir -p build
 	$(BUILD)/llmd serve --config conf/demo.conf
 
 ## make test       set up, build, run everything that needs no GPU

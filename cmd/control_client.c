@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "core/config/config.h"
 #include "core/config/options.h"
@@ -21,9 +20,7 @@ int control_client_open(struct control_client *c, struct err *e)
         buf_addstr(&c->path, c->socket);
     else if (c->config)
         rc = config_control_socket(c->config, &c->path, e);
-    else if (access(default_config, R_OK) == 0)
-        rc = config_control_socket(default_config, &c->path, e);
-    else
+    else if (config_control_socket(default_config, &c->path, NULL) != 0)
         buf_addstr(&c->path, config_option_find(CONFIG_TOP, "control_socket")->default_text);
     if (rc != 0)
         return rc;

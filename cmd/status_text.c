@@ -115,6 +115,11 @@ static void add_models(const json_t *now, int width, struct buf *out)
     }
 }
 
+static bool same_number(const json_t *a, const json_t *b, const char *name)
+{
+    return control_number(a, name) == control_number(b, name);
+}
+
 /* The same worker in an earlier answer, of the same start; NULL. */
 static const json_t *same_worker(const json_t *before, const json_t *worker)
 {
@@ -122,8 +127,9 @@ static const json_t *same_worker(const json_t *before, const json_t *worker)
     json_t *v;
     json_array_foreach(get(before, "workers"), i, v)
     {
-        if (control_number(v, "worker") == control_number(worker, "worker"))
-            return control_number(v, "starts") == control_number(worker, "starts") ? v : NULL;
+        if (same_number(v, worker, "worker") && same_number(v, worker, "place") &&
+            same_number(v, worker, "starts"))
+            return v;
     }
     return NULL;
 }
@@ -192,7 +198,7 @@ void status_text(const json_t *now, const json_t *before, struct buf *out)
     int width = name_width(now);
     size_t i;
     json_t *v;
-    if (control_number(now, "pid") != control_number(before, "pid"))
+    if (!same_number(now, before, "pid"))
         before = NULL;
     add_server(now, out);
     add_reload(now, out);

@@ -28,7 +28,8 @@ static int fault(const struct control_socket *s, int number, struct err *e)
     if (number == ENOENT)
         mend = "; create its folder for this user, or name another with control_socket";
     else if (number == EACCES || number == EPERM || number == EROFS)
-        mend = "; let this user write to its folder, or name another with control_socket";
+        mend = "; let this user write to its folder and to what lies there, or name another with "
+               "control_socket";
     return err_set_param(e, LLMD_EIO, "control_socket",
                          "cannot make the control socket \"%s\": %s%s", s->path, strerror(number),
                          mend);

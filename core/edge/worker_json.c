@@ -38,6 +38,9 @@ void worker_json(const struct router_worker_view *v, uint64_t now_us, struct buf
     buf_addf(out, ",\"state\":\"%s\",\"drained\":%s,\"error\":", worker_state_name(s->state),
              v->drained ? "true" : "false");
     json_add_cstr(out, v->error[0] ? v->error : NULL);
+    buf_addf(out, ",\"poisoned\":%s,\"hanging\":%u,\"generation\":%llu,\"place\":%llu",
+             v->poisoned ? "true" : "false", v->n_hanging, (unsigned long long)v->generation,
+             (unsigned long long)v->place);
     buf_addf(out, ",\"starts\":%u,\"running\":%u,\"waiting\":%u,\"bound\":%u,", v->n_starts,
              s->n_running, s->n_waiting, v->n_bound);
     buf_addf(out, "\"prefill_tokens\":%llu,\"kv_blocks\":%u,\"free_kv_blocks\":%u,",

@@ -159,11 +159,15 @@ def test_streams_go_on_while_status_is_asked(server):
 
 
 def test_a_full_server_answers_its_operator(make_server):
+    def wait_connections(n):
+        until = time.monotonic() + 10
+        while s.admin("GET", "status")[1]["connections"] != n:
+            assert time.monotonic() < until
+
     s = make_server(model=SIM, top="max_connections = 3", name="sim")
+    wait_connections(0)  # those that asked whether it is ready are gone
     held = [socket.create_connection(("127.0.0.1", s.port)) for _ in range(3)]
-    until = time.monotonic() + 5
-    while s.admin("GET", "status")[1]["connections"] < 3:
-        assert time.monotonic() < until
+    wait_connections(3)
     assert s.get("/health")[0] == 503
     assert s.admin("GET", "status")[1]["max_connections"] == 3
     assert llmd("status", "--socket", s.socket, "--json").returncode == 0
