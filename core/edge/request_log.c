@@ -1,22 +1,31 @@
 #include "core/edge/request_log.h"
 
 #include <arpa/inet.h>
-#include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/edge/generation.h"
 #include "core/edge/routes.h"
 #include "core/request/prefix_hash.h"
+#include "core/router/record.h"
+#include "core/router/router.h"
 #include "core/store/store.h"
 #include "core/util/clock.h"
 
-enum { CLIENT_CLOSED = 499, PREFIX_LEVELS = 12, PREFIX_MAX_BLOCKS = 1 << (PREFIX_LEVELS - 1) };
+enum {
+    CLIENT_CLOSED = 499,
+    ROUTES_MAX = 16,
+    PREFIX_LEVELS = 12,
+    PREFIX_MAX_BLOCKS = 1 << (PREFIX_LEVELS - 1)
+};
 
 /* Texts of a row that live nowhere else. */
 struct texts {
     char client[INET6_ADDRSTRLEN], session[17];
     char prefix[PREFIX_LEVELS * 9 + 1];
+    struct buf timeline, route;
+    struct request_trace trace;
 };
 
 /* ---- the head ---- */
@@ -109,44 +118,63 @@ static const char *refusal_text(const struct exchange *ex)
     return NULL;
 }
 
-/* The earlier of two moments that may not have come. */
-static uint64_t earlier(uint64_t a, uint64_t b)
+/* Adds the stages of all its requests, and the time line. */
+static void add_stages(const struct generation *g, struct texts *t, struct store_row *row)
 {
-    return a == 0 || (b != 0 && b < a) ? b : a;
-}
-
-/* Adds the stages of all its requests: of several, each begins when it first began for any. */
-static void add_stages(const struct generation *g, struct store_row *row)
-{
-    struct request_trace all = {.worker = -1};
+    struct request_trace *all = &t->trace;
     const uint64_t began = g->exchange->started_us;
-    for (uint32_t i = 0; g->parts && i < g->plan.n_prompts; i++) {
+    *all = (struct request_trace){.worker = -1};
+    for (uint32_t i = 0; i < g->plan.n_prompts; i++) {
         struct request *r = g->parts[i].request;
         if (!r)
             continue;
         lock_take(&r->stream.mu);
-        const struct request_trace *t = &r->trace;
-        all.queued_us = earlier(all.queued_us, t->queued_us);
-        all.scheduled_us = earlier(all.scheduled_us, t->scheduled_us);
-        all.first_token_us = earlier(all.first_token_us, t->first_token_us);
-        all.n_cached_tokens += t->n_cached_tokens;
-        all.n_preemptions += t->n_preemptions;
-        all.n_migrations += t->n_migrations;
-        all.worker = t->worker >= 0 ? t->worker : all.worker;
+        trace_merge(all, &r->trace);
         lock_drop(&r->stream.mu);
     }
-    row->worker = all.worker;
-    row->cached_tokens = all.n_cached_tokens;
-    row->preemptions = all.n_preemptions;
-    row->migrations = all.n_migrations;
-    if (all.queued_us >= began)
-        row->edge_us = (int64_t)(all.queued_us - began);
-    if (all.scheduled_us >= all.queued_us && all.queued_us != 0)
-        row->queue_us = (int64_t)(all.scheduled_us - all.queued_us);
-    if (all.first_token_us >= all.scheduled_us && all.scheduled_us != 0) {
-        row->prefill_us = (int64_t)(all.first_token_us - all.scheduled_us);
-        row->first_token_us = (int64_t)(all.first_token_us - began);
+    row->worker = all->worker;
+    row->cached_tokens = all->n_cached_tokens;
+    row->preemptions = all->n_preemptions;
+    row->migrations = all->n_migrations;
+    if (all->queued_us >= began)
+        row->edge_us = (int64_t)(all->queued_us - began);
+    if (all->scheduled_us >= all->queued_us && all->queued_us != 0)
+        row->queue_us = (int64_t)(all->scheduled_us - all->queued_us);
+    if (all->first_token_us >= all->scheduled_us && all->scheduled_us != 0) {
+        row->prefill_us = (int64_t)(all->first_token_us - all->scheduled_us);
+        row->first_token_us = (int64_t)(all->first_token_us - began);
     }
+    if (all->n_gaps > 0) {
+        row->slowest_gap_us = (int64_t)all->gaps[0].us;
+        row->slowest_gap_cause = gap_cause_name(all->gaps[0].cause);
+    }
+    if (all->scheduled_us != 0) {
+        trace_add_json(all, began, &t->timeline);
+        row->timeline = t->timeline.failed ? NULL : buf_str(&t->timeline);
+    }
+}
+
+/* The router's records of all its requests, as a JSON array; the reason is that of the first. */
+static void add_route(const struct generation *g, struct texts *t, struct store_row *row)
+{
+    struct router *router = exchange_opts(g->exchange)->router;
+    buf_addch(&t->route, '[');
+    for (uint32_t i = 0; i < g->plan.n_prompts && i < ROUTES_MAX; i++) {
+        struct request *r = g->parts[i].request;
+        struct route_record *record = r ? router_record(router, r) : NULL;
+        if (!record)
+            continue;
+        const struct decision *d = record_last_binding(record);
+        if (d && !row->route_reason)
+            row->route_reason = route_reason_name(d->reason);
+        if (t->route.len > 1)
+            buf_addch(&t->route, ',');
+        record_add_json(record, &t->route);
+        free(record);
+    }
+    buf_addch(&t->route, ']');
+    if (t->route.len > 2 && !t->route.failed)
+        row->route = buf_str(&t->route);
 }
 
 static void add_generation(const struct generation *g, struct texts *t, struct store_row *row)
@@ -155,6 +183,8 @@ static void add_generation(const struct generation *g, struct texts *t, struct s
     row->model = g->plan.model ? g->plan.model->name : NULL;
     if (g->error.code != 0)
         row->error = g->error.msg[0] ? g->error.msg : err_text(g->error.code);
+    if (g->parts)
+        add_route(g, t, row);
     if (!g->submitted)
         return;
     const struct request *r = g->parts[0].request;
@@ -171,7 +201,7 @@ static void add_generation(const struct generation *g, struct texts *t, struct s
     }
     if (r)
         row->prefix = name_prefix(r, t->prefix, sizeof(t->prefix));
-    add_stages(g, row);
+    add_stages(g, t, row);
 }
 
 /* Only what wants to generate, or would have: not the status page, not operators. */
@@ -187,7 +217,7 @@ void request_log_end(const struct exchange *ex)
 {
     const struct generation *g = ex->generation;
     struct store_row row;
-    struct texts t;
+    struct texts t = {.timeline = {0}};
     if (!is_logged(ex))
         return;
     const uint64_t total_us = clock_now_us() - ex->started_us;
@@ -210,4 +240,6 @@ void request_log_end(const struct exchange *ex)
         row.n_prompt = ex->kept_body.len;
     }
     (void)store_log(exchange_opts(ex)->store, &row);
+    buf_fini(&t.timeline);
+    buf_fini(&t.route);
 }

@@ -157,6 +157,7 @@ void sched_pause(struct sched *s, struct seq *q)
 {
     BUG_ON(!seq_is_running(q));
     q->state = SEQ_PAUSED;
+    q->was_paused = true;
     s->n_paused++;
     park(s, q);
 }
@@ -194,7 +195,7 @@ void sched_preempt(struct sched *s, struct seq *q)
     s->counts.n_preemptions++;
     bool running = seq_is_running(q);
     s->preempted |= running;
-    q->preempted = true;
+    q->preempted = q->was_preempted = true;
     if (q->state == SEQ_WAITING) { /* what it had is to be computed anew */
         s->n_waiting_tokens += q->n_computed;
         q->n_counted += q->n_computed;

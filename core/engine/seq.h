@@ -51,6 +51,8 @@ struct seq {
     uint32_t n_blocks;
     uint32_t n_indexed;
     uint64_t last_token_us;
+    uint64_t last_step;                    /* that gave it; of the worker's steps */
+    bool was_paused, was_preempted;        /* since then */
     struct seq *next_waiting;              /* in the group's list */
     uint32_t n_counted;                    /* what it adds to sched.n_waiting_tokens */
     struct seq *parked_prev, *parked_next; /* not running, but holding blocks */

@@ -45,6 +45,15 @@ double step_cost_decode_seq(const struct step_cost *c)
     return fit_slope(&c->decode);
 }
 
+double step_cost_decode(const struct step_cost *c, uint32_t n_decodes)
+{
+    const struct line_fit *f = &c->decode;
+    if (f->weight < 2)
+        return 0;
+    const double us = (f->y + fit_slope(f) * (n_decodes * f->weight - f->x)) / f->weight;
+    return us > 0 ? us : 0;
+}
+
 uint64_t step_cost_limit(const struct step_cost *c, uint32_t n_rows)
 {
     enum { STEPS_TO_KNOW = 4, SAFETY = 4 };

@@ -24,6 +24,8 @@ void step_cost_add(struct step_cost *c, uint32_t n_prefill_rows, uint32_t n_deco
 /* Microseconds; 0: not known yet. */
 double step_cost_prefill_token(const struct step_cost *c);
 double step_cost_decode_seq(const struct step_cost *c);
+/* What a step takes that only decodes so many sequences; 0: not known yet. */
+double step_cost_decode(const struct step_cost *c, uint32_t n_decodes);
 /* What a step of so many rows takes at worst. Rows computed together are never slower each than in
  * the smallest step that was. */
 uint64_t step_cost_limit(const struct step_cost *c, uint32_t n_rows);

@@ -1,5 +1,6 @@
 /* worker_step.c - one step: plan, compute, sample, push. */
 #include "core/engine/forward.h"
+#include "core/engine/step_trace.h"
 #include "core/engine/worker_int.h"
 #include "core/util/clock.h"
 #include "core/util/fault.h"
@@ -134,6 +135,8 @@ static void note_token(struct worker *w, struct seq *q, uint64_t now_us, struct 
         gaps->n++;
     }
     q->last_token_us = g->last_token_us = now_us;
+    q->last_step = w->n_steps + 1;
+    q->was_paused = q->was_preempted = false;
     if (g->first_token_us == 0) {
         g->first_token_us = now_us;
         if (seq_n_generated(q) == 1) /* else another worker gave the first */
@@ -153,17 +156,19 @@ static void note_cached(struct seq *q)
     lock_drop(&r->stream.mu);
 }
 
-static void emit(struct worker *w, struct seq *q, uint32_t token, uint64_t now_us,
-                 struct gaps *gaps)
+static void emit(struct worker *w, struct seq *q, uint32_t token, const struct step_facts *facts,
+                 uint64_t now_us, struct gaps *gaps)
 {
     static const struct err cancelled = {.code = LLMD_ECANCELLED, .msg = "cancelled"};
     struct seq_group *g = q->group;
     struct stream_item item;
+    struct trace_gap gap;
     if (g->over)
         return;
     note_cached(q);
     seq_next_item(q, token, &item);
-    int rc = stream_push(g->req, g->epoch, &item, &w->touched);
+    bool has_gap = step_trace_gap(facts, q, now_us, &gap);
+    int rc = stream_push_gap(g->req, g->epoch, &item, has_gap ? &gap : NULL, &w->touched);
     BUG_ON(rc == -LLMD_EFULL); /* the plan reserved the room */
     if (rc) {
         worker_group_fail(w, g, &cancelled);
@@ -178,26 +183,18 @@ static void emit(struct worker *w, struct seq *q, uint32_t token, uint64_t now_u
         worker_group_over(w, g);
 }
 
-static void push_tokens(struct worker *w, const struct plan *p)
+static void push_tokens(struct worker *w, const struct plan *p, const struct step_facts *facts)
 {
     uint64_t now_us = clock_now_us(), n_before = w->n_generated;
     uint32_t row = 0;
     struct gaps gaps = {0};
     for (uint32_t i = 0; i < p->n; i++)
         if (p->entries[i].wants_token)
-            emit(w, p->entries[i].seq, w->build.out_ids[row++], now_us, &gaps);
+            emit(w, p->entries[i].seq, w->build.out_ids[row++], facts, now_us, &gaps);
     waker_set_flush(&w->touched); /* the step's only system calls beside the device's */
     gaps_flush(w, &gaps);
     metric_add(w->metrics.generation_tokens, w->n_generated - n_before);
     metric_observe(w->metrics.iteration_tokens, p->n_rows);
-}
-
-static uint32_t count_decodes(const struct plan *p)
-{
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < p->n; i++)
-        n += p->entries[i].seq->state == SEQ_DECODE;
-    return n;
 }
 
 /* For whoever watches. Returns the time. */
@@ -226,10 +223,15 @@ int worker_step(struct worker *w, bool *out_worked, struct err *e)
         rc = sample(w, p, e);
     if (rc)
         return rc;
-    const uint32_t n_decodes = count_decodes(p);
-    step_cost_add(&w->cost, p->n_rows - n_decodes, n_decodes, clock_now_us() - began_us);
+    struct step_facts facts = {.number = w->n_steps + 1,
+                               .began_us = began_us,
+                               .us = clock_now_us() - began_us,
+                               .worker = w->opts->index};
+    step_facts_take(&facts, p, &w->cost);
+    step_cost_add(&w->cost, facts.n_prefill_rows, facts.n_decodes, facts.us);
+    step_trace_chunks(&facts, p);
     sched_commit(&w->sched);
-    push_tokens(w, p);
+    push_tokens(w, p, &facts);
     sched_sweep(&w->sched);
     worker_reap(w);
     w->n_steps++;

@@ -9,6 +9,7 @@
 #include <stdatomic.h>
 
 #include "core/request/stream.h"
+#include "core/request/trace.h"
 #include "core/util/arena.h"
 #include "core/util/base.h"
 
@@ -39,18 +40,6 @@ struct sampling_params {
     uint32_t n_eos_ids;
     const uint32_t *stop_ids; /* [n_stop_ids] the client's: stop_reason is the id */
     uint32_t n_stop_ids;
-};
-
-/* Stage times in clock_now_us() and counts; 0 while a stage has not happened. Guarded by stream.mu. */
-struct request_trace {
-    uint64_t queued_us;      /* accepted by the router */
-    uint64_t scheduled_us;   /* first row computed */
-    uint64_t first_token_us; /* first token of any choice pushed */
-    uint64_t last_token_us;
-    uint32_t n_cached_tokens; /* prompt tokens found in the prefix cache (first choice) */
-    uint32_t n_preemptions;
-    uint32_t n_migrations; /* times another worker went on with it */
-    int32_t worker;        /* index of the worker that ran it last; -1: none yet */
 };
 
 struct request {

@@ -321,6 +321,12 @@ static int push_verdict(struct request *r, uint32_t epoch, const struct stream_i
 int stream_push(struct request *r, uint32_t epoch, const struct stream_item *item,
                 struct waker_set *touched)
 {
+    return stream_push_gap(r, epoch, item, NULL, touched);
+}
+
+int stream_push_gap(struct request *r, uint32_t epoch, const struct stream_item *item,
+                    const struct trace_gap *gap, struct waker_set *touched)
+{
     struct stream *s = &r->stream;
     uint64_t now_us = clock_now_us();
 
@@ -334,6 +340,8 @@ int stream_push(struct request *r, uint32_t epoch, const struct stream_item *ite
         if (r->trace.first_token_us == 0)
             r->trace.first_token_us = now_us;
         r->trace.last_token_us = now_us;
+        if (gap)
+            trace_add_gap(&r->trace, gap);
     }
     append(s, item);
     link_ready(r);

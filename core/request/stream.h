@@ -22,6 +22,7 @@
 #include "core/util/lock.h"
 
 struct request;
+struct trace_gap;
 
 enum finish_reason {
     FINISH_NONE,
@@ -114,6 +115,9 @@ uint32_t stream_room(struct request *r, uint32_t epoch, uint32_t want);
  * for items without a finish. Keeps trace.first_token_us and last_token_us. */
 MUST_CHECK int stream_push(struct request *r, uint32_t epoch, const struct stream_item *item,
                            struct waker_set *touched);
+/* The same, noting the gap before the token in the request's trace; NULL: none. */
+MUST_CHECK int stream_push_gap(struct request *r, uint32_t epoch, const struct stream_item *item,
+                               const struct trace_gap *gap, struct waker_set *touched);
 /* Finishes every unfinished choice with FINISH_ERROR (or FINISH_ABORT for ECANCELLED) and the
  * error. Always succeeds: the ring keeps one slot per choice in reserve for it. */
 void stream_fail(struct request *r, uint32_t epoch, const struct err *why,
