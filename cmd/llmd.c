@@ -3,10 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#ifdef LLMD_FAULTS
-#include <jansson.h>
-#endif
-
 #include "cmd/args.h"
 #include "cmd/commands.h"
 #include "cmd/serve.h"
@@ -99,12 +95,11 @@ static int run(int argc, char **argv)
 }
 
 #ifdef LLMD_FAULTS
-/* What LLMD_FAULTS asks for: core/util/fault.h. libjansson's allocations fail as ours do. */
+/* What LLMD_FAULTS asks for: core/util/fault.h. */
 static bool ask_for_faults(void)
 {
     struct err e = {0};
     const char *text = getenv("LLMD_FAULTS");
-    json_set_alloc_funcs(malloc, free);
     if (!text || fault_parse(text, &e) == 0)
         return true;
     fprintf(stderr, "llmd: LLMD_FAULTS: %s\n", e.msg);

@@ -148,8 +148,8 @@ static int open_model(struct server *s, uint32_t i, struct err *e)
     struct served *m = &s->models[i];
     m->config = c;
     int rc = model_open(c->path, &m->model, e);
-    if (rc == 0)
-        rc = shared_weights_new(&m->shared);
+    if (rc == 0 && shared_weights_new(&m->shared) != 0)
+        rc = err_set(e, LLMD_ENOMEM, "out of memory");
     if (rc != 0) {
         err_prefix(e, "model \"%s\": ", c->name);
         return rc;

@@ -131,6 +131,7 @@ static int read_text(struct config_ctx *c, const char *text, size_t n, struct er
     c->no_memory = !c->config;
     if (!c->no_memory)
         config_scan(c, text, n);
+    c->no_memory |= c->canonical.failed;
     if (!c->syntax && !c->no_memory) {
         config_parse(c);
         if (!c->no_memory)
@@ -138,7 +139,7 @@ static int read_text(struct config_ctx *c, const char *text, size_t n, struct er
     }
     if (c->config)
         keep_warnings(c);
-    if (c->no_memory || c->canonical.failed)
+    if (c->no_memory)
         return err_set(e, LLMD_ENOMEM, "%s: out of memory", c->path);
     return 0;
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/util/json_memory.h"
 #include "core/util/printable.h"
 #include "core/util/utf8.h"
 
@@ -30,15 +31,20 @@ static int nesting(const char *s, size_t n)
     return deepest;
 }
 
-static int parse(const char *text, size_t n, size_t flags, json_t **out, struct err *e)
+static int no_memory(size_t n, struct err *e)
+{
+    return err_set(e, LLMD_ENOMEM, "out of memory for %zu bytes of JSON", n);
+}
+
+/* The text as a value, with the memory of json_memory.h. */
+static int load(const char *text, size_t n, size_t flags, json_t **out, struct err *e)
 {
     json_error_t je;
-    const char *nul = n ? memchr(text, '\0', n) : NULL; /* jansson would take it for the end */
-    if (nul)
-        return err_set(e, LLMD_EPARSE, "invalid JSON: byte %zu is NUL", (size_t)(nul - text));
-    if (nesting(text, n) > JSON_MAX_DEPTH)
-        return err_set(e, LLMD_EPARSE, "JSON is nested deeper than %d levels", JSON_MAX_DEPTH);
     json_t *v = json_loadb(text, n, JSON_DECODE_ANY | JSON_ALLOW_NUL | flags, &je);
+    if (json_memory_failed()) {
+        json_decref(v);
+        return no_memory(n, e);
+    }
     if (!v) {
         char shown[2 * JSON_ERROR_TEXT_LENGTH]; /* the message quotes the input */
         printable_text(je.text, strlen(je.text), "", shown, sizeof(shown));
@@ -47,6 +53,20 @@ static int parse(const char *text, size_t n, size_t flags, json_t **out, struct 
     }
     *out = v;
     return 0;
+}
+
+static int parse(const char *text, size_t n, size_t flags, json_t **out, struct err *e)
+{
+    const char *nul = n ? memchr(text, '\0', n) : NULL; /* jansson would take it for the end */
+    if (nul)
+        return err_set(e, LLMD_EPARSE, "invalid JSON: byte %zu is NUL", (size_t)(nul - text));
+    if (nesting(text, n) > JSON_MAX_DEPTH)
+        return err_set(e, LLMD_EPARSE, "JSON is nested deeper than %d levels", JSON_MAX_DEPTH);
+    if (!json_memory_begin(n))
+        return no_memory(n, e);
+    const int rc = load(text, n, flags, out, e);
+    json_memory_end();
+    return rc;
 }
 
 int json_parse(const char *text, size_t n, json_t **out, struct err *e)

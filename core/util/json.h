@@ -10,7 +10,7 @@ enum { JSON_MAX_DEPTH = 128 };
 
 /* Parses n bytes as one JSON text (RFC 8259; any value at the top, NUL allowed inside strings,
  * of duplicate keys the last wins, integers within int64). Nesting beyond JSON_MAX_DEPTH and bytes
- * after the value are refused. EPARSE names line and column. The caller owns *out (json_decref). */
+ * after the value are refused. EPARSE names line and column; ENOMEM. The caller owns *out (json_decref). */
 MUST_CHECK int json_parse(const char *text, size_t n, json_t **out, struct err *e);
 /* The same, but all numbers become reals, so that integers may be of any size. */
 MUST_CHECK int json_parse_reals(const char *text, size_t n, json_t **out, struct err *e);

@@ -8,6 +8,7 @@
 
 #include <cmocka.h>
 
+#include "core/util/fault.h"
 #include "core/util/json.h"
 #include "core/util/utf8.h"
 
@@ -314,18 +315,41 @@ static void test_doubles_round_trip(void **state)
     }
 }
 
+/* Whichever allocations fail, one or all from one on: the whole value, or ENOMEM. */
+static void test_without_memory(void **state)
+{
+    (void)state;
+    static const char text[] =
+        "{\"a key of thirty-one characters\": [\"a value as long as that, and "
+        "longer than the first buffers\", \"\\u00e9\\n\", -12.5e3, 4711, "
+        "true, {}], \"2\": null, \"a\": {\"b\": {\"c\": \"d\"}}}";
+    json_t *whole, *v;
+    assert_int_equal(json_parse(text, sizeof(text) - 1, &whole, NULL), 0);
+    for (uint32_t times = 0; times < 2; times++) {
+        int rc = -LLMD_ENOMEM;
+        for (uint64_t at = 1; rc != 0; at++) {
+            struct err e = {0};
+            assert_true(at < 200);
+            fault_add(&(struct fault){.point = FAULT_ALLOCATION, .at = at, .times = times});
+            rc = json_parse(text, sizeof(text) - 1, &v, &e);
+            fault_clear();
+            assert_int_equal(e.code, -rc);
+            assert_true(rc == 0 || rc == -LLMD_ENOMEM);
+        }
+        assert_true(json_equal(v, whole));
+        json_decref(v);
+    }
+    json_decref(whole);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_accepts),
-        cmocka_unit_test(test_refuses),
-        cmocka_unit_test(test_nul),
-        cmocka_unit_test(test_reals),
-        cmocka_unit_test(test_depth),
-        cmocka_unit_test(test_write_strings),
-        cmocka_unit_test(test_strings_round_trip),
-        cmocka_unit_test(test_doubles),
-        cmocka_unit_test(test_doubles_round_trip),
+        cmocka_unit_test(test_accepts),       cmocka_unit_test(test_refuses),
+        cmocka_unit_test(test_nul),           cmocka_unit_test(test_reals),
+        cmocka_unit_test(test_depth),         cmocka_unit_test(test_without_memory),
+        cmocka_unit_test(test_write_strings), cmocka_unit_test(test_strings_round_trip),
+        cmocka_unit_test(test_doubles),       cmocka_unit_test(test_doubles_round_trip),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
