@@ -199,7 +199,7 @@ $(BUILD)/drills/%: tests/drills/%.c $(LIB)
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(filter %.o,$^) $(LIB) -lcmocka $(LIBS)
 .PHONY: drill-build drills
 drill-build: $(DRILLS)
-## make drills     workers taken away under load: no text may change
+## make drills     what goes wrong on purpose: no text may change, every error is clean
 drills:
 	$(Q)tests/drills/run.sh
 

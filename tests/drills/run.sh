@@ -1,22 +1,41 @@
 #!/usr/bin/env bash
-# run.sh [SIM_LOSSES [CPU_LOSSES]] - workers are taken away at random moments under 32 streams: 500
-# times on simulated workers, 20 times on CPU workers. Every text must be that of an undisturbed run.
-# The last line adds up the texts: "N passed, N failed".
+# run.sh [SIM_LOSSES [CPU_LOSSES [EVERY]]] - what goes wrong on purpose:
+#
+#   workers      taken away at random moments under 32 streams, 500 times on simulated workers and 20
+#                times on CPU workers: every text is that of an undisturbed run (drill_workers.c)
+#   clients      a worker stalls, all die, a device is poisoned, threads hang, a request can never fit: what
+#                clients get, and the exit code (drill_clients.py)
+#   allocations  each one fails once, or each EVERY-th, under AddressSanitizer (allocations.py)
+#
+# The last line adds up texts, tests and allocations: "N passed, N failed".
 set -u
 cd "$(dirname "$0")/../.." || exit 2
-packaging/deps.sh build test >&2 && packaging/fetch-model.sh >&2 && make -s -j2 drill-build >&2 || exit 2
+packaging/deps.sh build test >&2 && packaging/fetch-model.sh >&2 && make -s -j2 venv drill-build all >&2 &&
+    make -s -j2 FAULTS=1 all >&2 && make -s -j2 FAULTS=1 SANITIZE=address,undefined all >&2 || exit 2
+logs=build/drills
 passed=0
 failed=0
-for drill in "sim ${1:-500}" "cpu ${2:-20}"; do
-    # shellcheck disable=SC2086
-    out=$(build/drills/drill_workers $drill 2>build/drills/drill.log)
-    echo "$out" | grep -v '^\[' | sed '$d'
-    last=$(echo "$out" | tail -n 1)
-    p=$(echo "$last" | sed -n 's/^\([0-9]*\) passed.*/\1/p')
-    f=$(echo "$last" | sed -n 's/.*, \([0-9]*\) failed$/\1/p')
-    [ -n "$p" ] || grep -v 'supervise:' build/drills/drill.log | tail -n 20
+
+drill() { # name, command...: its last line says "N passed" and perhaps "N failed"
+    local name=$1 log last p f began=$SECONDS
+    log=$logs/${name// /-}.log
+    shift
+    "$@" >"$log" 2>&1
+    local rc=$?
+    last=$(tail -n 1 "$log")
+    p=$(echo "$last" | grep -oE '[0-9]+ passed' | cut -d' ' -f1)
+    f=$(echo "$last" | grep -oE '[0-9]+ failed' | cut -d' ' -f1)
+    [ "$rc" -ne 0 ] && [ "${f:-0}" -eq 0 ] && f=1
+    printf '%-24s %6s passed %4s failed %5d s\n' "$name" "${p:-0}" "${f:-0}" $((SECONDS - began))
+    [ "$rc" -ne 0 ] && grep -v 'supervise:' "$log" | tail -n 30
     passed=$((passed + ${p:-0}))
-    failed=$((failed + ${f:-1}))
-done
+    failed=$((failed + ${f:-0}))
+}
+
+drill "workers sim" build/drills/drill_workers sim "${1:-500}"
+drill "workers cpu" build/drills/drill_workers cpu "${2:-20}"
+PYTHONPATH=tests/api drill "clients" build/venv/bin/python -m pytest -q -p no:cacheprovider tests/drills/drill_clients.py
+drill "allocations" python3 tests/drills/allocations.py --every "${3:-1}"
+drill "allocations, rest" python3 tests/drills/allocations.py --every "$((${3:-1} * 10))" --times 1000000
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -1,4 +1,5 @@
-"""Workers that fail under load, as clients see it: builds with faults on demand (core/util/fault.h)."""
+"""Workers that fail under load, as clients see it. For pytest; the server has faults on demand
+(core/util/fault.h), see run.sh."""
 import concurrent.futures
 import json
 import time
@@ -54,6 +55,36 @@ def joined(texts, n):
 
 def ends_with(server, code, seconds=20):
     assert server.process.wait(seconds) == code, server.log_path.read_text()
+
+
+def test_a_stalled_worker(tmp_path):
+    """Its streams go on elsewhere: no error, the same text, and a pause of about two seconds."""
+    jobs = [lambda s, i=i: stream(s, 300, i, n=1 + i % 2) for i in range(8)]
+    expected = undisturbed(tmp_path, jobs)
+    server = start(tmp_path, 2, "step-stalls worker=0 at=60 ms=6000 times=1")
+    began = time.monotonic()
+    got = all_at_once(server, jobs)
+    assert 1.5 < time.monotonic() - began < 4.5
+    for (texts, errors, done), (wanted, _, _) in zip(got, expected):
+        assert not errors and done and joined(texts, 2) == joined(wanted, 2)
+    assert server.metric("llmd_router_migrations_total") > 0
+    time.sleep(4)  # until its thread has come back
+    server.stop()
+
+
+def test_what_can_never_fit(tmp_path):
+    """413 for a body beyond the limit, 400 for a prompt beyond the context; nobody else notices."""
+    jobs = [lambda s, i=i: stream(s, 300, i) for i in range(8)]
+    expected = [joined(texts, 1) for texts, _, _ in undisturbed(tmp_path, jobs)]
+    server = Server(tmp_path, SIM.format(1), "max_body_kb = 64").wait_ready()
+    with concurrent.futures.ThreadPoolExecutor(len(jobs)) as pool:
+        running = [pool.submit(job, server) for job in jobs]
+        for _ in range(10):
+            huge = {"model": "m", "prompt": "x" * 100000, "max_tokens": 1}
+            assert server.request("POST", "/v1/completions", huge)[0] == 413
+            assert server.post("/v1/completions", {"model": "m", "prompt": [5] * 3000, "max_tokens": 1})[0] == 400
+        assert [joined(r.result()[0], 1) for r in running] == expected
+    server.stop()
 
 
 @pytest.mark.parametrize("faults", ["step-poisons worker=0 at=40", "step-stalls worker=0 at=40"],
