@@ -91,6 +91,22 @@ bool config_control_socket_is_default(const char *value);
 /* The same two for the directory of the request log. */
 MUST_CHECK int config_store_directory(const char *path, struct buf *out, struct err *e);
 bool config_store_directory_is_default(const char *value);
+/* How two configurations differ, in words. Zeroed: not yet. */
+struct config_diff {
+    struct buf lines;   /* one per difference: model "small": max_num_seqs 64 -> 32 */
+    struct buf restart; /* names of options that take effect at the next start only */
+    uint32_t n;
+};
+/* The options of the top and of the sections without names. */
+void config_diff_top(const struct config *a, const struct config *b, struct config_diff *out);
+/* Keys that came, went or changed. */
+void config_diff_keys(const struct config *a, const struct config *b, struct config_diff *out);
+/* Of a model of one name. True: its workers are to be replaced. */
+bool config_diff_model(const struct config_model *a, const struct config_model *b,
+                       struct config_diff *out);
+/* A difference that is no option's. */
+void config_diff_add(struct config_diff *d, const char *line);
+void config_diff_fini(struct config_diff *d);
 /* The effective configuration, in the file's syntax, defaults marked; digests shortened. */
 void config_print(const struct config *c, struct buf *out);
 /* The same as one JSON object. */

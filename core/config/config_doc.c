@@ -139,6 +139,8 @@ static void reference_scope(enum config_scope scope, struct buf *out)
         add_cell(out, o->help);
         if (o->reload == CONFIG_LIVE)
             buf_addstr(out, " Takes effect at a reload.");
+        if (o->reload == CONFIG_ROLL)
+            buf_addstr(out, " A reload replaces the model's workers one by one.");
         buf_addstr(out, " |\n");
     }
 }

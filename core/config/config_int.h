@@ -94,3 +94,7 @@ void config_check(struct config_ctx *c);
 /* As config_load, with the text given; path is used in messages and for relative paths. */
 MUST_CHECK int config_load_text(const char *path, const char *text, size_t n, struct config **out,
                                 struct buf *faults, struct err *e);
+
+/* config_print.c: the value of an option in the struct of its scope, in the file's syntax; digests
+ * shortened. */
+void config_add_value(struct buf *b, const void *base, const struct config_option *o);

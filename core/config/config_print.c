@@ -51,7 +51,7 @@ static void add_digest(struct buf *b, const uint8_t *digest)
     buf_addstr(b, "...");
 }
 
-static void add_value(struct buf *b, const void *base, const struct config_option *o)
+void config_add_value(struct buf *b, const void *base, const struct config_option *o)
 {
     switch (o->type) {
     case CONFIG_INT:
@@ -73,7 +73,7 @@ static void add_value(struct buf *b, const void *base, const struct config_optio
     }
 }
 
-/* The default as add_value would write it. */
+/* The default as config_add_value would write it. */
 static void add_default(struct buf *b, const struct config_option *o)
 {
     if (o->type == CONFIG_CHOICE || o->type == CONFIG_PATH)
@@ -92,7 +92,7 @@ static void print_scope(const void *base, enum config_scope scope, const char *i
         struct buf value = {0}, standard = {0};
         if (o->scope != scope)
             continue;
-        add_value(&value, base, o);
+        config_add_value(&value, base, o);
         if (o->default_text)
             add_default(&standard, o);
         buf_addf(out, "%s%s = %s", indent, o->name, buf_str(&value));
@@ -152,7 +152,7 @@ static void add_json_scope(const void *base, enum config_scope scope, const char
         else if (o->type == CONFIG_CHOICE || o->type == CONFIG_PATH)
             json_add_cstr(out, *(const char *const *)field(base, o));
         else
-            add_value(out, base, o);
+            config_add_value(out, base, o);
     }
 }
 

@@ -15,7 +15,8 @@ enum config_type {
     CONFIG_DIGEST,
 };
 
-enum config_reload { CONFIG_RESTART, CONFIG_LIVE };
+/* When a change takes effect; ROLL: at a reload, which replaces the model's workers one by one. */
+enum config_reload { CONFIG_RESTART, CONFIG_LIVE, CONFIG_ROLL, CONFIG_N_RELOADS };
 
 struct config_option {
     enum config_scope scope;

@@ -114,12 +114,12 @@ void router_hold_model(struct router *r, uint64_t generation, bool held)
     submit_fail(r, &unborn, &submit_nobody);
 }
 
-void router_close_model(struct router *r, uint64_t generation)
+void router_close_model(struct router *r, uint64_t generation, bool closed)
 {
     lock_take(&r->mu);
     struct routed *m = routed_find(r, generation);
     if (m)
-        m->closed = true;
+        m->closed = closed;
     lock_drop(&r->mu);
 }
 

@@ -79,6 +79,29 @@ void router_free(struct router *r)
 
 /* --- workers --- */
 
+/* Whether nothing is left of a worker that was removed. r->mu is held. */
+static bool is_vacant(const struct slot *s)
+{
+    if (!s->removed)
+        return false;
+    for (const struct link *l = s->router->lost; l; l = l->next)
+        if (l->slot == s)
+            return false;
+    return true;
+}
+
+/* The model's first bit that no worker has; PREFIX_MAP_WORKERS: there is none. r->mu is held. */
+static uint32_t free_bit(struct routed *m)
+{
+    for (uint32_t i = 0; i < m->n_slots; i++)
+        if (is_vacant(m->slots[i])) {
+            free(m->slots[i]);
+            m->slots[i] = NULL;
+            return i;
+        }
+    return m->n_slots;
+}
+
 static void list_slot(struct router *r, struct routed *m, struct slot *s)
 {
     if (r->last)
@@ -88,8 +111,9 @@ static void list_slot(struct router *r, struct routed *m, struct slot *s)
     r->last = s;
     r->n_slots++;
     s->number = ++r->n_places;
-    s->bit = m->n_slots;
-    m->slots[m->n_slots++] = s;
+    m->slots[s->bit] = s;
+    if (s->bit == m->n_slots)
+        m->n_slots++;
     if (m->n_slots > atomic_load_explicit(&r->most_slots, memory_order_relaxed))
         atomic_store_explicit(&r->most_slots, m->n_slots, memory_order_relaxed);
 }
@@ -102,9 +126,10 @@ int router_add_worker(struct router *r, uint64_t generation, const struct worker
         return err_set(e, LLMD_ENOMEM, "out of memory for a worker of \"%s\"", opts->model_name);
     lock_take(&r->mu);
     struct routed *m = routed_find(r, generation);
-    const bool full = m && m->n_slots == PREFIX_MAP_WORKERS;
+    const uint32_t bit = m ? free_bit(m) : 0;
+    const bool full = bit == PREFIX_MAP_WORKERS;
     if (m && !full) {
-        *s = (struct slot){.router = r, .routed = m, .opts = opts};
+        *s = (struct slot){.router = r, .routed = m, .opts = opts, .bit = bit};
         list_slot(r, m, s);
     }
     lock_drop(&r->mu);

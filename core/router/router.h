@@ -50,8 +50,8 @@ void router_set_model(struct router *r, uint64_t generation, const struct router
 /* Held: requests wait (max_queue, max_queue_us) though no worker of it is ready. Let go, those that no
  * worker can take fail. */
 void router_hold_model(struct router *r, uint64_t generation, bool held);
-/* Takes no new requests: router_submit says ENOTFOUND. What it has ends. */
-void router_close_model(struct router *r, uint64_t generation);
+/* Closed: takes no new requests (router_submit says ENOTFOUND); what it has ends. */
+void router_close_model(struct router *r, uint64_t generation, bool closed);
 /* What waits for one goes over to the other, to which its token ids must mean the same. */
 void router_move_waiting(struct router *r, uint64_t from, uint64_t to);
 /* Gives up a drained worker's place. ENOTREADY: it still finishes what it has; EINVAL: it was not
@@ -61,7 +61,7 @@ MUST_CHECK int router_remove_worker(struct router *r, uint32_t index, struct err
  * then, and only then, true (also when there is no such model): nothing reads its options any more. */
 bool router_collect_model(struct router *r, uint64_t generation);
 /* Starts a worker (worker_start) whose callbacks feed the router; the router owns it. opts outlive it.
- * At most PREFIX_MAP_WORKERS of a model in its life. Of two workers none has the other's index. */
+ * At most PREFIX_MAP_WORKERS of a model. Of two workers none has the other's index. */
 MUST_CHECK int router_add_worker(struct router *r, uint64_t generation,
                                  const struct worker_opts *opts, struct err *e);
 /* Of the newest model of that name. */

@@ -163,7 +163,7 @@ static void test_a_closed_one_ends_and_is_collected(void **state)
         make(&rd[i], i, first);
         submit(&w, &rd[i]);
     }
-    router_close_model(w.router, first);
+    router_close_model(w.router, first, true);
     make(&late, 99, first);
     assert_int_equal(router_submit(w.router, late.r, &e), -LLMD_ENOTFOUND);
     err_clear(&e);
@@ -235,7 +235,7 @@ static void test_waiting_requests_go_back(void **state)
     assert_int_equal(v.n_waiting, N_STREAMS);
     make(&lost, 0, second);
     submit(&w, &lost);
-    router_close_model(w.router, second);
+    router_close_model(w.router, second, true);
     router_hold_model(w.router, second, false); /* what is left there fails */
     reader_wait(&lost);
     assert_int_equal(lost.finish[0], FINISH_ERROR);
@@ -271,7 +271,7 @@ static void test_texts_over_many_generations(void **state)
     for (uint32_t round = 1; round <= ROUNDS; round++) {
         const uint64_t next = add_model(&w);
         router_hold_model(w.router, next, true);
-        router_close_model(w.router, now);
+        router_close_model(w.router, now, true);
         struct router_model_view v = {.n_requests = 1};
         while (v.n_requests > 0) {
             for (uint32_t i = 0; i < N_STREAMS; i++) {
