@@ -73,12 +73,15 @@ static enum MHD_Result drain_all(struct exchange *ex)
     return respond_json(ex, MHD_HTTP_ACCEPTED, &body);
 }
 
-/* The number of a worker in the body; -1: none is named. */
+/* The number of a worker in the body; -1: none is named. Null is no way to name none: whoever sends it
+ * meant one. */
 static int read_worker(struct exchange *ex, int64_t *out, struct err *e)
 {
     json_t *v = NULL;
     int rc = read_body(ex, "worker", &v, e);
     *out = -1;
+    if (rc == 0 && json_is_null(json_object_get(v, "worker")))
+        rc = field_wrong("worker", "the number of a worker", json_object_get(v, "worker"), e);
     if (rc == 0)
         rc = field_int(v, "worker", 0, UINT32_MAX, out, e);
     json_decref(v);
@@ -150,6 +153,10 @@ enum MHD_Result admin_reload(struct exchange *ex)
     json_decref(v);
     if (!c->reload)
         return cannot(ex, "read its configuration again");
+    if (atomic_load(&ex->conn->loop->edge->draining)) {
+        err_set(&e, LLMD_EDRAINING, "the server is shutting down");
+        return respond_error(ex, &e);
+    }
     event_note(LOG_INFO, "admin", "reload asked by %s", admin_actor(ex, who));
     if (c->reload(c->ctx, &e) != 0)
         return respond_error(ex, &e);

@@ -359,11 +359,13 @@ def test_drain_the_server(make_server):
 
 def test_drain_without_waiting(make_server):
     s = make_server(model=SIM, name="sim")
-    running = Stream(s, 100)
+    running = Stream(s, 300)
     assert running.began.wait(10)
     r = llmd("drain", "--socket", s.socket, "--no-wait")
     assert r.returncode == 0 and r.stderr == ""
-    assert s.admin("GET", "status")[1]["state"] == "draining"
+    until = time.monotonic() + 5
+    while s.admin("GET", "status")[1]["state"] != "draining":
+        assert time.monotonic() < until
     with pytest.raises(OSError):
         socket.create_connection(("127.0.0.1", s.port), timeout=5)
     assert running.whole()

@@ -318,6 +318,7 @@ static void test_actions_over_the_socket(void **state)
     expect("POST /admin/v1/undrain", NULL, NULL, 400, "name the worker");
     /* nothing of this may drain the whole server */
     expect("POST /admin/v1/drain", NULL, "{\"wroker\":0}", 400, "\"param\":\"wroker\"");
+    expect("POST /admin/v1/drain", NULL, "{\"worker\":null}", 400, "\"param\":\"worker\"");
     expect("POST /admin/v1/drain", NULL, "{\"worker\":-1}", 400, "\"param\":\"worker\"");
     expect("POST /admin/v1/drain", NULL, "{\"worker\":\"0\"}", 400, "\"param\":\"worker\"");
     expect("POST /admin/v1/drain", NULL, "[0]", 400, "must be a JSON object");
@@ -436,6 +437,8 @@ static void test_a_draining_server_still_answers_its_operator(void **state)
     expect("GET /admin/v1/status", NULL, NULL, 200, "\"state\":\"draining\"");
     expect("GET /admin/v1/status", NULL, NULL, 200, "\"answering\":1,");
     expect("POST /admin/v1/drain", NULL, NULL, 202, "draining");
+    expect("POST /admin/v1/reload", NULL, NULL, 503, "shutting down");
+    assert_int_equal(atomic_load(&asked.n_reload), 0);
     router_pace(&server.router, 500);
     client_until(&a, "data: [DONE]", 1);
     client_close(&a);
