@@ -21,6 +21,7 @@ static const struct command {
     {"drain", cmd_drain, "end a running server, or one of its workers, without losing answers"},
     {"reload", cmd_reload, "have a running server read its configuration again"},
     {"logs", cmd_logs, "show the request log"},
+    {"explain", cmd_explain, "tell the story of one request"},
     {"chat", cmd_chat, "talk to a running server in the terminal"},
     {"bench", cmd_bench, "put a server under load and measure it"},
     {"template", cmd_template, "render a chat template"},

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/router/router_int.h"
+#include "core/util/clock.h"
 #include "core/util/json.h"
 
 enum {
@@ -176,6 +177,9 @@ struct search {
     const char *id;
     struct route_record *found;
     bool no_memory;
+    bool live; /* then also: */
+    struct request_trace trace;
+    uint64_t arrival_us;
 };
 
 static void found(struct search *s, const struct route_record *rec)
@@ -194,6 +198,11 @@ static bool search_live(void *ctx, struct dispatch *dp)
         return true;
     record_look(dp->record, dp->req);
     found(s, dp->record);
+    lock_take(&dp->req->stream.mu);
+    s->trace = dp->req->trace;
+    lock_drop(&dp->req->stream.mu);
+    s->arrival_us = dp->req->arrival_us;
+    s->live = true;
     return false;
 }
 
@@ -218,6 +227,17 @@ static void search_ended(struct router *r, struct search *s)
     lock_drop(&r->mu);
 }
 
+/* What only one that lives has: how old it is, and its time line so far. */
+static void add_timeline(const struct search *s, struct buf *out)
+{
+    buf_truncate(out, out->len - 1); /* goes on in the record's object */
+    buf_addf(out, ",\"edge_us\":%llu,\"age_us\":%llu,\"timeline\":",
+             (unsigned long long)(s->found->submitted_us - s->arrival_us),
+             (unsigned long long)(clock_now_us() - s->arrival_us));
+    trace_add_json(&s->trace, s->arrival_us, out);
+    buf_addch(out, '}');
+}
+
 bool router_record_json(struct router *r, const char *id, struct buf *out)
 {
     struct search s = {.id = id};
@@ -226,6 +246,8 @@ bool router_record_json(struct router *r, const char *id, struct buf *out)
         search_ended(r, &s);
     if (s.found)
         record_add_json(s.found, out);
+    if (s.found && s.live)
+        add_timeline(&s, out);
     out->failed |= s.no_memory;
     free(s.found);
     return s.found || s.no_memory;

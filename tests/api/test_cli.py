@@ -12,7 +12,7 @@ def llmd(*args, **kw):
 
 
 @pytest.mark.parametrize("command", [[], ["serve"], ["check"], ["chat"], ["bench"], ["template"],
-                                     ["tokenize"], ["version"], ["logs"], ["status"], ["drain"], ["reload"]])
+                                     ["tokenize"], ["version"], ["logs"], ["explain"], ["status"], ["drain"], ["reload"]])
 def test_help_everywhere(command):
     r = llmd(*command, "--help")
     assert r.returncode == 0 and "Usage: llmd" in r.stdout and r.stderr == ""

@@ -1,0 +1,179 @@
+/* explain_parts.c - where the time of a request went, and the sentence that says so. */
+#include <math.h>
+#include <string.h>
+
+#include "cmd/control_client.h"
+#include "cmd/explain_text.h"
+
+enum { TEXT_MAX = 256 };
+
+static const char *const names[PART_COUNT] = {
+    [PART_EDGE] = "edge",
+    [PART_QUEUE] = "queue",
+    [PART_PREFILL] = "prefill",
+    [PART_PREFILL_OTHERS] = "prefill beside others",
+    [PART_DECODE] = "decode",
+    [PART_BATCH] = "batch",
+    [PART_GAP_PREFILL] = "prefill of others",
+    [PART_STALL] = "stall",
+    [PART_CLIENT] = "slow client",
+    [PART_PREEMPTION] = "preemption",
+    [PART_MIGRATION] = "migration",
+};
+
+const char *explain_part_name(enum explain_part p)
+{
+    return names[p];
+}
+
+/* Gap causes as the time line names them, and the part each belongs to. */
+static const struct {
+    const char *cause;
+    enum explain_part part;
+} causes[] = {
+    {"step", PART_DECODE},         {"batch", PART_BATCH},   {"prefill", PART_GAP_PREFILL},
+    {"stall", PART_STALL},         {"client", PART_CLIENT}, {"preemption", PART_PREEMPTION},
+    {"migration", PART_MIGRATION},
+};
+
+/* A number that must not be negative; 0 when it is not known. */
+static double amount(const json_t *object, const char *name)
+{
+    return fmax(0, control_number(object, name));
+}
+
+/* Of several choices the gaps overlap: they are shares of the time from first to last token. */
+static void measure_decode(const json_t *timeline, double decode_us, struct explain_parts *out)
+{
+    const json_t *parts = json_object_get(timeline, "part_us");
+    double sum = 0;
+    for (size_t i = 0; i < ARRAY_LEN(causes); i++)
+        sum += amount(parts, causes[i].cause);
+    for (size_t i = 0; i < ARRAY_LEN(causes) && sum > 0; i++)
+        out->us[causes[i].part] += amount(parts, causes[i].cause) / sum * decode_us;
+}
+
+static void measure_prefill(const json_t *timeline, double prefill_us, struct explain_parts *out)
+{
+    const json_t *chunk;
+    size_t i;
+    double own = 0;
+    json_array_foreach(json_object_get(timeline, "chunks"), i, chunk)
+    {
+        const double rows = amount(chunk, "rows"), all = amount(chunk, "step_rows");
+        own += all > 0 ? amount(chunk, "us") * rows / all : 0;
+    }
+    out->us[PART_PREFILL] = own > 0 ? fmin(own, prefill_us) : prefill_us;
+    out->us[PART_PREFILL_OTHERS] = prefill_us - out->us[PART_PREFILL];
+}
+
+void explain_measure(const json_t *story, struct explain_parts *out)
+{
+    const json_t *timeline = json_object_get(story, "timeline");
+    const double first = amount(story, "first_token_us"), last = amount(timeline, "last_token_us");
+    *out = (struct explain_parts){.total_us = amount(story, "total_us")};
+    out->us[PART_EDGE] = amount(story, "edge_us");
+    out->us[PART_QUEUE] = amount(story, "queue_us");
+    measure_prefill(timeline, amount(story, "prefill_us"), out);
+    if (last > 0) {
+        measure_decode(timeline, fmax(0, last - first), out);
+        if (!json_is_true(json_object_get(story, "live")))
+            out->us[PART_CLIENT] += fmax(0, out->total_us - last);
+    }
+    for (int i = 1; i < PART_COUNT; i++)
+        if (out->us[i] > out->us[out->most])
+            out->most = (enum explain_part)i;
+}
+
+/* ---- the sentence ---- */
+
+/* "812.0 of 1020.3 ms (80 %)" */
+static void add_share(const struct explain_parts *p, struct buf *out)
+{
+    const double us = p->us[p->most];
+    buf_addf(out, "%.1f of %.1f ms (%.0f %%)", us / 1000, p->total_us / 1000,
+             p->total_us > 0 ? us / p->total_us * 100 : 0);
+}
+
+/* The slowest gap of that cause; NULL. */
+static const json_t *slowest(const json_t *story, const char *cause)
+{
+    const json_t *gap;
+    size_t i;
+    json_array_foreach(json_object_get(json_object_get(story, "timeline"), "gaps"), i, gap)
+    {
+        const char *is = json_string_value(json_object_get(gap, "cause"));
+        if (is && strcmp(is, cause) == 0)
+            return gap;
+    }
+    return NULL;
+}
+
+static const json_t *first_decision(const json_t *story)
+{
+    const json_t *record = json_array_get(json_object_get(story, "route"), 0);
+    return json_array_get(json_object_get(record, "decisions"), 0);
+}
+
+/* What stood before it when it came. */
+static void add_queue_reason(const json_t *story, struct buf *out)
+{
+    const json_t *decision = first_decision(story), *c, *best = NULL;
+    char why[TEXT_MAX];
+    size_t i;
+    json_array_foreach(json_object_get(decision, "candidates"), i,
+                       c) if (!best || amount(c, "cost") < amount(best, "cost")) best = c;
+    if (!best)
+        return;
+    buf_addf(out, "; when it came, %s",
+             control_text(json_object_get(decision, "why"), why, sizeof(why)));
+    buf_addf(out, " (worker %.0f owed %.0f prompt tokens to %.0f others and decoded for %.0f",
+             amount(best, "worker"), amount(best, "owed_tokens"), amount(best, "prefilling"),
+             amount(best, "decoding"));
+    control_text(json_object_get(best, "bar"), why, sizeof(why));
+    buf_addf(out, "%s%s)", why[0] ? ": " : "", why);
+}
+
+static void add_gap(const json_t *gap, struct buf *out)
+{
+    char other[TEXT_MAX];
+    if (!gap)
+        return;
+    buf_addf(out, "; the longest gap, %.1f ms before token %.0f", amount(gap, "us") / 1000,
+             amount(gap, "tokens"));
+    if (amount(gap, "prefill_rows") > 0)
+        buf_addf(out, ", in a step with %.0f prompt rows of others", amount(gap, "prefill_rows"));
+    if (control_text(json_object_get(gap, "other"), other, sizeof(other))[0])
+        buf_addf(out, ", most of them of %s", other);
+}
+
+void explain_verdict(const json_t *story, const struct explain_parts *p, struct buf *out)
+{
+    static const char *const sentences[PART_COUNT] = {
+        [PART_EDGE] = "Most of its time went into reading the request, template and tokens: ",
+        [PART_QUEUE] = "It mostly waited for its turn behind others: ",
+        [PART_PREFILL] = "Most of its time went into computing its own prompt: ",
+        [PART_PREFILL_OTHERS] = "Its prompt mostly waited for others computed beside it: ",
+        [PART_DECODE] = "Most of its time went into computing its own tokens, undisturbed: ",
+        [PART_BATCH] = "Its tokens were mostly slowed by other answers in the same batch: ",
+        [PART_GAP_PREFILL] = "Its tokens were mostly slowed by prompts of others: ",
+        [PART_STALL] = "Its worker mostly stalled, for no reason that it knows: ",
+        [PART_CLIENT] = "Its client read slowly: ",
+        [PART_PREEMPTION] = "Its KV blocks were taken away and had to be computed anew: ",
+        [PART_MIGRATION] = "Its worker was lost and another went on with it: ",
+    };
+    if (p->us[p->most] <= 0) {
+        char error[TEXT_MAX];
+        control_text(json_object_get(story, "error"), error, sizeof(error));
+        buf_addf(out, "Nothing was computed for it%s%s.\n", error[0] ? ": " : "", error);
+        return;
+    }
+    buf_addstr(out, sentences[p->most]);
+    add_share(p, out);
+    if (p->most == PART_QUEUE)
+        add_queue_reason(story, out);
+    for (size_t i = 0; i < ARRAY_LEN(causes); i++)
+        if (causes[i].part == p->most)
+            add_gap(slowest(story, causes[i].cause), out);
+    buf_addstr(out, ".\n");
+}
