@@ -80,7 +80,7 @@ for s in "${steps[@]}"; do
     asan) run_unit asan SANITIZE=address,undefined ;;
     tsan) run_tsan ;;
     fuzz) run_fuzz ;;
-    drills) step drills tests/drills/run.sh 60 2 25 ;;
+    drills) step drills tests/drills/run.sh 60 2 25 10 1 ;;
     api) step api-build make -s -j2 all && step api-build-faults make -s -j2 FAULTS=1 all && step api tests/api/run.sh ;;
     *)
         echo "run.sh: unknown step '$s'" >&2
