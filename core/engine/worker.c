@@ -333,6 +333,7 @@ static int run(struct worker *w, struct err *e)
         struct orders o = take_orders(w);
         accept_inbox(w, o.inbox);
         answer_pokes(w);
+        worker_end_slow_reader(w);
         waker_set_flush(&w->touched);
         worker_reap(w);
         if (o.stop)

@@ -108,7 +108,8 @@ struct worker_opts {
     uint64_t kv_cache_bytes;  /* size of the pool; 0: chosen from max_model_len and max_num_seqs */
     uint32_t kv_cache_blocks; /* not 0: size of the pool in blocks, wins over bytes */
     bool enable_prefix_caching;
-    uint32_t max_queue; /* requests that wait in inbox and scheduler */
+    uint32_t max_queue;      /* requests that wait in inbox and scheduler */
+    uint64_t slow_reader_us; /* see core/engine/README.md; 0: 10 s */
 };
 
 /* Weights in a backend's layout, loaded by the first worker that needs them. */

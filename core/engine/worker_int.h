@@ -44,6 +44,7 @@ struct worker {
     struct waker_set touched;
     struct seq_group *over; /* to be freed when no plan names them */
     uint64_t n_steps, n_generated;
+    uint64_t slow_looked_us; /* when worker_end_slow_reader() looked last */
     struct step_cost cost;
 };
 
@@ -60,6 +61,8 @@ void worker_unload(struct worker *w); /* without groups */
 void worker_group_over(struct worker *w, struct seq_group *g);
 /* Ends what g still generates, with an error item for each choice. */
 void worker_group_fail(struct worker *w, struct seq_group *g, const struct err *why);
+/* When clients that do not read fill the worker, ends the one that took nothing for longest. */
+void worker_end_slow_reader(struct worker *w);
 /* Takes what is over from the scheduler and frees it. Not while a plan is under way. */
 void worker_reap(struct worker *w);
 /* Plans, computes, samples and pushes one step; false in *out_worked when there was nothing to do.

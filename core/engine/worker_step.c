@@ -24,6 +24,35 @@ void worker_group_fail(struct worker *w, struct seq_group *g, const struct err *
     worker_group_over(w, g);
 }
 
+/* Nothing of it can be computed before its client reads. */
+static bool is_paused(const struct seq_group *g)
+{
+    for (uint32_t i = 0; i < g->n_seqs; i++)
+        if (g->seqs[i].state != SEQ_DONE && g->seqs[i].state != SEQ_PAUSED)
+            return false;
+    return !g->over && g->n_live > 0;
+}
+
+void worker_end_slow_reader(struct worker *w)
+{
+    enum { PATIENCE_US = 10000000, LOOK_AGAIN_US = 100000 };
+    static const struct err why = {
+        .code = LLMD_ELIMIT, .msg = "the client reads too slowly, and others wait for its place"};
+    const uint64_t patience_us = w->opts->slow_reader_us ? w->opts->slow_reader_us : PATIENCE_US;
+    struct seq_group *slowest = NULL;
+    if (w->sched.n_groups < w->sched.opts.max_groups)
+        return;
+    const uint64_t now_us = clock_now_us();
+    if (now_us - w->slow_looked_us < LOOK_AGAIN_US)
+        return;
+    w->slow_looked_us = now_us;
+    for (struct seq_group *g = w->sched.groups; g; g = g->next)
+        if (is_paused(g) && (!slowest || g->last_token_us < slowest->last_token_us))
+            slowest = g;
+    if (slowest && now_us - slowest->last_token_us >= patience_us)
+        worker_group_fail(w, slowest, &why);
+}
+
 /* A poke may have come in before the stream's last item; none can any more. */
 static void forget_poke(struct worker *w, struct seq_group *g)
 {

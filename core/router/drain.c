@@ -132,6 +132,14 @@ static bool late_and_alone(const struct routed *m, const struct dispatch *dp)
     return late(m, dp) && !books_has_taker(m, dp);
 }
 
+/* Those that are full of slow readers may be idle: they look whom to end when they are woken. */
+static void nudge_full_ones(const struct routed *m)
+{
+    for (uint32_t i = 0; i < m->n_slots; i++)
+        if (m->slots[i]->refuses && router_slot_able(m->slots[i]))
+            worker_nudge(m->slots[i]->link->worker); /* takes the inbox's lock: of a higher rank */
+}
+
 void router_expire(struct router *r)
 {
     static const struct err
@@ -148,7 +156,10 @@ void router_expire(struct router *r)
     if (due)
         r->next_expiry_us = now_us + EXPIRY_US;
     for (struct routed *m = r->models; m && due; m = m->next) {
-        if (m->opts.max_queue_us == 0 || submit_n_waiting(m) == 0)
+        if (submit_n_waiting(m) == 0)
+            continue;
+        nudge_full_ones(m);
+        if (m->opts.max_queue_us == 0)
             continue;
         submit_sweep(m, late_and_alone, &alone);
         submit_sweep(m, late, &others);

@@ -224,6 +224,7 @@ struct scan {
     enum fair_verdict (*visit)(void *ctx, struct fair_item *item);
     void *ctx;
     uint32_t left; /* items that may still be asked */
+    bool took;     /* one of this class */
     bool stopped;
 };
 
@@ -241,6 +242,7 @@ static bool scan_flow(struct scan *s, struct fair_flow *f)
         asked = true;
         f->asked = item->next;
         if (v == FAIR_TAKE) {
+            s->took = true;
             f->credit -= item->cost;
             unlink_item(s->q, item);
         }
@@ -316,10 +318,16 @@ void fair_queue_scan(struct fair_queue *q, uint32_t max,
                      enum fair_verdict (*visit)(void *ctx, struct fair_item *item), void *ctx)
 {
     struct scan s = {.q = q, .visit = visit, .ctx = ctx, .left = max};
-    for (struct fair_class *c = q->classes, *next; c && !s.stopped; c = next) {
+    for (struct fair_class *c = q->classes, *next; c && !s.stopped && s.left > 0; c = next) {
         next = c->next;
+        const uint32_t for_others = next ? s.left / 2 : 0;
+        s.left -= for_others;
+        s.took = false;
         scan_class(&s, c);
         drop_empty_flows(q, c);
+        if (s.left == 0 && !s.took) /* it stopped for having asked enough, in vain */
+            s.stopped = false;
+        s.left += for_others;
     }
 }
 

@@ -5,7 +5,8 @@
  * served. A request that cannot go now (the worker that it should have is behind) is passed over:
  * it holds up neither its own key nor others, and is the first of its key to be asked again. A scan
  * that asked as many as it may passes the turn on, so that a key of which many were passed over does
- * not hide the others.
+ * not hide the others; nor does a priority hide lower ones: where all of the first half that may be asked
+ * are passed over, the lower ones share the other half.
  *
  *   classes, by priority:  -1 -> 0 -> 5
  *                                |

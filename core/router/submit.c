@@ -322,7 +322,10 @@ static bool hopeless(const struct routed *m, const struct dispatch *dp)
 
 void submit_take_hopeless(struct routed *m, struct dispatch_list *out)
 {
-    submit_sweep(m, hopeless, out);
+    struct dispatch_list lost = {NULL, NULL};
+    submit_sweep(m, hopeless, &lost);
+    for (struct dispatch *dp; (dp = dispatch_list_pop(&lost)) != NULL; dispatch_list_add(out, dp))
+        metric_add(m->metrics.lost_requests, 1);
 }
 
 /* --- handing over --- */

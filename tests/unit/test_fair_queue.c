@@ -209,6 +209,29 @@ static void test_who_cannot_go_is_passed_over(void **state)
     end();
 }
 
+/* Of many that are passed over, half of the questions are left for lower priorities; but none of them
+ * goes before one that was not asked while others of the higher priority go. */
+static void test_a_priority_hides_no_other(void **state)
+{
+    (void)state;
+    begin(1);
+    for (uint32_t i = 0; i < 100; i++) {
+        push(i, 'a', 0, 1);
+        w.things[i].barred = true;
+    }
+    push(100, 'b', 1, 1);
+    push(101, 'b', 2, 1);
+    fair_queue_scan(w.q, 64, take, NULL);
+    assert_false(w.things[100].queued);
+    assert_false(w.things[101].queued);
+    push(102, 'b', 1, 1);
+    for (uint32_t i = 0; i < 100; i++)
+        w.things[i].barred = false;
+    fair_queue_scan(w.q, 64, take, NULL);
+    assert_true(w.things[102].queued);
+    end();
+}
+
 static void test_a_scan_asks_no_more_than_it_may(void **state)
 {
     (void)state;
@@ -310,6 +333,7 @@ int main(void)
         cmocka_unit_test(test_turns_go_on_where_they_were),
         cmocka_unit_test(test_priorities_are_strict),
         cmocka_unit_test(test_who_cannot_go_is_passed_over),
+        cmocka_unit_test(test_a_priority_hides_no_other),
         cmocka_unit_test(test_a_scan_asks_no_more_than_it_may),
         cmocka_unit_test(test_the_next_scan_asks_the_next_key),
         cmocka_unit_test(test_random),

@@ -142,6 +142,57 @@ static void test_a_worker_full_of_slow_readers(void **state)
     world_fini(&w);
 }
 
+/* 64 clients never read. Those who do get their answers: the slowest are ended, one by one. */
+static void test_who_never_reads_is_ended_when_others_wait(void **state)
+{
+    (void)state;
+    enum { SLOW = 64, MORE = 8 };
+    struct world w;
+    static struct reader slow[SLOW], more[MORE];
+    struct err e = {0};
+    uint32_t n_ended = 0;
+    world_init(&w);
+    struct worker_opts *o = add(&w);
+    o->max_queue = SLOW - o->max_num_seqs;
+    o->slow_reader_us = 200000;
+    start(&w);
+    for (uint32_t i = 0; i < SLOW; i++) {
+        make(&slow[i], i, 20, 200);
+        submit(&w, &slow[i]);
+    }
+    clock_sleep_us(300000); /* all of them pause */
+    for (uint32_t i = 0; i < MORE; i++) {
+        make(&more[i], SLOW + i, 20, 200);
+        submit(&w, &more[i]);
+    }
+    for (uint64_t until_us = clock_now_us() + WAIT_LIMIT_US, n_done = 0; n_done < MORE;) {
+        assert_true(clock_now_us() < until_us);
+        router_expire(w.router);
+        n_done = 0;
+        for (uint32_t i = 0; i < MORE; i++) {
+            (void)reader_pull(&more[i], UINT32_MAX);
+            n_done += reader_finished(&more[i]);
+        }
+        clock_sleep_us(1000);
+    }
+    for (uint32_t i = 0; i < MORE; i++) {
+        assert_int_equal(more[i].finish[0], FINISH_LENGTH);
+        reader_fini(&more[i]);
+    }
+    for (uint32_t i = 0; i < SLOW; i++) {
+        reader_wait(&slow[i]);
+        err_clear(&e);
+        if (stream_error(slow[i].r, &e)) {
+            assert_int_equal(e.code, LLMD_ELIMIT);
+            n_ended++;
+        } else
+            assert_int_equal(slow[i].finish[0], FINISH_LENGTH);
+        reader_fini(&slow[i]);
+    }
+    assert_in_range(n_ended, 1, MORE + 1);
+    world_fini(&w);
+}
+
 /* Short requests that never end to come do not keep a long one from its blocks for ever. */
 static void test_a_long_prompt_among_short_ones(void **state)
 {
@@ -438,6 +489,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_worker_full_of_slow_readers),
+        cmocka_unit_test(test_who_never_reads_is_ended_when_others_wait),
         cmocka_unit_test(test_a_long_prompt_among_short_ones),
         cmocka_unit_test(test_lost_while_requests_are_handed_over),
         cmocka_unit_test(test_only_the_lost_worker_could_hold_it),
