@@ -344,7 +344,6 @@ int fleet_publish(struct fleet *f, struct err *e)
 void fleet_retire(struct fleet *f, struct served *s)
 {
     router_close_model(f->router, s->generation, true);
-    f->n_retired += !s->retired;
     s->retired = true;
 }
 
@@ -379,7 +378,6 @@ void fleet_reap(struct fleet *f)
             continue;
         }
         *at = s->next;
-        f->n_retired--;
         served_free(s);
     }
     for (struct opened **at = &f->opened; *at;) {

@@ -62,7 +62,6 @@ struct fleet {
     struct served *line_up[FLEET_MODELS];
     uint32_t n_line_up;
     struct served *all;
-    uint32_t n_retired;
     struct opened *opened;
 };
 

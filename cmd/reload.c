@@ -369,7 +369,7 @@ bool reload_tick(struct reload *r)
             finish(r, &e);
     }
     fleet_reap(r->fleet);
-    return r->active || r->fleet->n_retired > 0;
+    return r->active;
 }
 
 int reload_new(struct fleet *f, const char *path, struct reload **out, struct err *e)

@@ -5,6 +5,8 @@
  * workers start to load weights in their own threads, and the edge listens at once: /health
  * answers while weights load, /ready says when a token was generated.
  *
+ * Reload (SIGHUP, llmd reload): see reload.h; the main thread steps it.
+ *
  * Drain (SIGTERM, SIGINT): the edge stops accepting, running answers go on until they end or
  * drain_timeout passes; a second signal cuts it short. */
 #include "cmd/serve.h"
@@ -53,7 +55,7 @@ struct server {
     atomic_bool drain_asked;
     uint64_t started_us;
     bool was_ready;
-    bool reloads; /* a reload is under way, or something that it replaced is still to go */
+    bool reloads; /* a reload is under way */
     struct load_log load_log;
 };
 
@@ -372,7 +374,8 @@ int cmd_serve(int argc, char **argv)
         .n_options = ARRAY_LEN(options),
         .max_operands = 0,
         .footer = "Signals: SIGTERM and SIGINT drain (running answers end, new requests get 503);\n"
-                  "the second one stops at once.\n"
+                  "the second one stops at once. SIGHUP reads the configuration anew (llmd reload\n"
+                  "does the same, and says what came of it).\n"
                   "Exit codes: 0 drained, 1 serving failed, 2 usage, 3 configuration,\n"
                   "75 a new process is needed (a device or threads that hang: start it again).",
     };
