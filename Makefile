@@ -202,6 +202,7 @@ drill-build: $(DRILLS)
 ## make drills     what goes wrong on purpose: no text may change, every error is clean
 drills:
 	$(Q)tests/drills/run.sh
+	$(Q)tests/drills/store.sh
 
 ## make clean      remove build/
 clean:

@@ -4,6 +4,7 @@
 #   packaging/deps.sh build        compiler and libraries
 #   packaging/deps.sh test         what `make test` needs besides
 #   packaging/deps.sh lint         what `make lint` needs besides
+#   packaging/deps.sh drill        what `make drills` needs besides: writes that fail on demand
 #
 # Says what is missing before it installs it; does nothing when all is there. Needs root or sudo.
 set -euo pipefail
@@ -12,6 +13,7 @@ build=(gcc make libc6-dev libmicrohttpd-dev libconfuse-dev libjansson-dev libutf
     libxxhash-dev libsqlite3-dev libssl-dev libcurl4-openssl-dev ca-certificates
     python3 python3-pip python3-venv)
 test=(libcmocka-dev clang libclang-rt-14-dev procps)
+drill=(fiu-utils)
 lint=(clang-format clang-tidy clang git shellcheck)
 
 wanted=()
@@ -20,8 +22,9 @@ for set_name in "${@:-build}"; do
     build) wanted+=("${build[@]}") ;;
     test) wanted+=("${test[@]}") ;;
     lint) wanted+=("${lint[@]}") ;;
+    drill) wanted+=("${drill[@]}") ;;
     *)
-        echo "deps.sh: unknown set '$set_name' (build, test, lint)" >&2
+        echo "deps.sh: unknown set '$set_name' (build, test, lint, drill)" >&2
         exit 2
         ;;
     esac
