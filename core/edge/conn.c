@@ -1,47 +1,24 @@
-/* conn.c - the record of one TCP connection: its deadline, its hang-up watch, its slot. */
+/* conn.c - the record of a connection of libmicrohttpd: its deadline, its hang-up watch. */
 #include <stdlib.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include "core/edge/edge_int.h"
+#include "core/edge/front.h"
 #include "core/util/clock.h"
-
-/* An epoll event of a connection: this bit, 31 bits of generation, the slot's index. */
-static const uint64_t EVENT_CONN = (uint64_t)1 << 63;
-enum { GENERATION_MASK = 0x7fffffff, SLOTS_STEP = 64 };
-
-bool conn_event(uint64_t event)
-{
-    return (event & EVENT_CONN) != 0;
-}
-
-static bool slots_grow(struct loop *l)
-{
-    uint32_t n = l->n_slots ? l->n_slots * 2 : SLOTS_STEP;
-    struct conn_slot *slots = realloc(l->slots, n * sizeof(*slots));
-    if (!slots)
-        return false;
-    for (uint32_t i = l->n_slots; i < n; i++)
-        slots[i] = (struct conn_slot){.next_free = i + 1 < n ? i + 1 : UINT32_MAX};
-    l->slots = slots;
-    l->first_free = l->n_slots;
-    l->n_slots = n;
-    return true;
-}
 
 static struct conn *conn_new(struct loop *l, int fd)
 {
     struct conn *c = calloc(1, sizeof(*c));
-    if (!c || (l->first_free == UINT32_MAX && !slots_grow(l))) {
+    if (!c || !slots_put(&l->slots, c, &c->slot)) {
         free(c);
         return NULL;
     }
     c->loop = l;
     c->fd = fd;
-    c->slot = l->first_free;
-    struct conn_slot *s = &l->slots[c->slot];
-    l->first_free = s->next_free;
-    s->conn = c;
+    c->front = l->handed_over;
+    if (c->front)
+        c->front->conn = c;
     c->next = l->conns;
     if (l->conns)
         l->conns->prev = c;
@@ -52,12 +29,11 @@ static struct conn *conn_new(struct loop *l, int fd)
 static void conn_free(struct conn *c)
 {
     struct loop *l = c->loop;
-    struct conn_slot *s = &l->slots[c->slot];
-    BUG_ON(s->conn != c);
-    s->conn = NULL;
-    s->generation = (s->generation + 1) & GENERATION_MASK;
-    s->next_free = l->first_free;
-    l->first_free = c->slot;
+    slots_drop(&l->slots, c->slot);
+    if (c->front) {
+        c->front->conn = NULL;
+        front_touch(c->front);
+    }
     if (c->prev)
         c->prev->next = c->next;
     else
@@ -96,15 +72,6 @@ static void conn_begin(struct conn *c, struct MHD_Connection *mhd)
     c->peer_uid = peer.uid;
 }
 
-static void count(struct loop *l, int by)
-{
-    l->n_conns += (uint32_t)by;
-    if (l->control)
-        return;
-    atomic_fetch_add(&l->edge->n_conns, (unsigned)by);
-    metric_gauge_add(l->edge->metrics.connections, by);
-}
-
 void conn_notify(void *cls, struct MHD_Connection *mhd, void **context,
                  enum MHD_ConnectionNotificationCode code)
 {
@@ -116,13 +83,13 @@ void conn_notify(void *cls, struct MHD_Connection *mhd, void **context,
         *context = c;
         if (c)
             conn_begin(c, mhd);
-        count(l, 1);
+        l->n_conns++;
         return;
     }
     if (*context)
         conn_free(*context);
     *context = NULL;
-    count(l, -1);
+    l->n_conns--;
 }
 
 void conn_set_deadline(struct conn *c, uint32_t seconds)
@@ -134,10 +101,9 @@ void conn_watch(struct conn *c)
 {
     if (c->watched)
         return;
-    uint64_t generation = c->loop->slots[c->slot].generation;
     struct epoll_event ev = {
         .events = EPOLLRDHUP | EPOLLET, /* HUP and ERR come by themselves */
-        .data.u64 = EVENT_CONN | generation << 32 | c->slot,
+        .data.u64 = slots_name(&c->loop->slots, c->slot, SLOT_CONN),
     };
     c->watched = epoll_ctl(c->loop->epoll_fd, EPOLL_CTL_ADD, c->fd, &ev) == 0;
 }
@@ -147,15 +113,6 @@ void conn_unwatch(struct conn *c)
     if (c->watched)
         epoll_ctl(c->loop->epoll_fd, EPOLL_CTL_DEL, c->fd, NULL);
     c->watched = false;
-}
-
-struct conn *conn_find(struct loop *l, uint64_t event)
-{
-    uint32_t slot = (uint32_t)event;
-    uint32_t generation = (uint32_t)(event >> 32) & GENERATION_MASK;
-    if (slot >= l->n_slots || l->slots[slot].generation != generation)
-        return NULL;
-    return l->slots[slot].conn;
 }
 
 void conn_sweep(struct loop *l, uint64_t now_us)

@@ -2,7 +2,9 @@
  *
  *   edge  1 -> N loop      one thread, one libmicrohttpd daemon, one waker, own listeners; and one
  *                          more such loop for the control socket alone
- *   loop  1 -> n conn      one TCP connection
+ *   loop  1 -> n front     one connection of a client (front.h)
+ *   front 1 -> 0..1 conn   its record in libmicrohttpd, from its first head on; a connection of the
+ *                          control socket has no front
  *   conn  1 -> 0..1 exchange   one HTTP request and its reply; at most one at a time (pipelined
  *                          requests wait in libmicrohttpd)
  *   exchange 1 -> 0..1 generation   what chat and completions need (generation.h)
@@ -20,6 +22,7 @@
 #include "core/edge/edge.h"
 #include "core/edge/edge_metrics.h"
 #include "core/edge/framing.h"
+#include "core/edge/slots.h"
 #include "core/request/stream.h"
 #include "core/util/base.h"
 #include "core/util/buf.h"
@@ -27,6 +30,7 @@
 
 struct conn;
 struct exchange;
+struct front;
 struct generation;
 struct route;
 
@@ -38,12 +42,11 @@ enum {
     WRITE_STALL_S = 60, /* a client that takes nothing for so long is dropped */
 };
 
-/* A connection's entry in its loop's table: epoll events name index and generation, never a
- * pointer, so that an event that comes late finds nothing. */
-struct conn_slot {
-    struct conn *conn; /* NULL: free */
-    uint32_t generation;
-    uint32_t next_free;
+/* What the names of a loop's slots mean. */
+enum slot_kind {
+    SLOT_CONN = 1, /* struct conn: its client hung up */
+    SLOT_CLIENT,   /* struct front: the client's socket */
+    SLOT_PAIR,     /* struct front: room towards libmicrohttpd */
 };
 
 struct loop {
@@ -59,11 +62,15 @@ struct loop {
     bool accepting; /* listeners are watched */
     struct MHD_Daemon *daemon;
     struct waker waker;
-    struct conn *conns; /* all open connections */
+    struct front *fronts; /* all open connections; of the control socket: none */
+    uint32_t n_fronts;
+    struct front *touched;     /* to be pumped */
+    struct front *handed_over; /* to libmicrohttpd, right now */
+    struct buf scanned;        /* of the front at hand; kept for its memory */
+    struct conn *conns;        /* those that libmicrohttpd has */
     uint32_t n_conns;
     struct exchange *exchanges; /* all requests being answered */
-    struct conn_slot *slots;    /* [n_slots] */
-    uint32_t n_slots, first_free;
+    struct slots slots;
     uint64_t next_sweep_us;
     uint32_t patience_s; /* of its daemon with connections */
 };
@@ -91,6 +98,7 @@ struct edge {
 struct conn {
     struct loop *loop;
     struct conn *prev, *next;
+    struct front *front;       /* the client; NULL when it is gone, and of the control socket */
     struct exchange *exchange; /* NULL between two requests */
     int fd;                    /* libmicrohttpd's; open as long as the record exists */
     uint32_t slot;             /* in loop->slots */
@@ -124,8 +132,10 @@ struct exchange {
     enum refusal refusal;
     enum access_verdict access;
     const char *refusal_detail; /* a constant; NULL */
+    unsigned refusal_status;    /* of REFUSE_FRAMING */
     bool suspended;             /* in libmicrohttpd; cleared by exactly one resume */
     bool gone;                  /* the client hung up: nothing more can be sent */
+    bool chunks;                /* a stream's reply comes in chunks: HTTP/1.1 */
     bool drain_body;            /* when refused: read the body before the reply */
     unsigned status;            /* of the reply; 0 while there is none */
     uint64_t n_body, n_reply;   /* bytes of the bodies */
@@ -159,8 +169,7 @@ bool loop_closing(const struct loop *l);
 MUST_CHECK int listen_open(const char *address, uint16_t *port, int *out_fd, struct err *e);
 /* Fails when another process listens there: with SO_REUSEPORT both would get a share. */
 MUST_CHECK int listen_probe(const char *address, struct err *e);
-/* Takes waiting connections from a listener and hands them to libmicrohttpd. True: there may be
- * more. */
+/* Takes waiting connections from a listener. True: there may be more. */
 bool listen_accept(struct loop *l, int fd);
 
 /* conn.c */
@@ -173,9 +182,6 @@ void conn_set_deadline(struct conn *c, uint32_t seconds);
 /* Starts and ends the watch for a hang-up. */
 void conn_watch(struct conn *c);
 void conn_unwatch(struct conn *c);
-/* The connection that an epoll event names; NULL when it is gone. */
-struct conn *conn_find(struct loop *l, uint64_t event);
-bool conn_event(uint64_t event); /* names a connection */
 /* Shuts down what is past its deadline. */
 void conn_sweep(struct loop *l, uint64_t now_us);
 

@@ -13,6 +13,7 @@
 
 #include "core/edge/auth.h"
 #include "core/edge/edge_int.h"
+#include "core/edge/front.h"
 #include "core/edge/generation.h"
 #include "core/edge/request_log.h"
 #include "core/edge/respond.h"
@@ -33,6 +34,7 @@ void exchange_resume(struct exchange *ex)
         return;
     ex->suspended = false;
     MHD_resume_connection(ex->mhd);
+    front_touch(ex->conn->front);
 }
 
 void exchange_hang_up(struct exchange *ex)
@@ -99,11 +101,22 @@ static enum access_verdict check_access(struct exchange *ex, bool options)
     return access_check(access, &caller);
 }
 
+/* What came was no request, or the body is not what it said; libmicrohttpd got something else. */
+static bool bad_bytes(struct exchange *ex)
+{
+    const struct front *front = ex->conn->front;
+    const char *fault = front ? front_fault(front, &ex->refusal_status) : NULL;
+    if (fault)
+        ex->refusal_detail = fault;
+    return fault != NULL;
+}
+
 /* Decides about everything but the body. */
 static enum refusal admit(struct exchange *ex, const struct framing *f, const char *version)
 {
     ex->refusal_detail = framing_fault(f, version);
-    if (ex->refusal_detail)
+    ex->refusal_status = MHD_HTTP_BAD_REQUEST;
+    if (ex->refusal_detail || bad_bytes(ex))
         return REFUSE_FRAMING;
     bool options = strcmp(ex->method, MHD_HTTP_METHOD_OPTIONS) == 0;
     ex->access = check_access(ex, options);
@@ -150,8 +163,11 @@ static enum MHD_Result begin(struct MHD_Connection *mhd, const char *url, const 
     if (!ex)
         return MHD_NO;
     *context = ex;
+    if (c->front)
+        front_begin(c->front);
     ex->url = url;
     ex->method = method;
+    ex->chunks = strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
     ex->route = route_find(url);
     choose_id(ex);
     request_log_begin(ex);
@@ -182,6 +198,8 @@ enum MHD_Result exchange_handle(void *cls, struct MHD_Connection *mhd, const cha
     if (ex->generation)
         return generation_reply(ex->generation);
     conn_set_deadline(ex->conn, 0);
+    if (bad_bytes(ex))
+        ex->refusal = REFUSE_FRAMING;
     if (ex->refusal != REFUSE_NOT)
         return respond_refusal(ex);
     if (strcmp(method, MHD_HTTP_METHOD_OPTIONS) == 0)
@@ -226,8 +244,10 @@ void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,
     struct exchange *ex = *context;
     struct conn *c = conn_of(mhd);
     *context = NULL;
-    if (c)
+    if (c) {
+        front_touch(c->front);
         conn_set_deadline(c, edge_limits(l->edge).keepalive_timeout_s);
+    }
     if (!ex)
         return;
     if (why != MHD_REQUEST_TERMINATED_COMPLETED_OK)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/edge/api.h"
+#include "core/edge/front.h"
 #include "core/edge/reply.h"
 #include "core/edge/request_log.h"
 #include "core/edge/respond.h"
@@ -252,6 +253,20 @@ static bool out_of_memory(const struct generation *g)
     return failed;
 }
 
+/* What is pending leaves: past libmicrohttpd while the client keeps up, the end by way of it. */
+static void deliver(struct generation *g)
+{
+    struct exchange *ex = g->exchange;
+    if (g->plan.stream && !g->ended && ex->suspended && ex->chunks &&
+        front_send_chunk(ex->conn->front, g->out.data + g->out_at, pending(g))) {
+        ex->n_reply += pending(g);
+        g->last_sent_us = clock_now_us();
+        buf_clear(&g->out);
+        g->out_at = 0;
+    } else
+        exchange_resume(ex);
+}
+
 void generation_wake(struct request *r)
 {
     struct part *p = r->consumer;
@@ -262,7 +277,7 @@ void generation_wake(struct request *r)
     if (out_of_memory(g))
         exchange_hang_up(g->exchange); /* half a text would pass for a whole one */
     else if (pending(g) > 0 || g->ended)
-        exchange_resume(g->exchange);
+        deliver(g);
 }
 
 void generation_tick(struct generation *g, uint64_t now_us)
@@ -272,7 +287,7 @@ void generation_tick(struct generation *g, uint64_t now_us)
         now_us - g->last_sent_us < (uint64_t)silence_s * 1000000)
         return;
     sse_comment(g);
-    exchange_resume(g->exchange);
+    deliver(g);
 }
 
 /* ---- from bytes to the client ---- */

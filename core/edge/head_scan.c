@@ -71,6 +71,11 @@ bool head_scan_idle(const struct head_scan *s)
     return s->state == START;
 }
 
+bool head_scan_in_chunks(const struct head_scan *s)
+{
+    return s->trailer || (s->state >= SIZE && s->state != BAD);
+}
+
 /* The next request. */
 static void start(struct head_scan *s)
 {
@@ -378,23 +383,18 @@ static size_t run(struct head_scan *s, const char *data, size_t n)
     return k;
 }
 
-static bool in_marks(const struct head_scan *s)
-{
-    return s->trailer || s->state >= SIZE;
-}
-
 static void check_size(struct head_scan *s)
 {
-    if (!in_marks(s) && s->n_head > SCAN_HEAD_BYTES)
+    if (!head_scan_in_chunks(s) && s->n_head > SCAN_HEAD_BYTES)
         bad(s, HTTP_FIELDS_TOO_LARGE, "the head of the request has more than 16 KiB");
-    else if (in_marks(s) && s->n_head > SCAN_MARK_BYTES)
+    else if (head_scan_in_chunks(s) && s->n_head > SCAN_MARK_BYTES)
         bad(s, HTTP_BAD, "a chunk's extensions or trailers have more than 1 KiB");
 }
 
 /* Reads at most a run of bytes of one sort and the byte after it. */
 static size_t step(struct head_scan *s, const char *data, size_t n, enum scan_kind *out_kind)
 {
-    const bool marks = in_marks(s);
+    const bool marks = head_scan_in_chunks(s);
     const uint8_t before = s->state;
     size_t k = run(s, data, n);
     const bool more = k < n;

@@ -60,5 +60,7 @@ void head_scan_init(struct head_scan *s);
 /* Reads from data[0..n-1], n > 0. Returns how many bytes are of *out_kind: at least 1, but for
  * SCAN_BAD, 0. */
 size_t head_scan_next(struct head_scan *s, const char *data, size_t n, enum scan_kind *out_kind);
+/* Content that comes now is of chunks. */
+bool head_scan_in_chunks(const struct head_scan *s);
 /* No request has begun, or the last is complete. */
 bool head_scan_idle(const struct head_scan *s);

@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <netdb.h>
 #include <netinet/in.h>
-#include <netinet/tcp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,13 +10,11 @@
 #include <unistd.h>
 
 #include "core/edge/edge_int.h"
+#include "core/edge/front.h"
 
 enum {
     BACKLOG = 4096,
     ACCEPTS_MAX = 64, /* per turn and listener: the others want their turn too */
-    /* What the kernel may hold unsent for one client: a slow reader shall pause its sequence
-     * instead of filling megabytes of kernel memory. */
-    UNSENT_BYTES = 64 * 1024,
 };
 
 /* Splits "host:port" or "[v6]:port". */
@@ -170,17 +167,16 @@ static bool full(const struct loop *l)
 
 static void admit(struct loop *l, int fd, const struct sockaddr_storage *peer, socklen_t n_peer)
 {
-    static const int unsent = UNSENT_BYTES;
     if (full(l)) {
         if (!l->control)
             metric_add(l->edge->metrics.turned_away, 1);
         turn_away(fd);
         return;
     }
-    if (!l->control)
-        setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
-    /* Closes fd itself when it fails. */
-    MHD_add_connection(l->daemon, fd, (const struct sockaddr *)peer, n_peer);
+    if (l->control) /* closes fd itself when it fails */
+        MHD_add_connection(l->daemon, fd, (const struct sockaddr *)peer, n_peer);
+    else
+        front_new(l, fd, peer, n_peer);
 }
 
 bool listen_accept(struct loop *l, int fd)

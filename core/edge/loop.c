@@ -1,10 +1,10 @@
 /* loop.c - one thread: epoll over libmicrohttpd's epoll, the waker, the control eventfd, the
- * listeners and the hang-up watches.
+ * listeners, the clients' sockets and the hang-up watches.
  *
  * Everything that touches a connection happens here, in this order per turn: events are only
- * noted (tokens pulled, suspended connections resumed, the gone marked), then libmicrohttpd runs
- * until it wants to wait. It closes connections only while it runs, so no event of the turn can
- * name a connection that another event of the turn freed. */
+ * noted (tokens pulled, suspended connections resumed, the gone marked), clients' bytes go up,
+ * libmicrohttpd runs until it wants to wait, its bytes go down. It closes connections only while it
+ * runs, so no event of the turn can name a connection that another event of the turn freed. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "core/edge/edge_int.h"
+#include "core/edge/front.h"
 #include "core/edge/generation.h"
 #include "core/observe/log.h"
 #include "core/util/clock.h"
@@ -35,8 +36,9 @@ static void __attribute__((format(printf, 2, 0))) mhd_log(void *cls, const char 
 {
     const struct loop *l = cls;
     char line[256];
-    /* Of a UNIX socket it also reports, three times a reply, that it is no TCP one. */
-    if (!log_enabled(LOG_DEBUG) || l->control)
+    /* Of the socket pairs it also reports, three times a reply, that they are no TCP sockets. */
+    if (!log_enabled(LOG_DEBUG) || strncmp(fmt, "Setting %s option", 17) == 0 ||
+        strncmp(fmt, "Failed to push", 14) == 0)
         return;
     int n = vsnprintf(line, sizeof(line), fmt, ap);
     while (n > 0 && (size_t)n < sizeof(line) && line[n - 1] == '\n')
@@ -100,7 +102,7 @@ static int build(struct loop *l, struct edge *edge, uint32_t n, struct err *e)
 {
     *l = (struct loop){.edge = edge, .n_listen = n, .epoll_fd = -1, .control_fd = -1};
     l->waker.event_fd = -1;
-    l->first_free = UINT32_MAX;
+    slots_init(&l->slots);
     l->listen_fds = malloc((n + 1) * sizeof(*l->listen_fds));
     if (!l->listen_fds)
         return err_set(e, LLMD_ENOMEM, "out of memory for a loop");
@@ -184,13 +186,24 @@ static void take_tokens(struct loop *l)
     } while (n == TAKE_MAX);
 }
 
+/* An event of something that comes and goes. */
+static void on_slot(struct loop *l, uint64_t name, uint32_t events)
+{
+    void *item = slots_find(&l->slots, name);
+    if (!item)
+        return;
+    if (slots_kind(name) != SLOT_CONN) {
+        front_event(item, slots_kind(name) == SLOT_CLIENT ? events : 0);
+        return;
+    }
+    const struct conn *c = item;
+    if (c->exchange)
+        exchange_hang_up(c->exchange);
+}
+
 static void on_event(struct loop *l, uint64_t event)
 {
-    if (conn_event(event)) {
-        struct conn *c = conn_find(l, event);
-        if (c && c->exchange)
-            exchange_hang_up(c->exchange);
-    } else if (event == EVENT_WAKER)
+    if (event == EVENT_WAKER)
         take_tokens(l);
     else if (event == EVENT_CONTROL) {
         uint64_t count;
@@ -207,18 +220,22 @@ static int wait_ms(struct loop *l, uint64_t now_us)
 {
     uint64_t ms = l->next_sweep_us > now_us ? (l->next_sweep_us - now_us) / 1000 + 1 : 0;
     MHD_UNSIGNED_LONG_LONG t;
+    if (l->touched)
+        return 0;
     if (MHD_get_timeout(l->daemon, &t) == MHD_YES)
         ms = u64_min(ms, t);
     return (int)ms;
 }
 
-static void run_daemon(struct loop *l)
+/* True when it has more to do. */
+static bool run_daemon(struct loop *l)
 {
     MHD_UNSIGNED_LONG_LONG t = 0;
     int n = 0;
     do
         MHD_run(l->daemon);
     while (++n < RUNS_MAX && MHD_get_timeout(l->daemon, &t) == MHD_YES && t == 0);
+    return n == RUNS_MAX;
 }
 
 /* Accepting stops for a moment when descriptors run out; see listen_accept. */
@@ -240,6 +257,7 @@ static void sweep(struct loop *l, uint64_t now_us)
         return;
     l->next_sweep_us = now_us + SWEEP_US;
     conn_sweep(l, now_us);
+    front_sweep(l, now_us);
     for (struct exchange *ex = l->exchanges; ex; ex = ex->next)
         if (ex->generation)
             generation_tick(ex->generation, now_us);
@@ -251,8 +269,15 @@ static void turn(struct loop *l)
     struct epoll_event events[EVENTS_MAX];
     int n = epoll_wait(l->epoll_fd, events, EVENTS_MAX, wait_ms(l, clock_now_us()));
     for (int i = 0; i < n; i++)
-        on_event(l, events[i].data.u64);
-    run_daemon(l);
+        if (slots_kind(events[i].data.u64))
+            on_slot(l, events[i].data.u64, events[i].events);
+        else
+            on_event(l, events[i].data.u64);
+    front_pump(l, false);
+    const bool more = run_daemon(l);
+    front_pump(l, true);
+    if (more)
+        front_touch_busy(l);
     sweep(l, clock_now_us());
 }
 
@@ -273,8 +298,9 @@ static void wind_up(struct loop *l)
     for (struct conn *c = l->conns; c; c = c->next)
         shutdown(c->fd, SHUT_RDWR);
     until = clock_now_us() + STOP_GRACE_US;
-    while (l->conns && clock_now_us() < until)
+    while ((!front_end_all(l, false) || l->conns) && clock_now_us() < until)
         turn(l);
+    front_end_all(l, true);
     MHD_stop_daemon(l->daemon);
     l->daemon = NULL;
 }
@@ -317,5 +343,6 @@ void loop_fini(struct loop *l)
     if (l->epoll_fd >= 0)
         close(l->epoll_fd);
     free(l->listen_fds);
-    free(l->slots);
+    slots_fini(&l->slots);
+    buf_fini(&l->scanned);
 }

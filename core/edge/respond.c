@@ -145,9 +145,9 @@ enum MHD_Result respond_refusal(struct exchange *ex)
     case REFUSE_METHOD:
         return respond_wrong_method(ex);
     case REFUSE_FRAMING:
-        api_error_write(&body, MHD_HTTP_BAD_REQUEST, "BadRequestError", NULL, NULL,
+        api_error_write(&body, ex->refusal_status, "BadRequestError", NULL, NULL,
                         ex->refusal_detail);
-        return queue_error(ex, MHD_HTTP_BAD_REQUEST, &body, NULL, NULL, true);
+        return queue_error(ex, ex->refusal_status, &body, NULL, NULL, true);
     case REFUSE_SIZE:
         snprintf(text, sizeof(text),
                  "the request body is larger than the limit of %u bytes (max_body_kb)",

@@ -1,0 +1,579 @@
+#include "core/edge/front.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <sys/uio.h>
+#include <unistd.h>
+
+#include "core/util/clock.h"
+
+enum {
+    READ_BYTES = 16 * 1024,
+    UP_HIGH_BYTES = 64 * 1024, /* nothing more is read while so much waits */
+    READS_MAX = 16,            /* per turn: the others want their turn too */
+    LOOK_AGAIN_BYTES = 4096,   /* a reply of so many bytes may have more behind it */
+    LINGER_US = 1000 * 1000,
+    LINGER_BYTES = 1024 * 1024,
+    PAIR_BYTES = 64 * 1024,   /* what libmicrohttpd may have written that we have not taken */
+    UNSENT_BYTES = 64 * 1024, /* what the kernel may hold unsent for one client: a slow reader shall
+                                 pause its sequence instead of filling megabytes */
+};
+
+/* Takes a refused request's place; whom it is for decides front_fault(). */
+static const char stand_in[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+
+static uint64_t in_us(uint64_t us)
+{
+    return clock_now_us() + us;
+}
+
+static uint64_t in_s(uint32_t s)
+{
+    return in_us((uint64_t)s * 1000000);
+}
+
+/* ---- life ---- */
+
+static void touch(struct front *f)
+{
+    if (f->touched)
+        return;
+    f->touched = true;
+    f->next_touched = f->loop->touched;
+    f->loop->touched = f;
+}
+
+static void count(struct loop *l, int by)
+{
+    l->n_fronts += (uint32_t)by;
+    atomic_fetch_add(&l->edge->n_conns, (unsigned)by);
+    metric_gauge_add(l->edge->metrics.connections, by);
+}
+
+static bool watch(struct front *f, int fd, unsigned kind, uint32_t events)
+{
+    struct epoll_event ev = {.events = events | EPOLLET,
+                             .data.u64 = slots_name(&f->loop->slots, f->slot, kind)};
+    return epoll_ctl(f->loop->epoll_fd, EPOLL_CTL_ADD, fd, &ev) == 0;
+}
+
+static void set_options(int fd, int family)
+{
+    static const int on = 1, unsent = UNSENT_BYTES;
+    if (family == AF_UNIX)
+        return;
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
+    setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
+}
+
+bool front_new(struct loop *l, int fd, const struct sockaddr_storage *peer, socklen_t n_peer)
+{
+    struct front *f = calloc(1, sizeof(*f));
+    if (!f || !slots_put(&l->slots, f, &f->slot)) {
+        free(f);
+        close(fd);
+        return false;
+    }
+    f->loop = l;
+    f->fd = fd;
+    f->pair = -1;
+    f->peer = *peer;
+    f->n_peer = n_peer;
+    head_scan_init(&f->scan);
+    f->head_deadline_us = in_s(edge_limits(l->edge).header_timeout_s);
+    f->next = l->fronts;
+    if (l->fronts)
+        l->fronts->prev = f;
+    l->fronts = f;
+    count(l, 1);
+    set_options(fd, peer->ss_family);
+    if (!watch(f, fd, SLOT_CLIENT, EPOLLIN | EPOLLOUT | EPOLLRDHUP)) {
+        f->state = FRONT_OVER;
+        touch(f);
+    }
+    return true;
+}
+
+/* libmicrohttpd may still hold the pair's other end: it reads the end, and its clients are gone. */
+static void front_free(struct front *f)
+{
+    struct loop *l = f->loop;
+    if (f->conn)
+        f->conn->front = NULL;
+    slots_drop(&l->slots, f->slot);
+    if (f->prev)
+        f->prev->next = f->next;
+    else
+        l->fronts = f->next;
+    if (f->next)
+        f->next->prev = f->prev;
+    close(f->fd);
+    if (f->pair >= 0)
+        close(f->pair);
+    buf_fini(&f->head);
+    buf_fini(&f->up);
+    buf_fini(&f->down);
+    free(f);
+    count(l, -1);
+}
+
+void front_touch(struct front *f)
+{
+    if (!f)
+        return;
+    f->down_due = true;
+    touch(f);
+}
+
+void front_touch_busy(struct loop *l)
+{
+    for (struct front *f = l->fronts; f; f = f->next)
+        if (f->conn && f->conn->exchange && !f->conn->exchange->suspended)
+            front_touch(f);
+}
+
+void front_event(struct front *f, uint32_t events)
+{
+    const uint32_t ends = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
+    f->readable |= (events & (EPOLLIN | ends)) != 0;
+    f->hung_up |= (events & ends) != 0;
+    f->down_due |= f->down.len > 0;
+    touch(f);
+}
+
+/* ---- up ---- */
+
+static bool hand_over(struct front *f)
+{
+    static const int size = PAIR_BYTES;
+    struct loop *l = f->loop;
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, pair) != 0)
+        return false;
+    setsockopt(pair[1], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size));
+    f->pair = pair[0];
+    l->handed_over = f;
+    /* Closes pair[1] itself when it fails. */
+    enum MHD_Result rc =
+        MHD_add_connection(l->daemon, pair[1], (const struct sockaddr *)&f->peer, f->n_peer);
+    l->handed_over = NULL;
+    return rc == MHD_YES && f->conn;
+}
+
+static void refuse(struct front *f, bool in_chunks, struct buf *out)
+{
+    buf_fini(&f->head);
+    f->deaf = true;
+    f->head_deadline_us = 0;
+    if (in_chunks)
+        buf_addstr(out, "0\r\n\r\n");
+    else {
+        f->n_heads++;
+        buf_addstr(out, stand_in);
+    }
+}
+
+static void add_content(const char *data, size_t n, bool chunked, struct buf *out)
+{
+    if (!chunked) {
+        buf_add(out, data, n);
+        return;
+    }
+    buf_addf(out, "%zx\r\n", n);
+    buf_add(out, data, n);
+    buf_addstr(out, "\r\n");
+}
+
+static void add_head(struct front *f, const char *data, size_t n, bool complete, struct buf *out)
+{
+    if (!complete) {
+        if (f->head.len == 0 && f->head_deadline_us == 0)
+            f->head_deadline_us = in_s(edge_limits(f->loop->edge).header_timeout_s);
+        buf_add(&f->head, data, n);
+        return;
+    }
+    f->n_heads++;
+    f->head_deadline_us = 0;
+    buf_add(out, f->head.data, f->head.len);
+    buf_add(out, data, n);
+    out->failed |= f->head.failed;
+    buf_fini(&f->head);
+}
+
+/* Reads n bytes of the client by the rule; what is to go on is appended to out. */
+static void scan(struct front *f, const char *data, size_t n, struct buf *out)
+{
+    while (n > 0 && !f->deaf) {
+        enum scan_kind kind;
+        const bool in_chunks = head_scan_in_chunks(&f->scan);
+        size_t k = head_scan_next(&f->scan, data, n, &kind);
+        if (kind == SCAN_BAD)
+            refuse(f, in_chunks, out);
+        else if (kind == SCAN_BODY)
+            add_content(data, k, in_chunks, out);
+        else if (kind == SCAN_BODY_END)
+            buf_addstr(out, "0\r\n\r\n");
+        else if (kind != SCAN_SKIP)
+            add_head(f, data, k, kind == SCAN_HEAD_END, out);
+        data += k;
+        n -= k;
+    }
+}
+
+/* False when libmicrohttpd takes no more: it has closed its end, and its reply is on the way down. */
+static bool send_up(struct front *f, const char *data, size_t n, size_t *out_sent)
+{
+    size_t sent = 0;
+    while (sent < n) {
+        ssize_t k = send(f->pair, data + sent, n - sent, MSG_NOSIGNAL);
+        if (k < 0 && errno == EINTR)
+            continue;
+        if (k < 0 && errno == EAGAIN)
+            break;
+        if (k < 0)
+            return false;
+        sent += (size_t)k;
+    }
+    *out_sent = sent;
+    return true;
+}
+
+static void stop_listening(struct front *f)
+{
+    f->deaf = true;
+    buf_fini(&f->up);
+    buf_fini(&f->head);
+}
+
+/* Sends what waits, and keeps what the pair does not take. */
+static void flush_up(struct front *f)
+{
+    size_t sent = 0;
+    if (!send_up(f, f->up.data, f->up.len, &sent)) {
+        stop_listening(f);
+        return;
+    }
+    front_touch(f);
+    buf_consume(&f->up, sent);
+    if (f->up.len == 0)
+        buf_fini(&f->up);
+}
+
+/* Hands on what was just scanned, behind what waits. */
+static void pass_up(struct front *f, const struct buf *fresh)
+{
+    size_t sent = 0;
+    if (fresh->failed || (f->pair < 0 && !hand_over(f))) {
+        f->state = FRONT_OVER;
+        return;
+    }
+    if (f->up.len == 0 && !send_up(f, fresh->data, fresh->len, &sent)) {
+        stop_listening(f);
+        return;
+    }
+    front_touch(f);
+    if (sent == fresh->len)
+        return;
+    buf_add(&f->up, fresh->data + sent, fresh->len - sent);
+    if (f->up.failed)
+        f->state = FRONT_OVER;
+    if (!f->pair_watched)
+        f->pair_watched = watch(f, f->pair, SLOT_PAIR, EPOLLOUT);
+}
+
+/* -EAGAIN: nothing for now; 0: the end; other negative numbers: the connection is broken. */
+static ssize_t client_read(struct front *f, char *data, size_t n)
+{
+    ssize_t k;
+    do
+        k = recv(f->fd, data, n, 0);
+    while (k < 0 && errno == EINTR);
+    return k < 0 ? -errno : k;
+}
+
+static void take(struct front *f, const char *data, size_t n)
+{
+    struct buf *out = &f->loop->scanned;
+    buf_clear(out);
+    if (f->deaf)
+        f->n_dropped += n;
+    else
+        scan(f, data, n, out);
+    if (out->len > 0 || out->failed)
+        pass_up(f, out);
+}
+
+/* The client sends no more. Without a request under way nobody waits for us either. */
+static void on_client_end(struct front *f)
+{
+    f->client_ended = true;
+    f->readable = false;
+    if (f->pair < 0 || f->state != FRONT_OPEN)
+        f->state = FRONT_OVER;
+}
+
+static void read_client(struct front *f)
+{
+    char data[READ_BYTES];
+    ssize_t n = client_read(f, data, sizeof(data));
+    if (n == 0)
+        on_client_end(f);
+    else if (n > 0) {
+        /* A short read took all there was, but for an end. */
+        if ((size_t)n < sizeof(data) && !f->hung_up)
+            f->readable = false;
+        take(f, data, (size_t)n);
+    } else if (n == -EAGAIN)
+        f->readable = false;
+    else
+        f->state = FRONT_OVER;
+}
+
+static bool generating(const struct front *f)
+{
+    return f->conn && f->conn->exchange && f->conn->exchange->suspended;
+}
+
+/* The client ended behind so much input that we do not read up to it before the reply is made. */
+static bool left_behind(const struct front *f)
+{
+    return f->hung_up && f->up.len >= UP_HIGH_BYTES && generating(f);
+}
+
+static void pump_up(struct front *f)
+{
+    if (f->up.len > 0)
+        flush_up(f);
+    for (int i = 0; f->readable && f->state != FRONT_OVER && f->up.len < UP_HIGH_BYTES; i++) {
+        if (i == READS_MAX) {
+            touch(f);
+            break;
+        }
+        read_client(f);
+    }
+    if (f->pair >= 0 && !f->up_ended && (f->client_ended ? f->up.len == 0 : left_behind(f))) {
+        f->up_ended = true;
+        shutdown(f->pair, SHUT_WR);
+    }
+}
+
+/* ---- down ---- */
+
+/* How much of it the client took; negative when it is gone. */
+static ssize_t client_write(struct front *f, const char *data, size_t n)
+{
+    ssize_t k;
+    do
+        k = send(f->fd, data, n, MSG_NOSIGNAL);
+    while (k < 0 && errno == EINTR);
+    if (k < 0 && errno == EAGAIN)
+        return 0;
+    return k < 0 ? -errno : k;
+}
+
+/* As client_write, of three pieces in one write. */
+static ssize_t client_write_chunk(struct front *f, struct iovec piece[3])
+{
+    const struct msghdr m = {.msg_iov = piece, .msg_iovlen = 3};
+    ssize_t k;
+    do
+        k = sendmsg(f->fd, &m, MSG_NOSIGNAL);
+    while (k < 0 && errno == EINTR);
+    if (k < 0 && errno == EAGAIN)
+        return 0;
+    return k < 0 ? -errno : k;
+}
+
+/* False when the client cannot take more for now, or is gone. */
+static bool flush_down(struct front *f)
+{
+    while (f->down.len > 0) {
+        ssize_t k = client_write(f, f->down.data, f->down.len);
+        if (k < 0)
+            f->state = FRONT_OVER;
+        if (k <= 0)
+            return false;
+        buf_consume(&f->down, (size_t)k);
+        f->write_deadline_us = in_s(WRITE_STALL_S);
+    }
+    buf_fini(&f->down);
+    f->write_deadline_us = 0;
+    return true;
+}
+
+/* Writes a piece, keeps what does not fit. False as above. */
+static bool pass_down(struct front *f, const char *data, size_t n)
+{
+    ssize_t k = client_write(f, data, n);
+    if (k < 0) {
+        f->state = FRONT_OVER;
+        return false;
+    }
+    if ((size_t)k == n)
+        return true;
+    buf_add(&f->down, data + k, n - (size_t)k);
+    if (f->down.failed)
+        f->state = FRONT_OVER;
+    f->write_deadline_us = in_s(WRITE_STALL_S);
+    return false;
+}
+
+/* What of the pieces lies behind their first n bytes waits in down. */
+static void keep_rest(struct front *f, const struct iovec piece[3], size_t n)
+{
+    for (int i = 0; i < 3; i++) {
+        const size_t skip = (size_t)u64_min(n, piece[i].iov_len);
+        buf_add(&f->down, (const char *)piece[i].iov_base + skip, piece[i].iov_len - skip);
+        n -= skip;
+    }
+    if (f->down.len > 0)
+        f->write_deadline_us = in_s(WRITE_STALL_S);
+    if (f->down.failed)
+        f->state = FRONT_OVER;
+}
+
+bool front_send_chunk(struct front *f, const char *data, size_t n)
+{
+    char size[20];
+    if (!f || f->state != FRONT_OPEN || f->down_due || f->down.len > 0)
+        return false;
+    struct iovec piece[3] = {
+        {.iov_base = size, .iov_len = (size_t)snprintf(size, sizeof(size), "%zx\r\n", n)},
+        {.iov_base = (char *)data, .iov_len = n},
+        {.iov_base = (char *)"\r\n", .iov_len = 2},
+    };
+    ssize_t k = client_write_chunk(f, piece);
+    if (k >= 0)
+        keep_rest(f, piece, (size_t)k);
+    else
+        f->state = FRONT_OVER;
+    if (f->state == FRONT_OVER)
+        touch(f);
+    return true;
+}
+
+static void begin_linger(struct front *f)
+{
+    f->state = FRONT_LINGER;
+    f->deaf = true;
+    f->linger_deadline_us = in_us(LINGER_US);
+    f->readable = true; /* what came while nobody read */
+    shutdown(f->fd, SHUT_WR);
+    if (f->client_ended)
+        f->state = FRONT_OVER;
+}
+
+static void pump_down(struct front *f)
+{
+    char data[READ_BYTES];
+    size_t moved = 0;
+    if (f->state != FRONT_OPEN || f->pair < 0 || !flush_down(f))
+        return;
+    for (;;) {
+        ssize_t n = recv(f->pair, data, sizeof(data), 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0 && errno == EAGAIN)
+            break;
+        if (n <= 0) {
+            begin_linger(f);
+            return;
+        }
+        moved += (size_t)n;
+        if (!pass_down(f, data, (size_t)n))
+            return;
+        if ((size_t)n < sizeof(data) && f->conn) /* all there was; without conn there is an end */
+            break;
+    }
+    if (moved >= LOOK_AGAIN_BYTES)
+        front_touch(f); /* libmicrohttpd may have waited for the room */
+}
+
+/* Takes f from the list of the touched if it is its first; no other can have got in front of it. */
+static void untouch(struct front *f)
+{
+    if (!f->touched)
+        return;
+    BUG_ON(f->loop->touched != f);
+    f->loop->touched = f->next_touched;
+}
+
+static void pump(struct front *f, bool down)
+{
+    const bool due = f->down_due;
+    f->touched = false;
+    if (due && down) {
+        f->down_due = false;
+        pump_down(f);
+    } else if (due)
+        touch(f);
+    pump_up(f);
+    if (f->state == FRONT_LINGER && f->n_dropped > LINGER_BYTES)
+        f->state = FRONT_OVER;
+    if (f->state != FRONT_OVER)
+        return;
+    untouch(f);
+    front_free(f);
+}
+
+void front_pump(struct loop *l, bool down)
+{
+    struct front *next;
+    struct front *f = l->touched;
+    l->touched = NULL;
+    for (; f; f = next) {
+        next = f->next_touched;
+        pump(f, down);
+    }
+}
+
+static bool past(uint64_t deadline_us, uint64_t now_us)
+{
+    return deadline_us != 0 && now_us >= deadline_us;
+}
+
+void front_sweep(struct loop *l, uint64_t now_us)
+{
+    const uint64_t head_us = (uint64_t)edge_limits(l->edge).header_timeout_s * 1000000;
+    for (struct front *f = l->fronts; f; f = f->next) {
+        /* Behind a request that is being answered a head may wait. */
+        if (f->head_deadline_us != 0 && f->conn && f->conn->exchange)
+            f->head_deadline_us = now_us + head_us;
+        if (!past(f->head_deadline_us, now_us) && !past(f->write_deadline_us, now_us) &&
+            !past(f->linger_deadline_us, now_us))
+            continue;
+        f->state = FRONT_OVER;
+        touch(f);
+    }
+    front_pump(l, true);
+}
+
+bool front_end_all(struct loop *l, bool now)
+{
+    for (struct front *f = l->fronts; f; f = f->next) {
+        if (now || f->pair < 0 || f->state == FRONT_LINGER)
+            f->state = FRONT_OVER;
+        front_touch(f);
+    }
+    front_pump(l, true);
+    return !l->fronts;
+}
+
+/* ---- what the exchange asks ---- */
+
+void front_begin(struct front *f)
+{
+    f->n_begun++;
+}
+
+const char *front_fault(const struct front *f, unsigned *out_status)
+{
+    if (!f->scan.fault || f->n_begun != f->n_heads)
+        return NULL;
+    *out_status = f->scan.status;
+    return f->scan.fault;
+}

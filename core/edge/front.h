@@ -1,0 +1,81 @@
+/* front.h - a client's connection in front of libmicrohttpd: every byte passes here, is read by one
+ * rule (head_scan.h), and only then goes on.
+ *
+ *   client ── fd ── front ── pair ── libmicrohttpd (conn, exchange)
+ *
+ *   up    client -> scan -> head (until it is complete) -> up (what the pair does not take yet) -> pair
+ *   down  pair -> client, or -> down (what the client does not take yet)
+ *
+ * A socket pair, because libmicrohttpd reads and writes a descriptor. A head goes on when it is
+ * complete, and libmicrohttpd hears of a connection with its first head: clients that never finish one
+ * cost a record and no more. Of a chunked body the contents go on, in chunks of our own.
+ *
+ * What is refused: a bad head is replaced by a plain one that libmicrohttpd hands to the exchange in its
+ * turn, after earlier requests have their replies; a bad body is ended where it went wrong. Either
+ * way front_fault() tells the exchange why, and nothing of the client is read as HTTP any more.
+ *
+ * Invariants  I1: pair < 0 or libmicrohttpd has its other end, or had it and bytes may be left.
+ *             I2: only front_pump and front_sweep free a front, never an event or libmicrohttpd: what
+ *                 they find wrong they note, and touch it.
+ * Thread      confined to its loop. */
+#pragma once
+#include <sys/socket.h>
+
+#include "core/edge/edge_int.h"
+#include "core/edge/head_scan.h"
+
+enum front_state {
+    FRONT_OPEN,
+    FRONT_LINGER, /* all is sent; late input is dropped: closing at once could take the reply back */
+    FRONT_OVER,   /* to be freed */
+};
+
+struct front {
+    struct loop *loop;
+    struct front *prev, *next;  /* in loop->fronts */
+    struct front *next_touched; /* in loop->touched */
+    struct conn *conn;          /* libmicrohttpd's; NULL before its first head, and after its end */
+    int fd, pair;               /* pair: our end; -1 */
+    uint32_t slot;              /* in loop->slots */
+    enum front_state state;
+    bool touched;
+    bool down_due;             /* the pair may hold bytes for the client */
+    bool readable;             /* the client's socket may hold input */
+    bool hung_up;              /* the kernel reported an end: to be read up to it */
+    bool client_ended;         /* it sends no more */
+    bool up_ended;             /* and libmicrohttpd knows */
+    bool deaf;                 /* what the client sends is dropped */
+    bool pair_watched;         /* for room */
+    uint32_t n_heads, n_begun; /* requests that went on; that libmicrohttpd began */
+    uint64_t head_deadline_us, write_deadline_us, linger_deadline_us; /* 0: none */
+    uint64_t n_dropped;
+    struct head_scan scan;
+    struct buf head, up, down;
+    struct sockaddr_storage peer; /* the client */
+    socklen_t n_peer;
+};
+
+/* Takes the client's socket. False, and it is closed, when memory is short. */
+bool front_new(struct loop *l, int fd, const struct sockaddr_storage *peer, socklen_t n_peer);
+/* An epoll event of the client's socket, or of the pair's room. */
+void front_event(struct front *f, uint32_t events);
+/* libmicrohttpd writes, or may write, to the client: front_pump looks at it. NULL is fine. */
+void front_touch(struct front *f);
+/* libmicrohttpd did not get through: those it works for may have something in the next turn. */
+void front_touch_busy(struct loop *l);
+/* Moves what can be moved, of all that were touched: up, and down as well. */
+void front_pump(struct loop *l, bool down);
+/* Ends what is past a deadline. */
+void front_sweep(struct loop *l, uint64_t now_us);
+/* The loop ends: closes those that have nothing to write, or all of them now. True when none is left. */
+bool front_end_all(struct loop *l, bool now);
+
+/* Writes n > 0 bytes to the client as a chunk, in one write: the reply's head has left, libmicrohttpd
+ * is suspended in its body and has written whole chunks. False, and nothing is written, when bytes
+ * wait in front of it; f may be NULL. */
+bool front_send_chunk(struct front *f, const char *data, size_t n);
+
+/* A request begins in libmicrohttpd. */
+void front_begin(struct front *f);
+/* Why the request at hand is refused, and with which status; NULL: it is not. */
+const char *front_fault(const struct front *f, unsigned *out_status);

@@ -1,0 +1,180 @@
+"""The one framing rule, seen from a raw socket: each way to smuggle a request by name. Whatever two readers
+could read differently gets one 400 with an error object and a close, and nothing behind it is answered."""
+import json
+import re
+import socket
+import threading
+import time
+
+import pytest
+
+from conftest import Server
+
+HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+SMUGGLED = b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+BODY = json.dumps({"model": "sim", "max_tokens": 2, "messages": [{"role": "user", "content": "Hi"}]}).encode()
+
+BAD = {
+    "content-length twice": HEAD + b"Content-Length: 5\r\nContent-Length: 5\r\n\r\nhello",
+    "content-length twice, different": HEAD + b"Content-Length: 0\r\nContent-Length: 44\r\n\r\n",
+    "content-length list": HEAD + b"Content-Length: 5, 5\r\n\r\nhello",
+    "content-length with a sign": HEAD + b"Content-Length: +5\r\n\r\nhello",
+    "content-length negative": HEAD + b"Content-Length: -1\r\n\r\n",
+    "content-length hexadecimal": HEAD + b"Content-Length: 0x5\r\n\r\nhello",
+    "content-length no number": HEAD + b"Content-Length: five\r\n\r\nhello",
+    "content-length too large": HEAD + b"Content-Length: 18446744073709551616\r\n\r\n",
+    "content-length empty": HEAD + b"Content-Length: \r\n\r\n",
+    "content-length and transfer-encoding": HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "transfer-encoding and content-length": HEAD + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n",
+    "transfer-encoding twice": HEAD + b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "transfer-encoding identity": HEAD + b"Transfer-Encoding: identity\r\n\r\n",
+    "transfer-encoding gzip, chunked": HEAD + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "transfer-encoding xchunked": HEAD + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "transfer-encoding behind a control character": HEAD + b"Transfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n",
+    "transfer-encoding folded": HEAD + b"Transfer-Encoding:\r\n chunked\r\n\r\n0\r\n\r\n",
+    "transfer-encoding in HTTP/1.0": b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "bare LF ends the request line": b"GET /health HTTP/1.1\nHost: x\r\n\r\n",
+    "bare LF ends a header": b"GET /health HTTP/1.1\r\nHost: x\nX: y\r\n\r\n",
+    "bare LF ends the head": b"GET /health HTTP/1.1\r\nHost: x\r\n\n",
+    "bare CR in a header": b"GET /health HTTP/1.1\r\nHost: x\r\nX: a\rContent-Length: 5\r\n\r\n",
+    "obs-fold": b"GET /health HTTP/1.1\r\nHost: x\r\nX: a\r\n b\r\n\r\n",
+    "NUL in a value": b"GET /health HTTP/1.1\r\nHost: x\r\nX: a\0b\r\n\r\n",
+    "NUL in a name": b"GET /health HTTP/1.1\r\nHost: x\r\nX\0: a\r\n\r\n",
+    "NUL in the target": b"GET /health\0 HTTP/1.1\r\nHost: x\r\n\r\n",
+    "blank before the colon": HEAD + b"Content-Length : 5\r\n\r\nhello",
+    "tab before the colon": HEAD + b"Transfer-Encoding\t: chunked\r\n\r\n0\r\n\r\n",
+    "blank before the first header": b"GET /health HTTP/1.1\r\n Host: x\r\n\r\n",
+    "no colon": b"GET /health HTTP/1.1\r\nHost: x\r\nX\r\n\r\n",
+    "no host": b"GET /health HTTP/1.1\r\n\r\n",
+    "host twice": b"GET /health HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n",
+    "host bad": b"GET /health HTTP/1.1\r\nHost: x y\r\n\r\n",
+    "host with a user": b"GET /health HTTP/1.1\r\nHost: a@b\r\n\r\n",
+    "two blanks in the request line": b"GET  /health HTTP/1.1\r\nHost: x\r\n\r\n",
+    "HTTP/0.9": b"GET /health\r\n\r\n",
+    "chunk size with a sign": CHUNKED + b"+5\r\nhello\r\n0\r\n\r\n",
+    "chunk size 0x": CHUNKED + b"0x5\r\nhello\r\n0\r\n\r\n",
+    "chunk size with a blank": CHUNKED + b"5 \r\nhello\r\n0\r\n\r\n",
+    "chunk size that overflows": CHUNKED + b"10000000000000005\r\nhello\r\n0\r\n\r\n",
+    "chunk ends with bare LF": CHUNKED + b"5\r\nhello\n0\r\n\r\n",
+    "chunk size ends with bare LF": CHUNKED + b"5\nhello\r\n0\r\n\r\n",
+    "chunk extension ends with bare LF": CHUNKED + b"5;a\nhello\r\n0\r\n\r\n",
+    "chunk longer than it says": CHUNKED + b"5\r\nhello!\r\n0\r\n\r\n",
+    "trailer folded": CHUNKED + b"0\r\nX: a\r\n b\r\n\r\n",
+}
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    s = Server(tmp_path_factory.mktemp("raw"), model='devices = { "sim" }', name="sim", top="header_timeout_s = 2")
+    yield s.wait_ready()
+    s.stop()
+
+
+def connect(server):
+    s = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return s
+
+
+def talk(server, *pieces):
+    """Sends the pieces, reads to the server's close."""
+    with connect(server) as s:
+        try:
+            for piece in pieces:
+                s.sendall(piece)
+        except OSError:
+            pass
+        answer = b""
+        while data := s.recv(65536):
+            answer += data
+        return answer
+
+
+def statuses(answer):
+    return [int(code) for code in re.findall(rb"HTTP/1\.1 (\d{3}) ", answer)]
+
+
+def check_refused(answer, status=400):
+    assert statuses(answer) == [status], answer[:400]
+    assert b"\r\nConnection: close\r\n" in answer
+    body = json.loads(answer.split(b"\r\n\r\n", 1)[1])
+    assert body["error"]["code"] == status and body["error"]["message"]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_is_refused(server, name):
+    check_refused(talk(server, BAD[name] + SMUGGLED))
+    check_refused(talk(server, *(bytes([b]) for b in BAD[name]), SMUGGLED))  # byte by byte
+
+
+@pytest.mark.parametrize("name", ["obs-fold", "content-length twice", "chunk size 0x", "NUL in a value"])
+def test_is_refused_behind_good_requests(server, name):
+    """In order: the good ones get their answers first."""
+    post = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+    answer = talk(server, SMUGGLED + post + BAD[name] + SMUGGLED)
+    assert statuses(answer) == [200, 200, 400], answer
+    assert answer.index(b"chat.completion") < answer.index(b"HTTP/1.1 400")
+
+
+def test_limits_of_the_head(server):
+    start = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+    assert statuses(talk(server, start + b"X: " + b"y" * 15000 + b"\r\n\r\n")) == [200]
+    check_refused(talk(server, start + b"X: " + b"y" * 17000 + b"\r\n\r\n"), 431)
+    check_refused(talk(server, start + b"X: y\r\n" * 101 + b"\r\n"), 431)
+    check_refused(talk(server, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 505)
+
+
+def test_chunks_however_they_come(server):
+    half = len(BODY) // 2
+    chunks = b"%x;ext=1\r\n%s\r\n%X\r\n%s\r\n0\r\nTrailer: x\r\n\r\n" % (
+        half, BODY[:half], len(BODY) - half, BODY[half:])
+    whole = CHUNKED + chunks + b"\r\n" + SMUGGLED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    assert statuses(talk(server, whole)) == [200, 200]
+    assert statuses(talk(server, *(bytes([b]) for b in whole))) == [200, 200]
+
+
+def test_a_large_upload_that_is_refused_is_answered(server):
+    """413 is read by a client that was still sending."""
+    answer = talk(server, HEAD + b"Content-Length: 200000000\r\n\r\n", b"x" * 800000)
+    assert statuses(answer) == [413]
+
+
+def test_unfinished_heads_end_and_nobody_else_notices(server):
+    """200 connections that never finish their head, at whatever pace."""
+    idle = [connect(server) for _ in range(200)]
+    stop = threading.Event()
+
+    def trickle():
+        while not stop.is_set():
+            for s in idle[100:]:
+                try:
+                    s.send(b"X")
+                except OSError:
+                    pass
+            stop.wait(0.2)
+
+    for s in idle[::2]:
+        s.send(b"GET /health HTTP/1.1\r\nHost: x\r\nX: ")
+    thread = threading.Thread(target=trickle)
+    thread.start()
+    try:
+        start = time.monotonic()
+        while time.monotonic() - start < 1.5:
+            before = time.monotonic()
+            assert server.get("/health")[0] == 200
+            assert time.monotonic() - before < 1
+        for s in idle:
+            s.settimeout(10)
+            try:
+                while s.recv(4096):
+                    pass
+            except ConnectionResetError:
+                pass
+        assert time.monotonic() - start < 8
+    finally:
+        stop.set()
+        thread.join()
+        for s in idle:
+            s.close()
+    server.wait_metric("llmd_edge_connections", 1)
