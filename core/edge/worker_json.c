@@ -56,14 +56,23 @@ void worker_json(const struct router_worker_view *v, uint64_t now_us, struct buf
     buf_addch(out, '}');
 }
 
+static int by_index(const void *a, const void *b)
+{
+    const struct router_worker_view *x = a, *y = b;
+    return x->index < y->index ? -1 : x->index > y->index;
+}
+
 void worker_json_all(struct router *r, struct buf *out)
 {
     enum { VIEWS_MAX = 256 };
     struct router_worker_view *views = calloc(VIEWS_MAX, sizeof(*views));
-    uint32_t n = views ? router_workers(r, views, VIEWS_MAX) : 0;
+    const uint32_t n_all = views ? router_workers(r, views, VIEWS_MAX) : 0;
+    const uint32_t n = (uint32_t)u64_min(n_all, VIEWS_MAX);
     out->failed |= !views;
+    if (n > 1)
+        qsort(views, n, sizeof(*views), by_index);
     buf_addch(out, '[');
-    for (uint32_t i = 0; i < u64_min(n, VIEWS_MAX); i++) {
+    for (uint32_t i = 0; i < n; i++) {
         buf_addstr(out, i ? "," : "");
         worker_json(&views[i], clock_now_us(), out);
     }

@@ -8,5 +8,5 @@
 void worker_json_load(const struct load_progress *p, struct buf *out);
 /* The whole object, for operators. now_us: clock_now_us(). */
 void worker_json(const struct router_worker_view *v, uint64_t now_us, struct buf *out);
-/* [...] of all workers. */
+/* [...] of all workers, by their numbers. */
 void worker_json_all(struct router *r, struct buf *out);
