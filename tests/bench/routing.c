@@ -1,12 +1,13 @@
 /* routing.c - what each routing policy does to the time to first token.
  *
- *     routing SECONDS [WORKLOAD]...           (from the root of the tree; all workloads)
+ *     routing sim|cpu SECONDS [REPEATS [WORKLOAD]...]         (from the root of the tree)
  *
- * Eight simulated workers (a step takes 4 ms and 30 us per row; a KV cache of 1,500 blocks each) under
- * the workloads of real services, in miniature: open arrivals at fixed times, or sessions whose next turn
- * follows the last. Router, scheduler and prefix cache are those of the server. For each workload every
- * policy gets the same requests. One JSON object per workload and policy; tests/bench/routing.sh makes
- * the table of them. */
+ * sim: eight simulated workers (a step takes 4 ms and 30 us per row; a KV cache of 1,500 blocks each).
+ * cpu: two workers of one thread each, with SmolLM2 135M and 160 blocks each. Both under the workloads of
+ * real services, in miniature: open arrivals at fixed times, or sessions whose next turn follows the
+ * last. Router, scheduler and prefix cache are those of the server. For each workload every policy gets
+ * the same requests, one after the other; then all of it is repeated. One JSON object per run;
+ * tests/bench/routing.sh makes the table of them. */
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,9 +17,10 @@
 #include "core/util/clock.h"
 #include "tests/unit/worker_fixture.h"
 
+#define MODEL_PATH "models/SmolLM2-135M-Instruct.Q4_1.gguf"
+
 enum {
-    N_WORKERS = 8,
-    KV_BLOCKS = 1500,
+    MAX_WORKERS = 8,
     STEP_US = 4000,
     ROW_NS = 30000,
     MAX_PROMPT = 4096,
@@ -39,7 +41,7 @@ struct workload {
     uint32_t n_sessions, n_turns, think_us; /* sessions: each turn repeats what was before */
 };
 
-static const struct workload workloads[] = {
+static const struct workload sim_workloads[] = {
     {"agents", "96 sessions of 6 turns behind one system prompt", 1, false, 640, 160, 24, 0, 0, 96,
      6, 50000},
     {"tenants", "60 tenants with a prefix each", 60, false, 1536, 128, 24, 90, 0, 0, 0, 0},
@@ -48,6 +50,31 @@ static const struct workload workloads[] = {
     {"hot", "one hot prefix", 1, false, 1024, 64, 32, 160, 0, 0, 0, 0},
     {"paced", "64 sessions of 8 turns, with pauses", 64, false, 512, 192, 24, 0, 0, 64, 8, 400000},
     {"unique", "prompts that share nothing", UINT32_MAX, false, 0, 512, 24, 100, 0, 0, 0, 0},
+};
+
+static const struct workload cpu_workloads[] = {
+    {"agents", "10 sessions of 4 turns behind one system prompt", 1, false, 256, 48, 12, 0, 0, 10,
+     4, 1200000},
+    {"tenants", "10 tenants with a prefix each", 10, false, 256, 32, 8, 5, 0, 0, 0, 0},
+    {"bursts", "bursts of 6 siblings with a new prefix", 1, false, 320, 16, 8, 5, 6, 0, 0, 0},
+    {"zipf", "20 prefixes by Zipf's law", 20, true, 256, 32, 8, 5, 0, 0, 0, 0},
+    {"hot", "one hot prefix", 1, false, 256, 48, 16, 8, 0, 0, 0, 0},
+    {"quiet", "one prefix, seldom asked for", 1, false, 512, 32, 8, 2, 0, 0, 0, 0},
+    {"paced", "8 sessions of 4 turns, with pauses", 64, false, 192, 48, 8, 0, 0, 8, 4, 1600000},
+    {"unique", "prompts that share nothing", UINT32_MAX, false, 0, 160, 8, 4, 0, 0, 0, 0},
+};
+
+/* Workers, and what they are given to do. */
+struct rig {
+    const char *name;
+    uint32_t n_workers, kv_blocks, max_num_seqs, max_num_batched_tokens;
+    const struct workload *workloads;
+    uint32_t n_workloads;
+};
+
+static const struct rig rigs[] = {
+    {"sim", 8, 1500, 64, 512, sim_workloads, ARRAY_LEN(sim_workloads)},
+    {"cpu", 2, 160, 16, 256, cpu_workloads, ARRAY_LEN(cpu_workloads)},
 };
 
 struct session {
@@ -68,11 +95,15 @@ struct arrival {
 };
 
 struct bench {
+    const struct rig *rig;
     const struct workload *wl;
     enum route_policy policy;
+    uint32_t repeat;
     struct sample_llama sample;
+    struct model *model; /* cpu */
+    struct shared_weights *shared;
     struct router *router;
-    struct worker_opts opts[N_WORKERS];
+    struct worker_opts opts[MAX_WORKERS];
     struct waker waker;
     struct arrival *arrivals; /* heap-less: sorted insertion; few at a time */
     uint32_t n_arrivals, cap_arrivals;
@@ -82,7 +113,7 @@ struct bench {
     double *ttft_ms; /* [n_done] */
     uint32_t n_done, cap_done, n_failed;
     uint64_t n_prompt, n_cached;
-    uint32_t per_worker[N_WORKERS];
+    uint32_t per_worker[MAX_WORKERS];
 };
 
 static uint32_t rnd(struct bench *b, uint32_t n)
@@ -262,28 +293,41 @@ static void pull(struct bench *b)
 
 /* --- one run --- */
 
+static void set_worker(struct bench *b, uint32_t i)
+{
+    struct worker_opts *o = &b->opts[i];
+    *o = sim_worker_opts(&b->sample);
+    o->index = i;
+    o->max_model_len = MAX_PROMPT + 512;
+    o->max_num_seqs = b->rig->max_num_seqs;
+    o->max_num_batched_tokens = b->rig->max_num_batched_tokens;
+    o->kv_cache_blocks = b->rig->kv_blocks;
+    o->max_queue = 1000;
+    o->sim_step_us = STEP_US;
+    o->sim_row_ns = ROW_NS;
+    if (!b->model)
+        return;
+    o->device = DEVICE_CPU;
+    o->isa = "auto";
+    o->n_threads = 1;
+    o->model = b->model;
+    o->shared = b->shared;
+}
+
 static void start(struct bench *b)
 {
     const struct router_model_opts o = {
         .policy = b->policy, .max_queue = 10000, .max_migrations = 2};
     BUG_ON(router_new(&b->router, NULL) != 0);
     BUG_ON(router_add_model(b->router, "bench", &o, NULL) != 0);
-    for (uint32_t i = 0; i < N_WORKERS; i++) {
-        b->opts[i] = sim_worker_opts(&b->sample);
-        b->opts[i].index = i;
-        b->opts[i].sim_step_us = STEP_US;
-        b->opts[i].sim_row_ns = ROW_NS;
-        b->opts[i].max_model_len = MAX_PROMPT + 512;
-        b->opts[i].max_num_seqs = 64;
-        b->opts[i].max_num_batched_tokens = 512;
-        b->opts[i].kv_cache_blocks = KV_BLOCKS;
-        b->opts[i].max_queue = 1000;
+    for (uint32_t i = 0; i < b->rig->n_workers; i++) {
+        set_worker(b, i);
         BUG_ON(router_start_worker(b->router, "bench", &b->opts[i], NULL) != 0);
     }
-    struct router_worker_view v[N_WORKERS];
-    for (uint32_t ready = 0; ready < N_WORKERS;) {
+    struct router_worker_view v[MAX_WORKERS];
+    for (uint32_t ready = 0; ready < b->rig->n_workers;) {
         ready = 0;
-        for (uint32_t i = 0; i < router_workers(b->router, v, N_WORKERS); i++)
+        for (uint32_t i = 0; i < router_workers(b->router, v, MAX_WORKERS); i++)
             ready += v[i].status.state == WORKER_READY;
         clock_sleep_us(1000);
     }
@@ -302,13 +346,14 @@ static void report(struct bench *b)
     qsort(b->ttft_ms, b->n_done, sizeof(*b->ttft_ms), by_value);
     for (uint32_t i = 0; i < b->n_done; i++)
         sum += b->ttft_ms[i];
-    printf("{\"workload\": \"%s\", \"what\": \"%s\", \"policy\": \"%s\", \"requests\": %u, "
+    printf("{\"rig\": \"%s\", \"repeat\": %u, \"workload\": \"%s\", \"what\": \"%s\", \"policy\": "
+           "\"%s\", \"requests\": %u, "
            "\"failed\": %u, \"ttft_ms\": {\"mean\": %.2f, \"p50\": %.2f, \"p99\": %.2f}, "
            "\"hit_rate\": %.4f, \"share\": [",
-           b->wl->name, b->wl->what, route_policy_name(b->policy), b->n_done, b->n_failed,
-           sum / b->n_done, b->ttft_ms[b->n_done / 2], b->ttft_ms[b->n_done * 99 / 100],
-           (double)b->n_cached / (double)b->n_prompt);
-    for (uint32_t i = 0; i < N_WORKERS; i++) {
+           b->rig->name, b->repeat, b->wl->name, b->wl->what, route_policy_name(b->policy),
+           b->n_done, b->n_failed, sum / b->n_done, b->ttft_ms[b->n_done / 2],
+           b->ttft_ms[b->n_done * 99 / 100], (double)b->n_cached / (double)b->n_prompt);
+    for (uint32_t i = 0; i < b->rig->n_workers; i++) {
         printf("%s%.3f", i ? ", " : "", (double)b->per_worker[i] / b->n_done);
         most = b->per_worker[i] > most ? b->per_worker[i] : most;
     }
@@ -316,9 +361,10 @@ static void report(struct bench *b)
     fflush(stdout);
 }
 
-static void run(const struct workload *wl, enum route_policy policy, uint32_t seconds)
+static void run(struct bench b, uint32_t seconds)
 {
-    struct bench b = {.wl = wl, .policy = policy, .seed = 3};
+    const struct workload *wl = b.wl;
+    b.seed = 3;
     sample_open(&b.sample);
     BUG_ON(waker_init(&b.waker, NULL) != 0);
     start(&b);
@@ -359,22 +405,46 @@ static void run(const struct workload *wl, enum route_policy policy, uint32_t se
 
 static bool wanted(const char *name, int argc, char **argv)
 {
-    for (int i = 2; i < argc; i++)
+    for (int i = 4; i < argc; i++)
         if (strcmp(argv[i], name) == 0)
             return true;
-    return argc <= 2;
+    return argc <= 4;
+}
+
+static void run_all(struct bench *b, uint32_t seconds, int argc, char **argv)
+{
+    for (uint32_t i = 0; i < b->rig->n_workloads; i++) {
+        b->wl = &b->rig->workloads[i];
+        for (int p = ROUTE_PREFIX; p <= ROUTE_LEAST_LOADED && wanted(b->wl->name, argc, argv);
+             p++) {
+            b->policy = (enum route_policy)p;
+            run(*b, seconds);
+        }
+    }
 }
 
 int main(int argc, char **argv)
 {
-    const uint32_t seconds = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 0;
-    if (seconds == 0) {
-        fprintf(stderr, "usage: routing SECONDS [WORKLOAD]...\n");
+    const uint32_t seconds = argc > 2 ? (uint32_t)strtoul(argv[2], NULL, 10) : 0;
+    const uint32_t n_repeats = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 1;
+    struct bench b = {.rig = NULL};
+    struct err e = {0};
+    for (size_t i = 0; i < ARRAY_LEN(rigs); i++)
+        if (seconds > 0 && strcmp(argv[1], rigs[i].name) == 0)
+            b.rig = &rigs[i];
+    if (!b.rig) {
+        fprintf(stderr, "usage: routing sim|cpu SECONDS [REPEATS [WORKLOAD]...]\n");
         return 2;
     }
-    for (size_t i = 0; i < ARRAY_LEN(workloads); i++)
-        for (int p = ROUTE_PREFIX; p <= ROUTE_LEAST_LOADED && wanted(workloads[i].name, argc, argv);
-             p++)
-            run(&workloads[i], (enum route_policy)p, seconds);
+    if (strcmp(b.rig->name, "cpu") == 0 &&
+        (model_open(MODEL_PATH, &b.model, &e) != 0 || shared_weights_new(&b.shared) != 0)) {
+        fprintf(stderr, "routing: %s\n", e.msg);
+        return 1;
+    }
+    for (b.repeat = 1; b.repeat <= n_repeats; b.repeat++)
+        run_all(&b, seconds, argc, argv);
+    if (b.shared)
+        shared_weights_unref(b.shared);
+    model_free(b.model);
     return 0;
 }

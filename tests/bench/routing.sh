@@ -1,14 +1,23 @@
 #!/usr/bin/env bash
-# routing.sh [SECONDS] - time to first token of every routing policy on seven workloads, over eight
-# simulated workers (tests/bench/routing.c; default 6 s each, about three minutes in all). Writes the
-# figures, a table and a chart to tests/bench/results/routing.{jsonl,md,svg}. The last line says on how
-# many workloads the policy `prefix` is the best by mean, or within 5 % of the best.
+# routing.sh [sim] [cpu] - time to first token of every routing policy, over eight simulated workers (7
+# workloads of 6 s, about three minutes) and over two CPU workers with SmolLM2 (8 workloads of 7 s, three
+# times, about 13 minutes); tests/bench/routing.c. Names of rigs measure those alone. The figures, tables
+# and a chart are in tests/bench/results/routing.{jsonl,md,svg}. The last line says on how many workloads
+# the policy `prefix` is the best by mean, or within 5 % of the best.
 set -eu
 cd "$(dirname "$0")/../.."
-seconds=${1:-6}
 results=tests/bench/results
 mkdir -p "$results"
 packaging/deps.sh build test >&2
+packaging/fetch-model.sh >&2
 make -s -j2 build/bench/routing >&2
-build/bench/routing "$seconds" >"$results/routing.jsonl"
+[ $# -gt 0 ] || set -- sim cpu
+for rig in "$@"; do
+    arguments="6"
+    [ "$rig" = cpu ] && arguments="7 3"
+    # shellcheck disable=SC2086
+    build/bench/routing "$rig" $arguments >build/bench/routing.new
+    grep -v "\"rig\": \"$rig\"" "$results/routing.jsonl" >build/bench/routing.old || true
+    cat build/bench/routing.old build/bench/routing.new >"$results/routing.jsonl"
+done
 python3 tests/bench/routing_table.py "$results/routing.jsonl" "$results/routing.md" "$results/routing.svg"
