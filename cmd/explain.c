@@ -48,6 +48,15 @@ static int ask_log(struct explain *x, json_t **out, struct err *e)
     return rc;
 }
 
+/* What may be an id, and so part of a path. */
+static bool may_be_id(const char *s)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789._:-";
+    size_t n = strspn(s, allowed);
+    return n > 0 && s[n] == '\0';
+}
+
 /* A request that runs, or ended a moment ago. Reply ids are tried as well when an X-Request-Id is
  * given. */
 static int ask_server(struct explain *x, json_t **out, struct err *e)
@@ -77,7 +86,7 @@ static int find(struct explain *x, json_t **out)
     struct err in_log = {0}, at_server = {0};
     if (ask_log(x, out, &in_log) == 0)
         return 0;
-    if (!x->directory && ask_server(x, out, &at_server) == 0 && *out)
+    if (!x->directory && may_be_id(x->id) && ask_server(x, out, &at_server) == 0 && *out)
         return 0;
     fprintf(stderr, "llmd explain: %s\n", in_log.msg);
     if (at_server.msg[0])

@@ -207,7 +207,7 @@ static void bind_text(sqlite3_stmt *q, int at, const char *s)
 }
 
 /* Binds the columns of one table, its first to hole `at`; true when any of them is known. */
-static bool bind(sqlite3_stmt *q, int at, const struct store_row *row, bool details)
+static bool bind_columns(sqlite3_stmt *q, int at, const struct store_row *row, bool details)
 {
     bool any = false;
     for (int i = 0; i < STORE_N_FIELDS; i++) {
@@ -230,10 +230,10 @@ static bool bind(sqlite3_stmt *q, int at, const struct store_row *row, bool deta
 int db_insert(struct db *db, const struct store_row *row, size_t n_prompt, int64_t expires_us,
               struct err *e)
 {
-    bind(db->insert, 1, row, false);
+    (void)bind_columns(db->insert, 1, row, false);
     int rc = step(db, db->insert, e);
     sqlite3_int64 seq = sqlite3_last_insert_rowid(db->handle);
-    if (rc == 0 && bind(db->insert_details, 2, row, true)) {
+    if (rc == 0 && bind_columns(db->insert_details, 2, row, true)) {
         sqlite3_bind_int64(db->insert_details, 1, seq);
         rc = step(db, db->insert_details, e);
     }

@@ -14,6 +14,7 @@ enum {
     RETRY_PAUSE_US = 200 * 1000,
     FLUSH_US = 2 * 1000 * 1000, /* the same, when the store is being closed */
     RETAIN_US = 60 * 1000 * 1000,
+    NICENESS = 5,
     ACCESS_WAIT_MS = 20,           /* for a reader of the access log that is slow */
     EXPIRE_US = 600 * 1000 * 1000, /* prompts in the files of earlier days */
 };

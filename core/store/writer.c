@@ -8,6 +8,8 @@
  * the earlier day's are written first, so that the file that stays open is the later one's. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
 
 #include "core/observe/log.h"
 #include "core/observe/metrics.h"
@@ -294,6 +296,8 @@ void *writer_run(void *store)
 {
     struct store *s = store;
     pthread_setname_np(pthread_self(), "llmd-store");
+    (void)setpriority(PRIO_PROCESS, (id_t)gettid(),
+                      NICENESS); /* of this thread: tokens come first */
     const bool files = s->directory[0] != '\0';
     if (files) {
         first_open(s);
