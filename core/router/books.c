@@ -18,13 +18,18 @@ static uint64_t blocks_for(uint64_t n_tokens)
 
 /* --- reports --- */
 
-/* Twice the workers' caches: what they hold, and what may be promised beside it. */
+/* Twice the workers' caches: what they hold, and what may be promised beside it. Who has not told yet is
+ * taken for as large as the largest, so that the map has its size while it is empty. */
 static void fit_map(struct routed *m)
 {
-    uint64_t n_blocks = 0;
-    for (uint32_t i = 0; i < m->n_slots; i++)
-        n_blocks += m->slots[i]->status.n_kv_blocks;
-    n_blocks = u64_min(n_blocks * 2, UINT32_MAX / 8);
+    uint64_t n_blocks = 0, most = 0;
+    uint32_t n_unknown = 0;
+    for (uint32_t i = 0; i < m->n_slots; i++) {
+        n_blocks += m->slots[i]->n_kv_blocks;
+        most = u64_max(most, m->slots[i]->n_kv_blocks);
+        n_unknown += m->slots[i]->n_kv_blocks == 0;
+    }
+    n_blocks = u64_min((n_blocks + n_unknown * most) * 2, UINT32_MAX / 8);
     if (n_blocks <= m->n_map_blocks)
         return;
     /* Without memory the map stays as it is, and knows less. */
@@ -57,7 +62,7 @@ void books_report(struct slot *s, const struct worker_report *r)
     if (!m->map)
         return;
     if (r->changes_anew)
-        prefix_map_forget(m->map, s->bit, false);
+        prefix_map_forget(m->map, s->bit);
     for (uint32_t i = 0; i < r->n_changes; i++) {
         if (r->changes[i].added)
             prefix_map_add(m->map, s->bit, r->changes[i].name);

@@ -140,6 +140,21 @@ static void nudge_full_ones(const struct routed *m)
             worker_nudge(m->slots[i]->link->worker); /* takes the inbox's lock: of a higher rank */
 }
 
+/* What dead workers held leaves the maps, with the lock for a moment at a time. */
+static void sweep_maps(struct router *r)
+{
+    enum { SLOTS_AT_ONCE = 8192 };
+    bool done = false;
+    while (!done) {
+        lock_take(&r->mu);
+        done = true;
+        for (struct routed *m = r->models; m; m = m->next)
+            if (m->map)
+                done &= prefix_map_sweep(m->map, SLOTS_AT_ONCE);
+        lock_drop(&r->mu);
+    }
+}
+
 void router_expire(struct router *r)
 {
     static const struct err
@@ -151,6 +166,7 @@ void router_expire(struct router *r)
                        "again later"};
     struct dispatch_list alone = {NULL, NULL}, others = alone;
     const uint64_t now_us = clock_now_us();
+    sweep_maps(r);
     lock_take(&r->mu);
     const bool due = now_us >= r->next_expiry_us;
     if (due)

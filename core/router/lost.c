@@ -102,7 +102,7 @@ static void on_dead(void *ctx, struct worker *w, const struct err *why)
         s->why = *why;
         drain_settle(s, &unborn);
         if (s->routed->map)
-            prefix_map_forget(s->routed->map, s->bit, false);
+            prefix_map_forget(s->routed->map, s->bit);
     }
     lock_drop(&r->mu);
     submit_fail(r, &unborn, &submit_nobody);
@@ -189,7 +189,7 @@ void link_lose(struct link *l, const struct err *why)
         s->awaited = s->drained;
         take_routes(s, l, &moved);
         if (s->routed->map)
-            prefix_map_forget(s->routed->map, s->bit, false);
+            prefix_map_forget(s->routed->map, s->bit);
     }
     struct worker *w = l->worker;
     pthread_cond_broadcast(&r->changed);

@@ -13,6 +13,8 @@ struct prefix_map {
     struct entry *slots; /* [mask + 1] */
     uint32_t mask;
     uint32_t n, max;
+    uint64_t forgotten;  /* workers whose held bits are swept away; 0: no sweep is under way */
+    uint32_t sweep_from; /* slots below are yet to be swept */
 };
 
 int prefix_map_new(uint32_t max_entries, struct prefix_map **out)
@@ -104,8 +106,16 @@ static uint64_t bit_of(uint32_t worker)
     return 1ull << worker;
 }
 
+/* A worker whose blocks are still being forgotten gets new ones. */
+static void end_sweep(struct prefix_map *m, uint32_t worker)
+{
+    if (m->forgotten & bit_of(worker))
+        (void)prefix_map_sweep(m, UINT32_MAX);
+}
+
 void prefix_map_add(struct prefix_map *m, uint32_t worker, struct prefix_hash name)
 {
+    end_sweep(m, worker);
     struct entry *e = enter(m, name);
     if (e)
         e->held |= bit_of(worker);
@@ -123,6 +133,7 @@ void prefix_map_remove(struct prefix_map *m, uint32_t worker, struct prefix_hash
 
 bool prefix_map_promise(struct prefix_map *m, uint32_t worker, struct prefix_hash name)
 {
+    end_sweep(m, worker);
     struct entry *e = enter(m, name);
     if (!e || ((e->held | e->promised) & bit_of(worker)))
         return false;
@@ -147,7 +158,8 @@ int prefix_map_grow(struct prefix_map *m, uint32_t max_entries)
     int rc = prefix_map_new(max_entries, &larger);
     if (rc)
         return rc;
-    for (uint64_t i = 0; i <= m->mask; i++)
+    (void)prefix_map_sweep(m, UINT32_MAX);
+    for (uint64_t i = 0; i <= m->mask && m->n > 0; i++)
         if (!is_empty(&m->slots[i]))
             *enter(larger, m->slots[i].name) = m->slots[i];
     struct entry *old = m->slots;
@@ -157,20 +169,37 @@ int prefix_map_grow(struct prefix_map *m, uint32_t max_entries)
     return 0;
 }
 
-void prefix_map_forget(struct prefix_map *m, uint32_t worker, bool promises)
+void prefix_map_forget(struct prefix_map *m, uint32_t worker)
 {
-    const uint64_t keep = ~bit_of(worker);
-    for (uint64_t i = 0; i <= m->mask;) {
-        struct entry *e = &m->slots[i];
-        const bool was_empty = is_empty(e);
-        e->held &= keep;
-        if (promises)
-            e->promised &= keep;
-        if (!was_empty && is_empty(e))
-            take_out(m, e); /* another may stand here now: look again */
-        else
-            i++;
+    m->forgotten |= bit_of(worker);
+    m->sweep_from = m->mask + 1;
+}
+
+/* Another may stand in the slot when its entry was taken out: looks again. */
+static void sweep_slot(struct prefix_map *m, struct entry *e)
+{
+    while (e->held & m->forgotten) {
+        e->held &= ~m->forgotten;
+        if (is_empty(e))
+            take_out(m, e);
     }
+}
+
+/* From the last slot down: entries move down only (I2), from what was swept to what will be. But for
+ * the run that ends at the last slot, into which entries from the first slots may have moved. */
+bool prefix_map_sweep(struct prefix_map *m, uint32_t max_slots)
+{
+    for (; m->forgotten && m->sweep_from > 0 && max_slots > 0; max_slots--)
+        sweep_slot(m, &m->slots[--m->sweep_from]);
+    if (!m->forgotten || m->sweep_from > 0)
+        return m->forgotten == 0;
+    uint32_t first = m->mask;
+    while (first > 0 && !is_empty(&m->slots[first]))
+        first--;
+    for (uint32_t i = m->mask; i > first; i--)
+        sweep_slot(m, &m->slots[i]);
+    m->forgotten = 0;
+    return true;
 }
 
 void prefix_map_match(const struct prefix_map *m, const struct prefix_hash *names, uint32_t n,
@@ -179,7 +208,7 @@ void prefix_map_match(const struct prefix_map *m, const struct prefix_hash *name
     uint64_t held = workers, known = workers; /* those that have all blocks so far */
     for (uint32_t i = 0; i <= n && (held | known); i++) {
         const struct entry *e = i < n ? probe(m, names[i]) : NULL;
-        const uint64_t here = e ? e->held : 0;
+        const uint64_t here = e ? e->held & ~m->forgotten : 0;
         for (uint64_t ends = held & ~here; ends; ends &= ends - 1)
             out[__builtin_ctzll(ends)].n_held = i;
         held &= here;

@@ -37,8 +37,12 @@ void prefix_map_remove(struct prefix_map *m, uint32_t worker, struct prefix_hash
  * prefix_map_break() when the request is computed or gone. */
 bool prefix_map_promise(struct prefix_map *m, uint32_t worker, struct prefix_hash name);
 void prefix_map_break(struct prefix_map *m, uint32_t worker, struct prefix_hash name);
-/* Forgets what the worker holds (it died or publishes anew), and with promises those as well. */
-void prefix_map_forget(struct prefix_map *m, uint32_t worker, bool promises);
+/* Forgets what the worker holds (it died or publishes anew), but not what is promised. Its entries take
+ * room until a walk over the whole table has swept them: prefix_map_sweep() does it in pieces, news of
+ * that worker all at once. */
+void prefix_map_forget(struct prefix_map *m, uint32_t worker);
+/* Sweeps so many slots. True: nothing is left to be swept. */
+bool prefix_map_sweep(struct prefix_map *m, uint32_t max_slots);
 
 /* What a worker has of a prompt, in blocks from its beginning. */
 struct prefix_match {

@@ -23,6 +23,7 @@ struct world {
     uint64_t held[N_NAMES], promised[N_NAMES];
     uint32_t n;
     uint32_t seed, n_full;
+    bool pieces; /* forget in pieces; room for all names */
 };
 
 static uint32_t rnd(struct world *w, uint32_t n)
@@ -36,7 +37,7 @@ static bool admit(struct world *w, uint32_t i)
 {
     if (w->held[i] | w->promised[i])
         return true;
-    if (w->n == MAX_ENTRIES) {
+    if (w->n == MAX_ENTRIES && !w->pieces) {
         w->n_full++;
         return false;
     }
@@ -74,10 +75,11 @@ static void change(struct world *w)
         prefix_map_break(w->map, worker, name_of(i));
         drop(w, i, false, true, worker);
     } else {
-        bool promises = rnd(w, 2);
-        prefix_map_forget(w->map, worker, promises);
+        prefix_map_forget(w->map, worker);
+        if (!w->pieces)
+            assert_true(prefix_map_sweep(w->map, UINT32_MAX));
         for (uint32_t k = 0; k < N_NAMES; k++)
-            drop(w, k, true, promises, worker);
+            drop(w, k, true, false, worker);
     }
 }
 
@@ -106,6 +108,29 @@ static void check_match(struct world *w)
         assert_int_equal(got[worker].n_held, held);
         assert_int_equal(got[worker].n_known, known);
     }
+}
+
+/* Forgetting in pieces, between which everything else happens. Nothing is ever full. */
+static void test_sweeps_in_pieces(void **state)
+{
+    (void)state;
+    static struct world w;
+    w = (struct world){.seed = 12, .pieces = true};
+    assert_int_equal(prefix_map_new(N_NAMES, &w.map), 0);
+    for (uint32_t step = 0; step < N_STEPS; step++) {
+        change(&w);
+        const bool swept = prefix_map_sweep(w.map, rnd(&w, 60));
+        assert_true(swept ? prefix_map_n_entries(w.map) == w.n
+                          : prefix_map_n_entries(w.map) >= w.n);
+        if (step % 8 == 0)
+            check_match(&w);
+        if (step % 64 == 0)
+            prefix_map_audit(w.map);
+    }
+    while (!prefix_map_sweep(w.map, 1))
+        ;
+    assert_int_equal(prefix_map_n_entries(w.map), w.n);
+    prefix_map_free(w.map);
 }
 
 static void test_random_against_arrays(void **state)
@@ -192,6 +217,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_random_against_arrays),
         cmocka_unit_test(test_a_full_table_answers_too_low_and_recovers),
+        cmocka_unit_test(test_sweeps_in_pieces),
         cmocka_unit_test(test_growing_keeps_what_is_there),
         cmocka_unit_test(test_names_follow_from_all_tokens_before),
     };
