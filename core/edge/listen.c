@@ -173,7 +173,9 @@ static void admit(struct loop *l, int fd, const struct sockaddr_storage *peer, s
         turn_away(fd);
         return;
     }
-    if (l->control) /* closes fd itself when it fails */
+    /* The client's own socket: conn.c asks the kernel who is at its other end, and of a front's pair
+     * that would be ourselves. It closes fd itself when it fails. */
+    if (l->control)
         MHD_add_connection(l->daemon, fd, (const struct sockaddr *)peer, n_peer);
     else
         front_new(l, fd, peer, n_peer);
