@@ -257,7 +257,7 @@ static bool out_of_memory(const struct generation *g)
 static void deliver(struct generation *g)
 {
     struct exchange *ex = g->exchange;
-    if (g->plan.stream && !g->ended && ex->suspended && ex->chunks &&
+    if (g->in_body && !g->ended && ex->suspended && ex->chunks &&
         front_send_chunk(ex->conn->front, g->out.data + g->out_at, pending(g))) {
         ex->n_reply += pending(g);
         g->last_sent_us = clock_now_us();
@@ -309,6 +309,7 @@ static ssize_t read_out(void *cls, uint64_t pos, char *to, size_t max)
     struct exchange *ex = g->exchange;
     if (ex->gone || g->out.failed)
         return MHD_CONTENT_READER_END_WITH_ERROR;
+    g->in_body = true;
     size_t n = (size_t)u64_min(pending(g), max);
     if (n == 0) {
         if (g->ended)

@@ -39,6 +39,7 @@ struct generation {
     char id[REQUEST_ID_BYTES + 16];
     bool submitted;   /* the router took it */
     bool begun;       /* the first output came */
+    bool in_body;     /* of a stream: libmicrohttpd asks for its body, the head has left */
     bool ended;       /* I3 */
     bool behind;      /* out is full: items may wait in rings */
     struct err error; /* what ended it early; code 0: nothing */

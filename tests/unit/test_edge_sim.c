@@ -139,6 +139,31 @@ static void test_hang_up_frees_within_two_steps(void **state)
     world_stop(&w);
 }
 
+/* Its status comes with its first token, and before it. */
+static void test_a_stream_that_waits_begins_with_its_head(void **state)
+{
+    (void)state;
+    struct world w;
+    struct client c[3];
+    world_start(&w, 5000, 1);
+    for (int i = 0; i < 3; i++) {
+        assert_true(client_connect(&c[i], w.port, 0));
+        client_post(&c[i], TEXT, "",
+                    "{\"prompt\":\"x\",\"max_tokens\":20,\"ignore_eos\":true,\"stream\":true}");
+        if (i == 0)
+            settle(&w, 1, 0);
+    }
+    for (int i = 0; i < 3; i++) {
+        client_until(&c[i], "data: [DONE]\n\n", 1);
+        assert_int_equal(status_of(buf_str(&c[i].in)), 200);
+        assert_int_equal(client_count(&c[i], "X-Llmd-Worker: 0\r\n"), 1);
+        assert_int_equal(client_count(&c[i], "HTTP/1.1 "), 1);
+        assert_int_equal(client_count(&c[i], "data: {"), 20);
+        client_close(&c[i]);
+    }
+    world_stop(&w);
+}
+
 static void test_hang_up_in_the_queue(void **state)
 {
     (void)state;
@@ -198,6 +223,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_stream_runs_through),
         cmocka_unit_test(test_hang_up_frees_within_two_steps),
+        cmocka_unit_test(test_a_stream_that_waits_begins_with_its_head),
         cmocka_unit_test(test_hang_up_in_the_queue),
         cmocka_unit_test(test_shutdown_tells_everybody),
     };
