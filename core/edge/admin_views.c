@@ -13,13 +13,14 @@
 #include "core/util/clock.h"
 #include "core/util/json.h"
 
-static const char *edge_state(const struct edge *edge)
+static const char *edge_state(const struct exchange *ex)
 {
+    const struct edge *edge = ex->conn->loop->edge;
     if (atomic_load(&edge->stopping))
         return "stopping";
     if (atomic_load(&edge->draining))
         return "draining";
-    return router_all_ready(edge->opts.router) ? "ready" : "loading";
+    return api_all_ready(ex) ? "ready" : "loading";
 }
 
 static void add_listeners(const struct edge *edge, struct buf *out)
@@ -39,7 +40,8 @@ static void add_listeners(const struct edge *edge, struct buf *out)
 static void add_model(struct router *router, const struct edge_model *m, struct buf *out)
 {
     struct router_model_view v = {0};
-    bool known = router_model(router, m->name, &v);
+    bool known = m->generation > 0 ? router_model_generation(router, m->generation, &v)
+                                   : router_model(router, m->name, &v);
     buf_addstr(out, "{\"name\":");
     json_add_cstr(out, m->name);
     buf_addstr(out, ",\"aliases\":[");
@@ -75,7 +77,7 @@ enum MHD_Result admin_status(struct exchange *ex)
              "{\"version\":\"%s\",\"pid\":%d,\"time\":\"%s\",\"uptime_seconds\":", LLMD_VERSION,
              (int)getpid(), time);
     json_add_double(&body, (double)(clock_now_us() - edge->started_us) / 1e6);
-    buf_addf(&body, ",\"state\":\"%s\",", edge_state(edge));
+    buf_addf(&body, ",\"state\":\"%s\",", edge_state(ex));
     add_listeners(edge, &body);
     buf_addf(&body, "\"connections\":%u,\"max_connections\":%u,\"answering\":%u,",
              atomic_load(&edge->n_conns), o->max_connections, edge_active(edge));

@@ -23,3 +23,6 @@ enum MHD_Result admin_drain(struct exchange *ex);
 enum MHD_Result admin_undrain(struct exchange *ex);
 enum MHD_Result admin_reload(struct exchange *ex);
 enum MHD_Result admin_log_level(struct exchange *ex);
+
+/* Whether all that is served is ready, or at least waited for (router_model_ready). */
+bool api_all_ready(const struct exchange *ex);

@@ -45,11 +45,19 @@ enum MHD_Result api_health(struct exchange *ex)
     return respond_error(ex, &e);
 }
 
+bool api_all_ready(const struct exchange *ex)
+{
+    for (uint32_t i = 0; i < ex->catalog->n_models; i++)
+        if (!router_model_ready(exchange_opts(ex)->router, ex->catalog->models[i].name))
+            return false;
+    return true;
+}
+
 static const char *verdict(const struct exchange *ex)
 {
     if (atomic_load(&ex->conn->loop->edge->draining))
         return "draining";
-    return router_all_ready(exchange_opts(ex)->router) ? "ready" : "loading";
+    return api_all_ready(ex) ? "ready" : "loading";
 }
 
 enum MHD_Result api_ready(struct exchange *ex)

@@ -96,7 +96,7 @@ MUST_CHECK int router_return_worker(struct router *r, uint32_t index, struct err
 void router_expire(struct router *r);
 
 /* A model is ready when a worker of it generated a token and lives, whatever the generation, or it is
- * held. All are ready: without those that are only held. */
+ * held: then its requests wait for such a worker. All are ready: without those that are only held. */
 bool router_model_ready(struct router *r, const char *model);
 bool router_all_ready(struct router *r);
 /* False when requests run and no worker made a step for stall_us: /health then says 503. */

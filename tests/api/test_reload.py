@@ -89,6 +89,32 @@ def complete(server, body, key=None, seconds=60):
     return status, text, whole and not bad
 
 
+class Watch:
+    """Asks /ready and /v1/models all the time: a server that takes requests says so throughout."""
+
+    def __init__(self, server):
+        self.server, self.stop, self.faults, self.n = server, threading.Event(), [], 0
+        self.thread = threading.Thread(target=self.run)
+
+    def run(self):
+        while not self.stop.is_set():
+            for path in "/ready", "/v1/models", "/health":
+                status, text = self.server.get(path, {"Authorization": "Bearer sk-load"})
+                if status != 200:
+                    self.faults.append((path, status, text))
+            self.n += 1
+            time.sleep(0.002)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *why):
+        self.stop.set()
+        self.thread.join(60)
+        assert self.n > 10 and self.faults == [], self.faults[:3]
+
+
 class Load:
     """Streams without end, n at a time; counts those whose answer is not one of the expected ones."""
 
@@ -152,7 +178,7 @@ def test_rolling_update_under_load(make, workers):
         ({"m": (GGUF, base.replace(f"= {workers}", f"= {workers + 1}"))}, keys[0]),
         ({"m": (GGUF, base)}, keys[0]),
     ]
-    with Load(server, 16, [[t] for t in texts(server, "sk-load")], "sk-load") as load:
+    with Watch(server), Load(server, 16, [[t] for t in texts(server, "sk-load")], "sk-load") as load:
         for models, top in plans:
             before = load.done
             server.write(models, top)

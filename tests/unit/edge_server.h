@@ -76,11 +76,6 @@ bool router_model_ready(struct router *r, const char *model)
     return atomic_load(&r->ready) && strcmp(model, "tiny") == 0;
 }
 
-bool router_all_ready(struct router *r)
-{
-    return atomic_load(&r->ready);
-}
-
 bool router_progressing(struct router *r, uint64_t stall_us)
 {
     (void)stall_us;
@@ -112,6 +107,11 @@ bool router_model(struct router *r, const char *model, struct router_model_view 
     (void)model;
     *out = (struct router_model_view){.n_waiting = 7, .n_decisions = 11};
     return true;
+}
+
+bool router_model_generation(struct router *r, uint64_t generation, struct router_model_view *out)
+{
+    return generation > 0 && router_model(r, "tiny", out);
 }
 
 /* There is worker 0 and no other. */
