@@ -283,6 +283,83 @@ static void test_texts_under_drains(void **state)
     world_fini(&w);
 }
 
+/* --- the operator drains and returns while the supervisor gives up and starts again --- */
+
+struct race {
+    struct world *w;
+    atomic_bool over;
+};
+
+static void *operate(void *arg)
+{
+    struct race *race = arg;
+    for (uint32_t i = 0; !atomic_load(&race->over); i++) {
+        assert_int_equal(router_drain_worker(race->w->router, 1 + i % 2, NULL), 0);
+        clock_sleep_us(i * 37 % 1000);
+        while (router_return_worker(race->w->router, 1 + i % 2, NULL) == -LLMD_ENOTREADY)
+            clock_sleep_us(100);
+    }
+    return NULL;
+}
+
+static void *watch_over(void *arg)
+{
+    static const struct err why = {.code = LLMD_EWORKER, .msg = "given up"};
+    struct race *race = arg;
+    for (uint32_t i = 0; !atomic_load(&race->over); i++) {
+        router_lose(race->w->router, 1 + i % 2, &why);
+        clock_sleep_us(i * 53 % 1500);
+        router_reap(race->w->router);
+        const int rc = router_restart_worker(race->w->router, 1 + i % 2, NULL);
+        assert_true(rc == 0 || rc == -LLMD_EINVAL);
+        router_expire(race->w->router);
+    }
+    return NULL;
+}
+
+/* In service and ready, however the race left it. */
+static void restore(struct world *w, uint32_t i)
+{
+    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
+    while (view(w, i).status.state != WORKER_READY) {
+        assert_true(clock_now_us() < until_us);
+        if (router_return_worker(w->router, i, NULL) == 0 ||
+            router_restart_worker(w->router, i, NULL) == 0)
+            continue;
+        clock_sleep_us(1000);
+    }
+}
+
+static void test_drained_while_it_is_given_up(void **state)
+{
+    (void)state;
+    const struct router_model_opts o = {.max_queue = 1000, .max_migrations = 100000};
+    struct world w;
+    struct race race = {.w = &w};
+    struct reader rd[N_STREAMS];
+    pthread_t operator, supervisor;
+    world_init(&w, N_WORKERS, &o);
+    assert_int_equal(pthread_create(&operator, NULL, operate, &race), 0);
+    assert_int_equal(pthread_create(&supervisor, NULL, watch_over, &race), 0);
+    for (uint64_t until_us = clock_now_us() + 400000; clock_now_us() < until_us;) {
+        for (uint32_t i = 0; i < N_STREAMS; i++) {
+            make(&rd[i], i);
+            submit(&w, &rd[i]);
+        }
+        for (uint32_t i = 0; i < N_STREAMS; i++) {
+            reader_wait(&rd[i]);
+            assert_int_equal(rd[i].finish[0], FINISH_LENGTH);
+            reader_fini(&rd[i]);
+        }
+    }
+    atomic_store(&race.over, true);
+    pthread_join(operator, NULL);
+    pthread_join(supervisor, NULL);
+    restore(&w, 1);
+    restore(&w, 2);
+    world_fini(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -292,6 +369,7 @@ int main(void)
         cmocka_unit_test(test_waiting_is_bounded),
         cmocka_unit_test(test_what_its_successor_cannot_hold_fails),
         cmocka_unit_test(test_texts_under_drains),
+        cmocka_unit_test(test_drained_while_it_is_given_up),
     };
     return cmocka_run_group_tests(tests, open_llama, close_llama);
 }
