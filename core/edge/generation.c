@@ -455,8 +455,7 @@ enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind)
     return generation_reply(g);
 }
 
-/* A stream that waits begins with its first event (or comment), so that until then it can be answered
- * with an error's status. */
+/* A stream that waits begins with its first event or comment: till then an error has its status. */
 enum MHD_Result generation_reply(struct generation *g)
 {
     struct exchange *ex = g->exchange;
