@@ -369,15 +369,14 @@ static void forget_plan(struct generation *g)
 /* Whether something else is served by now; then the plan is forgotten, for another by that. */
 static bool is_outdated(struct generation *g)
 {
-    struct catalog *now = edge_catalog(g->exchange->conn->loop->edge);
-    if (now == g->catalog) {
-        catalog_unref(now);
-        return false;
+    struct catalog *other = edge_catalog(g->exchange->conn->loop->edge), *mine = g->catalog;
+    if (other != mine) {
+        forget_plan(g);
+        g->catalog = other;
+        other = mine;
     }
-    forget_plan(g);
-    catalog_unref(g->catalog);
-    g->catalog = now;
-    return true;
+    catalog_unref(other);
+    return g->catalog != mine;
 }
 
 static int prepare(struct generation *g, enum plan_kind kind, struct err *e)
