@@ -163,6 +163,10 @@ static int start_edge(struct server *s, struct err *e)
     struct edge_opts o = {
         .listen = c->listen,
         .n_listen = c->n_listen,
+        .allow = c->allow,
+        .n_allow = c->n_allow,
+        .proxy_from = c->proxy_protocol_from,
+        .n_proxy_from = c->n_proxy_protocol_from,
         .control_socket = c->control_socket,
         .control_optional = config_control_socket_is_default(c->control_socket),
         .n_threads = c->edge_threads,

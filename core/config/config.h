@@ -61,6 +61,10 @@ struct config {
     const char *path;
     const char *const *listen;
     uint32_t n_listen;
+    const char *const *allow; /* [n_allow] blocks of addresses; none: everybody */
+    uint32_t n_allow;
+    const char *const *proxy_protocol_from;
+    uint32_t n_proxy_protocol_from;
     const char *control_socket; /* "": none */
     const char *access_log;     /* "off" | "stdout" */
     struct config_store store;

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "core/config/config_int.h"
+#include "core/util/cidr.h"
 
 /* ---- addresses ---- */
 
@@ -93,6 +94,18 @@ static void check_listen(struct config_ctx *c)
                 config_fault(c, line, "listen", "'%s' stands there twice; remove one", shown);
                 break;
             }
+    }
+}
+
+static void check_blocks(struct config_ctx *c, const char *option, const char *const *blocks,
+                         uint32_t n)
+{
+    const struct config_setting *set = config_setting_of(c->sections, option);
+    for (uint32_t i = 0; i < n && !set->bad; i++) {
+        struct cidr block;
+        struct err why = {0};
+        if (cidr_parse(config_shown(c, blocks[i]), &block, &why) != 0)
+            config_fault(c, element_line(set, i), option, "%s", why.msg);
     }
 }
 
@@ -368,6 +381,9 @@ static void check_models(struct config_ctx *c)
 void config_check(struct config_ctx *c)
 {
     check_listen(c);
+    check_blocks(c, "allow", c->config->allow, c->config->n_allow);
+    check_blocks(c, "proxy_protocol_from", c->config->proxy_protocol_from,
+                 c->config->n_proxy_protocol_from);
     check_control_socket(c);
     if (c->config->store.directory[0])
         resolve_path(c, &c->config->store.directory);

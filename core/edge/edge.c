@@ -48,6 +48,9 @@ static int init(struct edge *edge, struct err *e)
     if (rc == 0)
         rc = catalog_new(&edge->opts.served, &edge->metrics, &edge->catalog, e);
     edge->opts.served = (struct edge_served){.keys = NULL}; /* the catalogue has it */
+    if (rc == 0)
+        rc = gate_init(&edge->gate, edge->opts.allow, edge->opts.n_allow, edge->opts.proxy_from,
+                       edge->opts.n_proxy_from, e);
     for (uint32_t i = 0; rc == 0 && i < edge->opts.n_listen; i++)
         rc = listen_probe(edge->opts.listen[i], e);
     for (uint32_t i = 0, n = choose_loops(&edge->opts); rc == 0 && i < n; i++) {
@@ -185,6 +188,7 @@ void edge_stop(struct edge *edge)
     catalog_free(edge->catalog);
     lock_fini(&edge->catalog_mu);
     edge_metrics_fini(&edge->metrics);
+    gate_fini(&edge->gate);
     free(edge->loops);
     free(edge->ports);
     free(edge);

@@ -59,6 +59,10 @@ struct edge_served {
 struct edge_opts {
     const char *const *listen; /* [n_listen] "127.0.0.1:8080", "[::1]:8080"; port 0: any free */
     uint32_t n_listen;
+    const char *const *allow; /* [n_allow] blocks of addresses; none: everybody */
+    uint32_t n_allow;
+    const char *const *proxy_from; /* [n_proxy_from] who sends PROXY headers */
+    uint32_t n_proxy_from;
     const char *control_socket; /* path of a UNIX socket for /admin/v1/; NULL or "": none */
     bool control_optional;      /* warn and go on when it cannot be made */
     uint32_t n_threads;         /* loops; 0: automatic */

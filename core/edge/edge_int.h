@@ -22,6 +22,7 @@
 #include "core/edge/edge.h"
 #include "core/edge/edge_metrics.h"
 #include "core/edge/framing.h"
+#include "core/edge/gate.h"
 #include "core/edge/slots.h"
 #include "core/request/stream.h"
 #include "core/util/base.h"
@@ -85,6 +86,7 @@ struct edge {
     struct loop control_loop; /* running only when there is a control socket */
     struct control_socket control_socket;
     uint16_t *ports; /* [opts.n_listen] */
+    struct gate gate;
     struct edge_metrics metrics;
     uint64_t started_us;
     atomic_uint n_conns; /* of the loops, without the control socket's; so also: */

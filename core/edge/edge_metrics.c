@@ -137,6 +137,10 @@ int edge_metrics_init(struct edge_metrics *m, struct metrics *set, struct err *e
     m->connections = metrics_gauge(m->set, "llmd_edge_connections", "Open connections.", "");
     m->turned_away = metrics_counter(m->set, "llmd_edge_turned_away_total",
                                      "Connections over max_connections.", "");
+    m->not_allowed = metrics_counter(m->set, "llmd_edge_not_allowed_total",
+                                     "Connections of clients that allow does not name.", "");
+    m->bad_proxy = metrics_counter(m->set, "llmd_edge_bad_proxy_total",
+                                   "Connections of load balancers without a PROXY header.", "");
     return 0;
 }
 

@@ -35,7 +35,7 @@ struct edge_metrics {
     struct route_series *routes; /* [routes_count() + 1], the last for unknown paths */
     struct metric_histogram *seconds;
     struct metric_gauge *connections;
-    struct metric_counter *turned_away;
+    struct metric_counter *turned_away, *not_allowed, *bad_proxy;
 };
 
 /* set may be NULL: nothing is counted. */

@@ -1,44 +1,29 @@
-#include "core/edge/front.h"
+#include "core/edge/front_int.h"
 
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
-#include "core/util/clock.h"
+#include "core/edge/proxy2.h"
 
 enum {
-    READ_BYTES = 16 * 1024,
     UP_HIGH_BYTES = 64 * 1024, /* nothing more is read while so much waits */
     READS_MAX = 16,            /* per turn: the others want their turn too */
-    LOOK_AGAIN_BYTES = 4096,   /* a reply of so many bytes may have more behind it */
-    LINGER_US = 1000 * 1000,
     LINGER_BYTES = 1024 * 1024,
     PAIR_BYTES = 64 * 1024,   /* what libmicrohttpd may have written that we have not taken */
     UNSENT_BYTES = 64 * 1024, /* what the kernel may hold unsent for one client: a slow reader shall
                                  pause its sequence instead of filling megabytes */
 };
 
-/* Takes a refused request's place; whom it is for decides front_fault(). */
+/* Takes a refused request's place; front_fault() knows it. */
 static const char stand_in[] = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
-
-static uint64_t in_us(uint64_t us)
-{
-    return clock_now_us() + us;
-}
-
-static uint64_t in_s(uint32_t s)
-{
-    return in_us((uint64_t)s * 1000000);
-}
 
 /* ---- life ---- */
 
-static void touch(struct front *f)
+void front_note(struct front *f)
 {
     if (f->touched)
         return;
@@ -83,8 +68,9 @@ bool front_new(struct loop *l, int fd, const struct sockaddr_storage *peer, sock
     f->pair = -1;
     f->peer = *peer;
     f->n_peer = n_peer;
+    f->state = gate_is_proxy(&l->edge->gate, peer) ? FRONT_PROXY : FRONT_OPEN;
     head_scan_init(&f->scan);
-    f->head_deadline_us = in_s(edge_limits(l->edge).header_timeout_s);
+    f->head_deadline_us = front_in_s(edge_limits(l->edge).header_timeout_s);
     f->next = l->fronts;
     if (l->fronts)
         l->fronts->prev = f;
@@ -93,7 +79,7 @@ bool front_new(struct loop *l, int fd, const struct sockaddr_storage *peer, sock
     set_options(fd, peer->ss_family);
     if (!watch(f, fd, SLOT_CLIENT, EPOLLIN | EPOLLOUT | EPOLLRDHUP)) {
         f->state = FRONT_OVER;
-        touch(f);
+        front_note(f);
     }
     return true;
 }
@@ -126,7 +112,7 @@ void front_touch(struct front *f)
     if (!f)
         return;
     f->down_due = true;
-    touch(f);
+    front_note(f);
 }
 
 void front_touch_busy(struct loop *l)
@@ -142,7 +128,7 @@ void front_event(struct front *f, uint32_t events)
     f->readable |= (events & (EPOLLIN | ends)) != 0;
     f->hung_up |= (events & ends) != 0;
     f->down_due |= f->down.len > 0;
-    touch(f);
+    front_note(f);
 }
 
 /* ---- up ---- */
@@ -192,7 +178,7 @@ static void add_head(struct front *f, const char *data, size_t n, bool complete,
 {
     if (!complete) {
         if (f->head.len == 0 && f->head_deadline_us == 0)
-            f->head_deadline_us = in_s(edge_limits(f->loop->edge).header_timeout_s);
+            f->head_deadline_us = front_in_s(edge_limits(f->loop->edge).header_timeout_s);
         buf_add(&f->head, data, n);
         return;
     }
@@ -295,10 +281,44 @@ static ssize_t client_read(struct front *f, char *data, size_t n)
     return k < 0 ? -errno : k;
 }
 
+/* Whom the load balancer names is known. */
+static void on_proxy_header(struct front *f, enum proxy2_verdict verdict)
+{
+    struct edge *edge = f->loop->edge;
+    f->state = FRONT_OVER;
+    if (verdict == PROXY2_BAD)
+        metric_add(edge->metrics.bad_proxy, 1);
+    else if (!gate_admits(&edge->gate, &f->peer))
+        metric_add(edge->metrics.not_allowed, 1);
+    else
+        f->state = FRONT_OPEN;
+}
+
+/* Takes the PROXY header off. Returns how many of the n bytes belong to it. */
+static size_t take_proxy_header(struct front *f, const char *data, size_t n)
+{
+    size_t before = f->head.len, n_header = 0;
+    buf_add(&f->head, data, n);
+    const enum proxy2_verdict verdict =
+        f->head.failed ? PROXY2_BAD
+                       : proxy2_parse((const uint8_t *)f->head.data, f->head.len, &n_header,
+                                      &f->peer, &f->n_peer);
+    if (verdict == PROXY2_MORE)
+        return n;
+    on_proxy_header(f, verdict);
+    buf_fini(&f->head);
+    return f->state == FRONT_OPEN ? n_header - before : n;
+}
+
 static void take(struct front *f, const char *data, size_t n)
 {
     struct buf *out = &f->loop->scanned;
     buf_clear(out);
+    if (f->state == FRONT_PROXY) {
+        size_t k = take_proxy_header(f, data, n);
+        data += k;
+        n -= k;
+    }
     if (f->deaf)
         f->n_dropped += n;
     else
@@ -350,7 +370,7 @@ static void pump_up(struct front *f)
         flush_up(f);
     for (int i = 0; f->readable && f->state != FRONT_OVER && f->up.len < UP_HIGH_BYTES; i++) {
         if (i == READS_MAX) {
-            touch(f);
+            front_note(f);
             break;
         }
         read_client(f);
@@ -359,138 +379,6 @@ static void pump_up(struct front *f)
         f->up_ended = true;
         shutdown(f->pair, SHUT_WR);
     }
-}
-
-/* ---- down ---- */
-
-/* How much of it the client took; negative when it is gone. */
-static ssize_t client_write(struct front *f, const char *data, size_t n)
-{
-    ssize_t k;
-    do
-        k = send(f->fd, data, n, MSG_NOSIGNAL);
-    while (k < 0 && errno == EINTR);
-    if (k < 0 && errno == EAGAIN)
-        return 0;
-    return k < 0 ? -errno : k;
-}
-
-/* As client_write, of three pieces in one write. */
-static ssize_t client_write_chunk(struct front *f, struct iovec piece[3])
-{
-    const struct msghdr m = {.msg_iov = piece, .msg_iovlen = 3};
-    ssize_t k;
-    do
-        k = sendmsg(f->fd, &m, MSG_NOSIGNAL);
-    while (k < 0 && errno == EINTR);
-    if (k < 0 && errno == EAGAIN)
-        return 0;
-    return k < 0 ? -errno : k;
-}
-
-/* False when the client cannot take more for now, or is gone. */
-static bool flush_down(struct front *f)
-{
-    while (f->down.len > 0) {
-        ssize_t k = client_write(f, f->down.data, f->down.len);
-        if (k < 0)
-            f->state = FRONT_OVER;
-        if (k <= 0)
-            return false;
-        buf_consume(&f->down, (size_t)k);
-        f->write_deadline_us = in_s(WRITE_STALL_S);
-    }
-    buf_fini(&f->down);
-    f->write_deadline_us = 0;
-    return true;
-}
-
-/* Writes a piece, keeps what does not fit. False as above. */
-static bool pass_down(struct front *f, const char *data, size_t n)
-{
-    ssize_t k = client_write(f, data, n);
-    if (k < 0) {
-        f->state = FRONT_OVER;
-        return false;
-    }
-    if ((size_t)k == n)
-        return true;
-    buf_add(&f->down, data + k, n - (size_t)k);
-    if (f->down.failed)
-        f->state = FRONT_OVER;
-    f->write_deadline_us = in_s(WRITE_STALL_S);
-    return false;
-}
-
-/* What of the pieces lies behind their first n bytes waits in down. */
-static void keep_rest(struct front *f, const struct iovec piece[3], size_t n)
-{
-    for (int i = 0; i < 3; i++) {
-        const size_t skip = (size_t)u64_min(n, piece[i].iov_len);
-        buf_add(&f->down, (const char *)piece[i].iov_base + skip, piece[i].iov_len - skip);
-        n -= skip;
-    }
-    if (f->down.len > 0)
-        f->write_deadline_us = in_s(WRITE_STALL_S);
-    if (f->down.failed)
-        f->state = FRONT_OVER;
-}
-
-bool front_send_chunk(struct front *f, const char *data, size_t n)
-{
-    char size[20];
-    if (!f || f->state != FRONT_OPEN || f->down_due || f->down.len > 0)
-        return false;
-    struct iovec piece[3] = {
-        {.iov_base = size, .iov_len = (size_t)snprintf(size, sizeof(size), "%zx\r\n", n)},
-        {.iov_base = (char *)data, .iov_len = n},
-        {.iov_base = (char *)"\r\n", .iov_len = 2},
-    };
-    ssize_t k = client_write_chunk(f, piece);
-    if (k >= 0)
-        keep_rest(f, piece, (size_t)k);
-    else
-        f->state = FRONT_OVER;
-    if (f->state == FRONT_OVER)
-        touch(f);
-    return true;
-}
-
-static void begin_linger(struct front *f)
-{
-    f->state = FRONT_LINGER;
-    f->deaf = true;
-    f->linger_deadline_us = in_us(LINGER_US);
-    f->readable = true; /* what came while nobody read */
-    shutdown(f->fd, SHUT_WR);
-    if (f->client_ended)
-        f->state = FRONT_OVER;
-}
-
-static void pump_down(struct front *f)
-{
-    char data[READ_BYTES];
-    size_t moved = 0;
-    if (f->state != FRONT_OPEN || f->pair < 0 || !flush_down(f))
-        return;
-    for (;;) {
-        ssize_t n = recv(f->pair, data, sizeof(data), 0);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n < 0 && errno == EAGAIN)
-            break;
-        if (n <= 0) {
-            begin_linger(f);
-            return;
-        }
-        moved += (size_t)n;
-        if (!pass_down(f, data, (size_t)n))
-            return;
-        if ((size_t)n < sizeof(data) && f->conn) /* all there was; without conn there is an end */
-            break;
-    }
-    if (moved >= LOOK_AGAIN_BYTES)
-        front_touch(f); /* libmicrohttpd may have waited for the room */
 }
 
 /* Takes f from the list of the touched if it is its first; no other can have got in front of it. */
@@ -508,9 +396,9 @@ static void pump(struct front *f, bool down)
     f->touched = false;
     if (due && down) {
         f->down_due = false;
-        pump_down(f);
+        front_pump_down(f);
     } else if (due)
-        touch(f);
+        front_note(f);
     pump_up(f);
     if (f->state == FRONT_LINGER && f->n_dropped > LINGER_BYTES)
         f->state = FRONT_OVER;
@@ -547,7 +435,7 @@ void front_sweep(struct loop *l, uint64_t now_us)
             !past(f->linger_deadline_us, now_us))
             continue;
         f->state = FRONT_OVER;
-        touch(f);
+        front_note(f);
     }
     front_pump(l, true);
 }

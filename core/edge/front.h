@@ -25,6 +25,7 @@
 #include "core/edge/head_scan.h"
 
 enum front_state {
+    FRONT_PROXY, /* a load balancer's: its PROXY header comes first */
     FRONT_OPEN,
     FRONT_LINGER, /* all is sent; late input is dropped: closing at once could take the reply back */
     FRONT_OVER,   /* to be freed */

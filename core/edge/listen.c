@@ -167,6 +167,12 @@ static bool full(const struct loop *l)
 
 static void admit(struct loop *l, int fd, const struct sockaddr_storage *peer, socklen_t n_peer)
 {
+    const struct gate *gate = &l->edge->gate;
+    if (!l->control && !gate_is_proxy(gate, peer) && !gate_admits(gate, peer)) {
+        metric_add(l->edge->metrics.not_allowed, 1);
+        close(fd);
+        return;
+    }
     if (full(l)) {
         if (!l->control)
             metric_add(l->edge->metrics.turned_away, 1);

@@ -140,6 +140,69 @@ def test_a_large_upload_that_is_refused_is_answered(server):
     assert statuses(answer) == [413]
 
 
+PROXY = b"\r\n\r\n\0\r\nQUIT\n"
+
+
+def by_ip4(client):
+    return PROXY + b"\x21\x11\0\x0c" + socket.inet_aton(client) + socket.inet_aton("127.0.0.1") + b"\x12\x34\0\x50"
+
+
+def by_ip6(client):
+    return (PROXY + b"\x21\x21\0\x24" + socket.inet_pton(socket.AF_INET6, client) + bytes(16) + b"\x12\x34\0\x50")
+
+
+@pytest.fixture(scope="module")
+def gated(tmp_path_factory):
+    """127.0.0.2 is a load balancer; 127.0.0.3 is nobody."""
+    s = Server(tmp_path_factory.mktemp("gated"), model='devices = { "sim" }', name="sim",
+               top='allow = { "127.0.0.1", "10.0.0.0/8", "2001:db8::/32" }\n'
+                   'proxy_protocol_from = { "127.0.0.2" }\nheader_timeout_s = 2')
+    yield s.wait_ready()
+    s.stop()
+
+
+def ask_from(server, source, *pieces):
+    """What the server answers a connection from that address; b"" when it closes without a word."""
+    with socket.create_connection(("127.0.0.1", server.port), 10, (source, 0)) as s:
+        answer = b""
+        try:
+            for piece in pieces:
+                s.sendall(piece)
+            while data := s.recv(65536):
+                answer += data
+        except ConnectionError:
+            pass
+        return answer
+
+
+GET = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+
+
+def test_only_allowed_addresses_are_served(gated):
+    assert statuses(ask_from(gated, "127.0.0.1", GET)) == [200]
+    assert ask_from(gated, "127.0.0.3", GET) == b""
+    assert gated.metric("llmd_edge_not_allowed_total") == 1
+
+
+def test_a_load_balancer_names_its_client(gated):
+    for header in by_ip4("10.1.2.3"), by_ip6("2001:db8::7"), by_ip6("::ffff:10.1.2.3"):
+        assert statuses(ask_from(gated, "127.0.0.2", header + GET)) == [200]
+        assert statuses(ask_from(gated, "127.0.0.2", *(bytes([b]) for b in header + GET))) == [200]
+    before = gated.metric("llmd_edge_not_allowed_total")
+    for header in by_ip4("11.1.2.3"), by_ip6("2001:db9::7"), PROXY + b"\x20\0\0\0":  # the last: 127.0.0.2 itself
+        assert ask_from(gated, "127.0.0.2", header + GET) == b""
+    assert gated.metric("llmd_edge_not_allowed_total") == before + 3
+
+
+def test_proxy_headers_are_required_of_load_balancers_and_of_nobody_else(gated):
+    before = gated.metric("llmd_edge_bad_proxy_total")
+    assert ask_from(gated, "127.0.0.2", GET) == b""
+    assert ask_from(gated, "127.0.0.2", b"PROXY TCP4 10.1.2.3 127.0.0.1 1 2\r\n" + GET) == b""
+    assert ask_from(gated, "127.0.0.2", by_ip4("10.1.2.3")[:20]) == b""  # never the rest: the deadline
+    assert gated.metric("llmd_edge_bad_proxy_total") == before + 2
+    check_refused(ask_from(gated, "127.0.0.1", by_ip4("10.1.2.3") + GET))
+
+
 def test_unfinished_heads_end_and_nobody_else_notices(server):
     """200 connections that never finish their head, at whatever pace."""
     idle = [connect(server) for _ in range(200)]

@@ -27,6 +27,8 @@ static const struct {
     {"listen += { \"127.0.0.1:1\" }\n" M, 1, "'+=' is not supported"},
     {"\n\ninclude(\"/etc/passwd\")\n" M, 3, "functions as include() are not supported"},
     {"max_body_kb = *\n" M, 1, "unexpected '*'"},
+    {"allow = { \"10.0.0.0/8\",\n  \"10.0.0.1/8\" }\n" M, 2,
+     "option 'allow': \"10.0.0.1/8\" has bits set behind its mask"},
     {"listen = { [::1]:8080 }\n" M, 1, "unexpected '['"},
     {"log_level = \xe2\x80\x9cinfo\xe2\x80\x9d\n" M, 1, "unexpected '\xe2\x80\x9c'"},
     /* structure */

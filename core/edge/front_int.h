@@ -1,0 +1,16 @@
+/* front_int.h - what the two halves of a front share. */
+#pragma once
+#include "core/edge/front.h"
+#include "core/util/clock.h"
+
+enum { READ_BYTES = 16 * 1024 }; /* of a socket at a time */
+
+/* To be pumped: something is to be read, or its state changed. */
+void front_note(struct front *f);
+/* front_down.c: moves what the pair holds to the client; begins to linger at its end. */
+void front_pump_down(struct front *f);
+
+static inline uint64_t front_in_s(uint32_t s)
+{
+    return clock_now_us() + (uint64_t)s * 1000000;
+}
