@@ -52,7 +52,9 @@ def test_filters(log):
     assert q() == [f"r{i}" for i in range(8)] + ["bad"]
     assert q("-n", "2") == ["r7", "bad"] and q("--id", "r3") == ["r3"] == q("--id", "cmpl-r3")
     assert q("--status", "4xx") == ["bad"] == q("--status", "400")
-    assert q("--slow", "20") == ["r5"] and q("--finish", "length", "-n", "1") == ["r7"]
+    rows = map(json.loads, logs("-d", log.folder, "--json").splitlines())
+    slow = [r["id"].removeprefix("cmpl-") for r in rows if r["total_us"] >= 20000]
+    assert q("--slow", "20") == slow and "r5" in slow and q("--finish", "length", "-n", "1") == ["r7"]
     assert len(q("--model", "m", "--last", "5m", "-n", "100")) == 9
     assert q("--until", "5m") == [] and q("--since", "now") == [] and q("--model", "none") == []
     by_worker = q("--worker", "0", "-a") + q("--worker", "1", "-a")
