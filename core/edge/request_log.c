@@ -185,7 +185,7 @@ static void add_generation(const struct generation *g, struct texts *t, struct s
         row->error = g->error.msg[0] ? g->error.msg : err_text(g->error.code);
     if (g->parts)
         add_route(g, t, row);
-    if (!g->submitted)
+    if (!g->submitted || !g->parts)
         return;
     const struct request *r = g->parts[0].request;
     row->finish = generation_outcome(g);

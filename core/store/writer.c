@@ -39,7 +39,8 @@ static void note_written(struct store *s, uint64_t n)
 static void note_fault(struct store *s, const struct err *why)
 {
     lock_take(&s->mu);
-    bool news = !s->status.degraded || strncmp(s->status.why, why->msg, sizeof(s->status.why) - 1);
+    bool news =
+        !s->status.degraded || strncmp(s->status.why, why->msg, sizeof(s->status.why) - 1) != 0;
     s->status.degraded = true;
     s->status.n_errors++;
     size_t n = strnlen(why->msg, sizeof(s->status.why) - 1);
