@@ -36,7 +36,7 @@ static const char footer[] =
     "  llmd bench -c 32 -n 500 --prompt-tokens 512 --output-tokens lognormal:200,100\n"
     "  llmd bench --rate 8 --duration 60 --slo ttft:300ms,itl:60ms https://llm.example\n"
     "  llmd bench --sweep 1,2,4,8,16,32,64 --svg sweep.svg\n"
-    "  llmd logs --json --since 1h > hour.jsonl; llmd bench --replay hour.jsonl --speed 10\n"
+    "  llmd logs --all --json --last 1h > hour.jsonl; llmd bench --replay hour.jsonl --speed 10\n"
     "\n"
     "The variable LLMD_API_KEY holds the key unless --key or --key-file is given. Ctrl-C ends the\n"
     "run and prints what there is.\n"
@@ -107,7 +107,7 @@ static const struct arg_option options[] = {
      "prompts from JSON lines with prompt, messages or conversations (ShareGPT), max_tokens",
      &bench.dataset, 0, 0},
     {"replay", 0, ARG_STRING, "FILE",
-     "arrivals, lengths and shared beginnings of a request log ('llmd logs --json' or --csv)",
+     "arrivals, lengths and shared beginnings of a request log ('llmd logs --all --json' or --csv)",
      &bench.replay, 0, 0},
     {"speed", 0, ARG_NUMBER, "X", "replay X times as fast", &bench.speed, 1e-3, 1e6},
     {"no-stream", 0, ARG_FLAG, NULL, "ask for whole answers", &raw.no_stream, 0, 0},

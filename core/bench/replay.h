@@ -1,7 +1,7 @@
 /* replay.h - a request log as a workload: when requests came, how long they were, what they shared.
  *
- * Read are JSON lines as `llmd logs --json` and the access log have them, or CSV with a header line
- * (`llmd logs --csv`). Of each row:
+ * Read are JSON lines as `llmd logs --all --json` and the access log have them, or CSV with a header line
+ * (`llmd logs --all --csv`). Of each row:
  *
  *   time_us, or time (RFC 3339, or seconds)    arrival
  *   prompt_tokens, output_tokens               lengths; a row without a prompt is passed over

@@ -3,6 +3,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "core/util/printable.h"
+
 void response_reset(struct response *r)
 {
     struct buf line = r->line;
@@ -21,8 +23,11 @@ static int take_status(struct response *r, const char *line, size_t n, struct er
     static const char version[] = "HTTP/1.";
     size_t k = strlen(version);
     if (n < k + 5 || memcmp(line, version, k) != 0 || (line[k] != '0' && line[k] != '1') ||
-        line[k + 1] != ' ')
-        return err_set(e, LLMD_EPARSE, "the server does not speak HTTP/1.1");
+        line[k + 1] != ' ') {
+        char shown[64];
+        printable_text(line, n, "", shown, sizeof(shown));
+        return err_set(e, LLMD_EPARSE, "the server does not speak HTTP/1.1, it sent '%s'", shown);
+    }
     int status = 0;
     for (size_t i = k + 2; i < k + 5; i++) {
         if (line[i] < '0' || line[i] > '9')

@@ -13,7 +13,7 @@ import xml.etree.ElementTree
 
 import pytest
 
-from conftest import LLMD
+from conftest import LLMD, Server
 
 
 def bench(*args, code=0, timeout=60):
@@ -203,6 +203,44 @@ def test_replay_keeps_times_lengths_and_hits(sim, tmp_path):
     logged = 20 * 128 / sum(x["prompt_tokens"] for x in rows)
     assert r["logged_hit_rate"] == pytest.approx(logged, abs=1e-3)
     assert r["cached_tokens"] / r["prompt_tokens"] == pytest.approx(logged, abs=0.06)
+
+
+def arrival_shares(times, parts=5):
+    """How many of the arrivals came in each part of their time, as shares of all."""
+    first, last = min(times), max(times)
+    counts = collections.Counter(min(parts - 1, int(parts * (t - first) / (last - first))) for t in times)
+    return [counts[i] / len(times) for i in range(parts)]
+
+
+def test_a_recorded_load_replayed_is_the_same_load(tmp_path):
+    """What the server logged of one load, four times as fast at a fresh server: arrivals, lengths, hits."""
+    def serve(name):
+        (tmp_path / name).mkdir()
+        return Server(tmp_path / name, model='devices = { "sim" }\n sim_step_us = 2000\n max_num_seqs = 256', name="sim",
+                      top='control_socket = ""\nstore { directory = "log" }').wait_ready()
+
+    def logged(name):
+        out = subprocess.run([LLMD, "logs", "-d", tmp_path / name / "log", "--all", "--json"], capture_output=True, check=True)
+        rows = [json.loads(line) for line in out.stdout.splitlines()]
+        return out.stdout, [r for r in rows if r["output_tokens"] > 1]  # without those that measured the words
+
+    server = serve("recorded")
+    bench(server.base, "--rate", 40, "-d", 6, "--ramp", 4, "-p", "40-120", "-o", "4-20", "--prefix-groups", 12,
+          "--prefix-tokens", 200)
+    server.stop()
+    text, recorded = logged("recorded")
+    (tmp_path / "log.jsonl").write_bytes(text)
+    server = serve("replayed")
+    r = bench_json(server.base, "--replay", tmp_path / "log.jsonl", "--speed", 4)
+    server.stop()
+    replayed = logged("replayed")[1]
+    assert len(replayed) == len(recorded) > 100
+    assert sum(x["output_tokens"] for x in replayed) == sum(x["output_tokens"] for x in recorded)
+    hits = [sum(x["cached_tokens"] for x in rows) / sum(x["prompt_tokens"] for x in rows) for rows in (recorded, replayed)]
+    assert hits[0] > 0.4 and hits[1] == pytest.approx(hits[0], rel=0.05)
+    assert r["logged_hit_rate"] == pytest.approx(hits[0], rel=0.02)
+    curves = [arrival_shares([x["time_us"] for x in rows]) for rows in (recorded, replayed)]
+    assert curves[1] == pytest.approx(curves[0], abs=0.05)
 
 
 def test_headers_keys_and_bodies(fake, monkeypatch):

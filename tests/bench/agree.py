@@ -1,0 +1,127 @@
+#!/usr/bin/env python3
+"""`llmd bench` and guidellm, taking turns at one simulated server; what each says of the same load.
+
+    agree.py --guidellm PROGRAM --tokenizer FOLDER [--rounds 3] [--json FILE]
+
+Both keep 16 streams of 256 prompt and 64 output tokens open until 96 requests are answered; a step of the
+simulated worker takes 20 ms. Compared are the medians over the rounds of
+  ttft    median time to first token
+  itl     median gap between tokens. guidellm's is per request, (last - first token) / (tokens - 1), which
+          the bench calls TPOT: that is what it is compared with; the bench's own pooled gaps stand beside it
+  tokens  output tokens per second. guidellm's whole-run figure counts its start and end differently, so it
+          is taken from its records: all output tokens by last end less first start, as the bench does
+Loopback only. Exit 1 when one differs by more than 3 %.
+"""
+import argparse
+import json
+import os
+import pathlib
+import socket
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+STREAMS, REQUESTS, PROMPT, OUTPUT, LIMIT = 16, 96, 256, 64, 3.0
+CONFIG = """listen = {{ "127.0.0.1:{port}" }}
+log_level = "error"
+model "sim" {{
+    path = "{root}/models/SmolLM2-135M-Instruct.Q4_1.gguf"
+    devices = {{ "sim" }}
+    sim_step_us = 20000
+    sim_row_ns = 0
+    max_num_seqs = 64
+    max_num_batched_tokens = 8192
+}}
+"""
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def start_server(binary, folder):
+    port = free_port()
+    path = pathlib.Path(folder) / "llmd.conf"
+    path.write_text(CONFIG.format(port=port, root=ROOT))
+    process = subprocess.Popen([binary, "serve", "--config", str(path)])
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(400):
+        try:
+            urllib.request.urlopen(url + "/ready")
+            return process, url
+        except OSError:
+            time.sleep(0.05)
+    process.kill()
+    sys.exit("agree: the server did not become ready")
+
+
+def by_bench(args, url):
+    out = subprocess.run([args.binary, "bench", url, "-c", str(STREAMS), "-n", str(REQUESTS), "-p", str(PROMPT), "-o",
+                          str(OUTPUT), "--json"], check=True, stdout=subprocess.PIPE).stdout
+    r = json.loads(out)
+    return {"ttft_ms": r["ttft_ms"]["p50"], "itl_ms": r["tpot_ms"]["p50"], "tokens_per_s": r["output_tokens_per_s"],
+            "pooled_gap_ms": r["itl_ms"]["p50"], "requests": r["completed"], "output_tokens": r["output_tokens"],
+            "prompt_tokens": r["prompt_tokens"], "client_cpu": r["client_cpu"]}
+
+
+def by_guidellm(args, url, folder):
+    path = pathlib.Path(folder) / "guidellm.json"
+    path.unlink(missing_ok=True)
+    subprocess.run(
+        [args.guidellm, "run", "--backend", f"kind=openai_http,target={url},model=sim", "--profile",
+         f"kind=concurrent,streams={STREAMS}", "--constraint", f"kind=max_requests,count={REQUESTS}", "--tokenizer",
+         f"kind=hf_auto,model={args.tokenizer}", "--data",
+         f"kind=synthetic_text,prompt_tokens={PROMPT},output_tokens={OUTPUT}", "--output", f"kind=json,path={path}",
+         "--disable-console"],
+        check=True, stdout=sys.stderr, stderr=subprocess.DEVNULL,
+        # One process is enough for 16 streams; each would load torch first.
+        env=os.environ | {"HF_HUB_OFFLINE": "1", "GUIDELLM__MAX_WORKER_PROCESSES": "1"})
+    run = json.loads(path.read_text())["benchmarks"][0]
+    metrics, done = run["metrics"], run["requests"]["successful"]
+    tokens = sum(r["output_tokens"] for r in done)
+    seconds = max(r["request_end_time"] for r in done) - min(r["request_start_time"] for r in done)
+    return {"ttft_ms": metrics["time_to_first_token_ms"]["successful"]["median"],
+            "itl_ms": metrics["inter_token_latency_ms"]["successful"]["median"], "tokens_per_s": tokens / seconds,
+            "own_tokens_per_s": metrics["output_tokens_per_second"]["successful"]["mean"],
+            "requests": len(done), "output_tokens": tokens, "prompt_tokens": sum(r["prompt_tokens"] for r in done)}
+
+
+def main():
+    a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    a.add_argument("--guidellm", required=True)
+    a.add_argument("--tokenizer", required=True)
+    a.add_argument("--rounds", type=int, default=3)
+    a.add_argument("--binary", default="build/llmd")
+    a.add_argument("--json")
+    args = a.parse_args()
+    rounds = {"llmd bench": [], "guidellm": []}
+    with tempfile.TemporaryDirectory() as folder:
+        process, url = start_server(args.binary, folder)
+        try:
+            for _ in range(args.rounds):
+                rounds["llmd bench"].append(by_bench(args, url))
+                rounds["guidellm"].append(by_guidellm(args, url, folder))
+                for tool, runs in rounds.items():
+                    print(tool, json.dumps({k: round(v, 3) for k, v in runs[-1].items()}), flush=True)
+        finally:
+            process.terminate()
+            process.wait(60)
+    medians = {tool: {k: round(statistics.median(r[k] for r in runs), 3) for k in runs[0]}
+               for tool, runs in rounds.items()}
+    apart = {k: round(100 * (medians["llmd bench"][k] / medians["guidellm"][k] - 1), 2)
+             for k in ("ttft_ms", "itl_ms", "tokens_per_s")}
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps(
+            {"load": {"streams": STREAMS, "requests": REQUESTS, "prompt_tokens": PROMPT, "output_tokens": OUTPUT,
+                      "step_ms": 20, "rounds": args.rounds}, "medians": medians, "apart_percent": apart}, indent=1) + "\n")
+    print("apart: " + ", ".join(f"{k} {v:+.2f} %" for k, v in apart.items()))
+    sys.exit(0 if all(abs(v) <= LIMIT for v in apart.values()) else 1)
+
+
+main()
