@@ -2,14 +2,16 @@
 #
 # Knobs: BUILD= output folder, SANITIZE=address,undefined | thread, CC=, V=1 to see commands,
 #        DEBUG=1 for audits of invariants, FAULTS=1: `make` builds BUILD/faults/llmd (core/util/fault.h),
-#        CUDA=0|1 (default: whether nvcc is found), T= seconds per fuzzer.
+#        T= seconds per fuzzer, CUDA=1: the CUDA backend, too (needs nvcc; default 0, for its build takes
+#        minutes), GPU_ARCH= its devices ("90a": a quick build for an H200 alone).
 
 SANITIZE ?=
 DEBUG    ?= 0
 FAULTS   ?= 0
 V        ?= 0
 T        ?= 10
-CUDA     ?= $(if $(shell command -v nvcc 2>/dev/null),1,0)
+CUDA     ?= 0
+GPU_ARCH ?= 75 80 86 89 90a 100f 120f
 comma    := ,
 BUILD    ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))$(if $(filter 1,$(DEBUG)),/debug)
 Q        := $(if $(filter 1,$(V)),,@)
@@ -108,6 +110,59 @@ print-build:
 ## make unit       build and run the C unit tests
 unit: $(UNIT)
 	$(Q)for t in $(UNIT); do echo "== $$t"; $$t || exit 1; done
+
+# ---- the CUDA backend, gpu/: nvcc compiles it when CUDA=1 ----
+GPU_CU   := $(wildcard gpu/*.cu)
+GPU_C    := $(wildcard gpu/*.c)
+GPU_LIB  := $(BUILD)/libllmd-gpu.a
+# One device: its code alone. Several: code for each, and PTX of the last for those to come.
+GPU_GEN  := $(foreach a,$(GPU_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
+            $(if $(word 2,$(GPU_ARCH)),-gencode arch=compute_120$(comma)code=compute_120)
+NVFLAGS  := -std=c++17 -O3 -lineinfo -I. $(GPU_GEN) -Werror all-warnings -Xptxas -warn-spills \
+            -Xcompiler -Wall,-Wextra,-fPIE
+ifeq ($(CUDA),1)
+all: $(GPU_LIB)
+endif
+$(GPU_LIB): $(GPU_CU:%.cu=$(BUILD)/%.cuda.o) $(GPU_C:%.c=$(BUILD)/%.o)
+	@echo "  AR   $@"
+	$(Q)rm -f $@ && ar crs $@ $^
+$(BUILD)/%.cuda.o: %.cu Makefile
+	@mkdir -p $(@D)
+	@echo "  NVCC $<"
+	$(Q)nvcc $(NVFLAGS) -MMD -MP -c -o $@ $<
+
+# ---- the same files for the host: tests/gpu/host stands in for the device ----
+HOST_LIB := $(BUILD)/libllmd-gpu-host.a
+HOST_CU  := $(filter-out gpu/runtime_cuda.cu,$(GPU_CU))
+HOST_CC  := $(wildcard tests/gpu/host/*.cc)
+HOST_OBJ := $(HOST_CU:%.cu=$(BUILD)/%.host.o) $(HOST_CC:%.cc=$(BUILD)/%.o) $(GPU_C:%.c=$(BUILD)/%.o)
+CXXFLAGS_ALL = -std=c++17 -D_GNU_SOURCE -DGPU_STAND_IN='"tests/gpu/host/device.hh"' -I. -Wall -Wextra -Werror \
+             -Wshadow -Wpointer-arith -Wundef -Wwrite-strings -Wno-missing-field-initializers -Wno-unknown-pragmas \
+             $(HARDEN) $(OPT) $(MATH) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all) -MMD -MP
+GPU_TEST_SRC ?= $(wildcard tests/gpu/test_*.c tests/gpu/test_*.cc)
+GPU_TEST := $(patsubst tests/gpu/%,$(BUILD)/gpu-test/%,$(basename $(GPU_TEST_SRC)))
+$(BUILD)/%.host.o: %.cu Makefile
+	@mkdir -p $(@D)
+	@echo "  CXX  $<"
+	$(Q)$(CXX) $(CXXFLAGS_ALL) -x c++ -c -o $@ $<
+$(BUILD)/%.o: %.cc Makefile
+	@mkdir -p $(@D)
+	@echo "  CXX  $<"
+	$(Q)$(CXX) $(CXXFLAGS_ALL) -c -o $@ $<
+$(HOST_LIB): $(HOST_OBJ)
+	@echo "  AR   $@"
+	$(Q)rm -f $@ && ar crs $@ $(HOST_OBJ)
+$(BUILD)/gpu-test/%: $(BUILD)/tests/gpu/%.o $(HOST_LIB) $(LIB)
+	@mkdir -p $(@D)
+	@echo "  TEST $@"
+	$(Q)$(CXX) $(LDFLAGS_ALL) -o $@ $< $(HOST_LIB) $(LIB) -lcmocka $(LIBS)
+.PHONY: gpu-test-build print-gpu-test gpu-test
+gpu-test-build: $(GPU_TEST)
+print-gpu-test:
+	@echo $(GPU_TEST)
+## make gpu-test   the CUDA kernels and backend on the host stand-in
+gpu-test: $(GPU_TEST)
+	$(Q)for t in $(GPU_TEST); do echo "== $$t"; $$t || exit 1; done
 
 # ---- fuzzing: one libFuzzer binary per parser, all sources instrumented ----
 FUZZ_BUILD := build/fuzz
@@ -209,4 +264,5 @@ clean:
 	rm -rf build
 
 -include $(wildcard $(BUILD)/faults/*/*.d $(BUILD)/faults/*/*/*.d)
--include $(OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d) $(BENCH:=.d) $(DRILLS:=.d)
+-include $(OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d) $(BENCH:=.d) $(DRILLS:=.d) $(HOST_OBJ:.o=.d) \
+         $(GPU_CU:%.cu=$(BUILD)/%.cuda.d) $(patsubst tests/gpu/%,$(BUILD)/tests/gpu/%.d,$(basename $(GPU_TEST_SRC)))

@@ -12,7 +12,7 @@ set -euo pipefail
 build=(gcc make libc6-dev libmicrohttpd-dev libconfuse-dev libjansson-dev libutf8proc-dev
     libxxhash-dev libsqlite3-dev libssl-dev libcurl4-openssl-dev ca-certificates
     python3 python3-pip python3-venv)
-test=(libcmocka-dev clang libclang-rt-14-dev procps)
+test=(g++ libcmocka-dev clang libclang-rt-14-dev procps)
 drill=(fiu-utils)
 lint=(clang-format clang-tidy clang git shellcheck)
 

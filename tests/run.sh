@@ -5,6 +5,7 @@
 #   tests/run.sh unit api   these steps
 #
 # Steps: unit (C tests), asan (the same under ASan and UBSan), tsan (threaded ones under TSan),
+# gpu (the CUDA kernels and backend on the host stand-in; the kernels under ASan, too),
 # fuzz (50,000 fixed inputs per target, at most $T seconds), api (openai SDK and raw HTTP against a real server), drills (workers
 # taken away under load; the whole of it is `make drills`).
 # Logs lie in build/test-logs. Exit 1 when anything failed.
@@ -58,6 +59,15 @@ run_unit() { # label, make arguments...: builds, then every test binary is a ste
     done
 }
 
+run_gpu() { # label, make arguments...
+    local label=$1 binary
+    shift
+    step "$label-build" make -s -j2 "$@" gpu-test-build || return 1
+    for binary in $(make -s "$@" print-gpu-test); do
+        step "$label-$(basename "$binary")" timeout 300 "$binary"
+    done
+}
+
 run_tsan() {
     local name sources=""
     for name in "${threaded[@]}"; do
@@ -73,11 +83,16 @@ run_fuzz() {
 }
 
 steps=("$@")
-[ ${#steps[@]} -eq 0 ] && steps=(unit api drills asan tsan fuzz)
+[ ${#steps[@]} -eq 0 ] && steps=(unit api drills asan gpu tsan fuzz)
 for s in "${steps[@]}"; do
     case "$s" in
     unit) run_unit unit ;;
     asan) run_unit asan SANITIZE=address,undefined ;;
+    gpu)
+        run_gpu gpu
+        run_gpu gpu-asan SANITIZE=address,undefined \
+            GPU_TEST_SRC="$(echo tests/gpu/test_stand_in*.cc tests/gpu/test_gpu_*.c)"
+        ;;
     tsan) run_tsan ;;
     fuzz) run_fuzz ;;
     drills) step drills tests/drills/run.sh 60 2 25 10 1 ;;

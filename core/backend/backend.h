@@ -90,9 +90,15 @@ struct backend_ops {
     int (*tensor_new)(struct backend *be, uint32_t max_rows, uint32_t cols, struct tensor *out,
                       struct err *e);
 
+    /* Optional (NULL: logits->data is the host's own memory): the host memory that finish() fills
+     * with the step's rows of these logits. Once, after tensor_new. */
+    int (*logits_to_host)(struct backend *be, const struct tensor *logits, const float **out,
+                          struct err *e);
+
     /* --- one step: begin, any of the operations, finish --- */
     int (*begin)(struct backend *be, const struct batch *b);
-    /* x[r] = embed[tokens[r]]                                           x: [n_rows][H] */
+    /* x[r] = embed[tokens[r]]                                           x: [n_rows][H]
+     * The rms_norm of x follows, with no residual (cuda does both at once). */
     int (*embed)(struct backend *be, const struct weight *embed, struct tensor *x);
     /* x[r] += residual[r] (when given); out[r] = x[r] / rms(x[r]) * w    all: [n_rows][H] */
     int (*rms_norm)(struct backend *be, struct tensor *x, const struct tensor *residual,
@@ -103,7 +109,8 @@ struct backend_ops {
     /* out[r] = silu(gate in[r]) * (up in[r])          in: [n_rows][H], out: [n_rows][F] */
     int (*gate_up)(struct backend *be, const struct tensor *in, const struct weight *w,
                    struct tensor *out);
-    /* Rotates q and k of qkv: [n_rows][Q + 2 KV] in place, writes k and v to the slots. With
+    /* Rotates q and k of qkv: [n_rows][Q + 2 KV], writes k and v to the slots; attention() alone may
+     * read qkv afterwards. With
      * q_norm and k_norm [1][head_dim] (both or none), each head is divided by its rms and
      * multiplied by them first; eps belongs to that. */
     int (*rope_kv)(struct backend *be, uint32_t layer, struct tensor *qkv,
@@ -120,7 +127,7 @@ struct backend_ops {
     /* Optional (NULL: the engine samples on the host from the logits): writes one id per row. */
     int (*sample)(struct backend *be, const struct tensor *logits, const struct sample_row *rows,
                   uint32_t n, uint32_t *out_ids);
-    /* Waits for the step. Afterwards logits.data of a host backend may be read. */
+    /* Waits for the step. Afterwards the logits may be read on the host (see logits_to_host). */
     int (*finish)(struct backend *be);
 };
 

@@ -3,8 +3,9 @@
 
 #include <string.h>
 
-#include "core/backend/cpu_half_int.h"
 #include "core/backend/cpu_quant_int.h"
+#include "core/backend/dequant.h"
+#include "core/util/half.h"
 
 enum { QUAD = 4, LANE_BYTES = TILE_ROWS * QUAD };
 

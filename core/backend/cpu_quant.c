@@ -3,7 +3,8 @@
 
 #include <string.h>
 
-#include "core/backend/cpu_half_int.h"
+#include "core/backend/dequant.h"
+#include "core/util/half.h"
 
 static uint16_t load_u16(const uint8_t *p)
 {

@@ -15,6 +15,3 @@ struct k_block {
 
 void q4_k_split(const uint8_t *block, struct k_block *out); /* 144 bytes */
 void q6_k_split(const uint8_t *block, struct k_block *out); /* 210 bytes */
-
-/* One row of any type as floats. */
-void dequantize_row(enum dtype t, const void *row, uint32_t cols, float *out);

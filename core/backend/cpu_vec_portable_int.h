@@ -3,8 +3,8 @@
 #include <math.h>
 #include <string.h>
 
-#include "core/backend/cpu_half_int.h"
 #include "core/util/base.h"
+#include "core/util/half.h"
 
 #define V16_PORTABLE 1
 

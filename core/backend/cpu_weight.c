@@ -4,7 +4,7 @@
 
 #include "core/backend/cpu_int.h"
 #include "core/backend/cpu_pack_int.h"
-#include "core/backend/cpu_quant_int.h"
+#include "core/backend/dequant.h"
 
 /* Keeps every index into a row, and rows times 16 lanes, within 32 bits. */
 enum { MAX_ROWS = 1 << 27, MAX_COLS = 1 << 24 };

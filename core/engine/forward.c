@@ -14,6 +14,7 @@ struct forward {
     uint32_t n_out; /* of the last step */
     struct tensor x, normed, qkv, attn, delta, ffn;
     struct tensor head_in, logits;
+    const float *host_logits; /* NULL: the backend samples by itself */
 };
 
 void forward_attn_shape(const struct model *m, uint32_t max_context, struct attn_shape *out)
@@ -59,6 +60,14 @@ int forward_new(struct backend *be, const struct model *m, struct engine_weights
     };
     for (size_t i = 0; i < ARRAY_LEN(buffers); i++) {
         int rc = be->ops->tensor_new(be, buffers[i].rows, buffers[i].cols, buffers[i].t, e);
+        if (rc) {
+            free(f);
+            return rc;
+        }
+    }
+    f->host_logits = f->logits.data;
+    if (be->ops->logits_to_host) {
+        int rc = be->ops->logits_to_host(be, &f->logits, &f->host_logits, e);
         if (rc) {
             free(f);
             return rc;
@@ -165,9 +174,9 @@ int forward_step(struct forward *f, const struct batch *b, struct err *e)
 const float *forward_logits(const struct forward *f, uint32_t out_row)
 {
     BUG_ON(out_row >= f->n_out);
-    if (!f->logits.data)
+    if (!f->host_logits)
         return NULL;
-    return f->logits.data + (size_t)out_row * f->logits.cols;
+    return f->host_logits + (size_t)out_row * f->logits.cols;
 }
 
 bool forward_has_sampler(const struct forward *f)

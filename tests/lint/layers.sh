@@ -3,7 +3,7 @@
 # Includes are written from the root ("core/engine/sched.h"), so a line is enough.
 set -u
 cd "$(dirname "$0")/../.." || exit 2
-git ls-files -co --exclude-standard '*.c' '*.h' '*.cu' '*.cuh' | xargs grep -nH '^#include "' | awk -F: '
+git ls-files -co --exclude-standard '*.c' '*.h' '*.cu' '*.cuh' '*.cc' '*.hh' | xargs grep -nH '^#include "' | awk -F: '
 function folder(path,  part) { split(path, part, "/"); return part[1] == "core" ? part[2] : part[1] }
 BEGIN {
     allow["util"] = ""

@@ -4,7 +4,7 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 # shellcheck disable=SC2016  # an awk program
-git ls-files -co --exclude-standard '*.c' '*.h' '*.cu' '*.cuh' '*.py' '*.sh' |
+git ls-files -co --exclude-standard '*.c' '*.h' '*.cu' '*.cuh' '*.cc' '*.hh' '*.py' '*.sh' |
     xargs grep -L 'clang-format off: generated' | xargs awk '
 FNR == 1 { if (NR > 1) close_file(); file = FILENAME; start = 0 }
 { lines = FNR }

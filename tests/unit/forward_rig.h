@@ -1,4 +1,4 @@
-/* forward_rig.h - the layer loop on a CPU backend without scheduler or sampler: a model, a KV cache
+/* forward_rig.h - the layer loop on a backend without scheduler or sampler: a model, a KV cache
  * dealt out per sequence, steps put together by hand. */
 #pragma once
 #include <setjmp.h>
@@ -37,28 +37,37 @@ static inline void must(int rc, const struct err *e)
         fail_msg("%s", e->msg);
 }
 
-/* With the weights of another rig of the same kind, or NULL: loads them. False when this machine
- * lacks the instruction set. */
-static inline bool rig_try(struct rig *rig, const struct model *m, enum compute_type compute,
-                           uint32_t n_threads, const char *isa, struct engine_weights *shared)
+/* On a backend that is the rig's from now on, with the weights of another rig of the same kind, or
+ * NULL: loads them. */
+static inline void rig_init(struct rig *rig, struct backend *be, const struct model *m,
+                            struct engine_weights *shared)
 {
     const struct backend_limits limits = {
         .max_rows = MAX_ROWS, .max_seqs = MAX_OUT, .max_out = MAX_OUT};
-    const struct cpu_opts opts = {.n_threads = n_threads, .compute = compute, .isa = isa};
     struct attn_shape shape;
     struct err e = {0};
-    *rig = (struct rig){.n_blocks = 367}; /* prime, see sequence_grow */
+    *rig = (struct rig){.be = be, .n_blocks = 367}; /* prime, see sequence_grow */
     forward_attn_shape(m, MAX_CONTEXT, &shape);
-    int rc = cpu_backend_new(&opts, &rig->be, &e);
-    if (rc == -LLMD_EUNSUPPORTED)
-        return false;
-    must(rc, &e);
     if (shared)
         rig->weights = engine_weights_ref(shared);
     else
-        must(engine_weights_new(rig->be, m, NULL, NULL, &rig->weights, &e), &e);
-    must(rig->be->ops->reserve(rig->be, &shape, &limits, rig->n_blocks, &e), &e);
-    must(forward_new(rig->be, m, rig->weights, &shape, &limits, &rig->forward, &e), &e);
+        must(engine_weights_new(be, m, NULL, NULL, &rig->weights, &e), &e);
+    must(be->ops->reserve(be, &shape, &limits, rig->n_blocks, &e), &e);
+    must(forward_new(be, m, rig->weights, &shape, &limits, &rig->forward, &e), &e);
+}
+
+/* On the CPU. False when this machine lacks the instruction set. */
+static inline bool rig_try(struct rig *rig, const struct model *m, enum compute_type compute,
+                           uint32_t n_threads, const char *isa, struct engine_weights *shared)
+{
+    const struct cpu_opts opts = {.n_threads = n_threads, .compute = compute, .isa = isa};
+    struct backend *be;
+    struct err e = {0};
+    int rc = cpu_backend_new(&opts, &be, &e);
+    if (rc == -LLMD_EUNSUPPORTED)
+        return false;
+    must(rc, &e);
+    rig_init(rig, be, m, shared);
     return true;
 }
 

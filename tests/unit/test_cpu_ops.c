@@ -1,6 +1,7 @@
 /* test_cpu_ops.c - the CPU backend's row-wise operations and its set-up. */
-#include "core/backend/cpu_half_int.h"
 #include "core/backend/cpu_quant_int.h"
+#include "core/backend/dequant.h"
+#include "core/util/half.h"
 #include "tests/ops/cpu_case.h"
 
 enum { MAX_TEST_ROWS = 70, VOCAB = 37 };

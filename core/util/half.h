@@ -1,4 +1,4 @@
-/* cpu_half_int.h - scalar conversions of half-precision formats, bit for bit those of the
+/* half.h - scalar conversions of half-precision formats, bit for bit those of the
  * instruction sets (round to nearest even, denormals kept, a quiet NaN stays one). */
 #pragma once
 #include <string.h>
@@ -22,6 +22,14 @@ static inline float f32_from_bits(uint32_t u)
 static inline float f32_from_bf16(uint16_t h)
 {
     return f32_from_bits((uint32_t)h << 16);
+}
+
+static inline uint16_t bf16_from_f32(float x)
+{
+    const uint32_t u = f32_bits(x);
+    if ((u & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)(u >> 16 | 0x40u);
+    return (uint16_t)((u + 0x7fffu + (u >> 16 & 1u)) >> 16);
 }
 
 static inline float f32_from_f16(uint16_t h)

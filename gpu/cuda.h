@@ -1,0 +1,26 @@
+/* cuda.h - the backend for NVIDIA GPUs (core/backend/backend.h), from compute capability 7.5 on.
+ *
+ * A backend owns one device: its memory, a stream, pinned host memory. Weights of any type that a
+ * model file has become BF16 (F16 where the device has no BF16 products); so are activations between
+ * operations and the KV cache. The residual stream, sums and logits are F32.
+ *
+ * Shapes  hidden size: multiples of 16 up to 12,288; head_dim: multiples of 16 up to 256.
+ * Bits    with pin_kernels, a token's result does not depend on what else is in the batch, nor on how
+ *         its prompt was chunked. Without, other numbers of rows may take other kernels, which round
+ *         differently.
+ * Faults  an error of the device ends the backend: the step returns EGPU, cuda_backend_fault() says
+ *         why, and the process has to end (CUDA cannot go on).
+ * Thread  confined to the thread that made it, weights included. */
+#pragma once
+#include "core/backend/backend.h"
+
+struct cuda_opts {
+    uint32_t device; /* number of the GPU */
+    bool pin_kernels;
+    uint32_t force_capability; /* 0: the device's own; 75: what older devices execute */
+    uint64_t step_timeout_us;  /* a step that takes longer is a fault; 0: 30 s */
+};
+/* EUNSUPPORTED, with the reason and its mend: no driver, too old a driver, no such GPU. */
+MUST_CHECK int cuda_backend_new(const struct cuda_opts *o, struct backend **out, struct err *e);
+/* NULL while nothing happened. */
+const char *cuda_backend_fault(const struct backend *be);

@@ -1,0 +1,347 @@
+/* cuda_attn.c - KV cache, rotary tables, and what a step tells the device: begin() packs its rows,
+ * block tables and the work lists of attention into one piece of pinned memory and sends that.
+ *
+ * Work lists  a sequence with one row is a decode: one item for each part of GPU_SPLIT positions of
+ *   its context. One with more is a prefill: one item for each tile of packed rows. pin_kernels makes
+ *   all of them prefills, which give a row the same bits whatever the chunk.
+ * Waves  parts of decodes leave their results in a work space; when a step has more parts than fit,
+ *   its decodes are launched in several waves, of whole sequences, one after the other. */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "gpu/cuda_int.h"
+
+enum {
+    PARTS_AT_LEAST = 1024, /* of a wave */
+    ALIGN = 16,
+};
+
+static uint32_t round_up_div(uint32_t a, uint32_t b)
+{
+    return (a + b - 1) / b;
+}
+
+/* --- set-up --- */
+
+static int check_shape(const struct attn_shape *s, struct err *e)
+{
+    if (s->head_dim == 0 || s->head_dim % 16 != 0 || s->head_dim > GPU_MAX_HEAD)
+        return err_set(e, LLMD_EUNSUPPORTED, "head_dim %u: the GPU takes multiples of 16 up to %d",
+                       s->head_dim, GPU_MAX_HEAD);
+    if (s->n_kv_heads == 0 || s->n_heads == 0 || s->n_heads % s->n_kv_heads != 0 ||
+        s->n_heads > 4096)
+        return err_set(e, LLMD_EUNSUPPORTED, "%u heads over %u KV heads: must be a multiple",
+                       s->n_heads, s->n_kv_heads);
+    if (s->n_layers == 0 || s->max_context == 0 || s->max_context > 1u << 24)
+        return err_set(e, LLMD_EUNSUPPORTED, "%u layers, context of %u tokens: not supported",
+                       s->n_layers, s->max_context);
+    return 0;
+}
+
+static void rope_fill(double *row, const struct attn_shape *s, double position)
+{
+    for (uint32_t i = 0; i < s->head_dim / 2; i++) {
+        const double angle = position * s->inv_freq[i];
+        row[2 * i] = cos(angle);
+        row[2 * i + 1] = sin(angle);
+    }
+}
+
+/* n rows of the angles of positions 0, step, 2 step... on the device. */
+static int rope_new(struct cuda_backend *c, const struct attn_shape *s, uint32_t n, uint32_t step,
+                    double **out, struct err *e)
+{
+    const size_t bytes = (size_t)n * s->head_dim * sizeof(double);
+    void *device;
+    int rc = gpu_alloc(c->gpu, bytes, &device, e);
+    if (rc)
+        return rc;
+    *out = device;
+    double *rows = malloc(bytes);
+    if (!rows)
+        return err_set(e, LLMD_ENOMEM, "out of memory for the rotary tables");
+    for (uint32_t i = 0; i < n; i++)
+        rope_fill(rows + (size_t)i * s->head_dim, s, (double)i * step);
+    rc = cuda_upload(c, device, rows, bytes, e);
+    free(rows);
+    return rc;
+}
+
+/* Bytes of the largest step's data. */
+static size_t step_bytes(const struct attn_shape *s, const struct backend_limits *l)
+{
+    const size_t blocks = round_up_div(s->max_context, KV_BLOCK_TOKENS);
+    const size_t parts = round_up_div(s->max_context, GPU_SPLIT);
+    const size_t group = s->n_heads / s->n_kv_heads;
+    const size_t tiles = l->max_rows * group / gpu_attn_tile(s->head_dim) + l->max_seqs;
+    const size_t rows = 3 * (size_t)l->max_rows + l->max_out;
+    return rows * sizeof(uint32_t) + l->max_seqs * (sizeof(struct gpu_seq) + blocks * 4) +
+           (tiles + parts * l->max_seqs) * sizeof(struct gpu_attn_item) + (size_t)8 * ALIGN;
+}
+
+static int step_reserve(struct cuda_backend *c, const struct attn_shape *s, struct err *e)
+{
+    void *host, *device;
+    c->step.bytes = step_bytes(s, &c->limits);
+    int rc = gpu_pinned_alloc(c->gpu, c->step.bytes, &host, e);
+    if (rc)
+        return rc;
+    c->step.host = host;
+    rc = gpu_alloc(c->gpu, c->step.bytes, &device, e);
+    if (!rc)
+        c->step.device = device;
+    return rc;
+}
+
+static int windows_reserve(struct cuda_backend *c, const struct attn_shape *s, struct err *e)
+{
+    c->windows = calloc(s->n_layers, sizeof(*c->windows));
+    if (!c->windows)
+        return err_set(e, LLMD_ENOMEM, "out of memory for %u layers", s->n_layers);
+    for (uint32_t i = 0; i < s->n_layers && s->windows; i++)
+        c->windows[i] = s->windows[i];
+    return 0;
+}
+
+/* n times `each` bytes of the device; NULL once something failed. */
+static void *take(struct cuda_backend *c, size_t n, size_t each, int *rc, struct err *e)
+{
+    void *p = NULL;
+    size_t bytes;
+    if (*rc)
+        return NULL;
+    if (!size_mul(n, each, &bytes))
+        *rc = err_set(e, LLMD_ENOMEM, "%zu times %zu bytes are more than memory can address", n,
+                      each);
+    else
+        *rc = gpu_alloc(c->gpu, bytes, &p, e);
+    return p;
+}
+
+/* Device memory whose size follows from shape and limits alone. */
+static int buffers_reserve(struct cuda_backend *c, const struct attn_shape *s, uint32_t n_kv_blocks,
+                           struct err *e)
+{
+    const size_t q_cols = (size_t)s->n_heads * s->head_dim, rows = c->limits.max_rows;
+    const size_t counters = gpu_attn_counters(s->n_heads, s->n_kv_heads);
+    int rc = 0;
+    c->max_parts = (uint32_t)u64_max(PARTS_AT_LEAST, round_up_div(s->max_context, GPU_SPLIT));
+    c->kv = take(c, n_kv_blocks, c->base.ops->kv_block_bytes(&c->base, s), &rc, e);
+    if (rc)
+        err_prefix(e, "a KV cache of %u blocks: ", n_kv_blocks);
+    c->q = take(c, rows, q_cols * sizeof(uint16_t), &rc, e);
+    c->cos_sin = take(c, rows, s->head_dim * sizeof(float), &rc, e);
+    c->partial = take(c, c->max_parts, q_cols * sizeof(float), &rc, e);
+    c->partial_max = take(c, c->max_parts, 2 * s->n_heads * sizeof(float), &rc, e);
+    c->arrived = take(c, c->limits.max_seqs, counters * sizeof(uint32_t), &rc, e);
+    return rc;
+}
+
+int cuda_attn_reserve(struct cuda_backend *c, const struct attn_shape *s, uint32_t n_kv_blocks,
+                      struct err *e)
+{
+    int rc = check_shape(s, e);
+    if (!rc)
+        rc = windows_reserve(c, s, e);
+    if (!rc)
+        rc = step_reserve(c, s, e);
+    if (!rc)
+        rc = buffers_reserve(c, s, n_kv_blocks, e);
+    if (!rc)
+        rc = rope_new(c, s, GPU_ROPE_SPAN, 1, &c->rope_low, e);
+    if (!rc)
+        rc = rope_new(c, s, s->max_context / GPU_ROPE_SPAN + 1, GPU_ROPE_SPAN, &c->rope_high, e);
+    return rc;
+}
+
+void cuda_attn_release(struct cuda_backend *c)
+{
+    void *const device[] = {c->kv,      c->q,       c->rope_low,    c->rope_high,  c->cos_sin,
+                            c->partial, c->arrived, c->partial_max, c->step.device};
+    for (size_t i = 0; i < ARRAY_LEN(device); i++)
+        gpu_free(c->gpu, device[i]);
+    gpu_pinned_free(c->gpu, c->step.host);
+    free(c->windows);
+}
+
+/* --- a step --- */
+
+/* Room for n bytes; *out_device is where they will be on the device. */
+static void *put(struct cuda_step *st, size_t n, const void **out_device)
+{
+    const size_t at = (st->used + ALIGN - 1) / ALIGN * ALIGN;
+    BUG_ON(at + n > st->bytes);
+    st->used = at + n;
+    *out_device = st->device + at;
+    return st->host + at;
+}
+
+static const void *put_copy(struct cuda_step *st, const uint32_t *from, size_t n)
+{
+    const void *device;
+    void *to = put(st, n * sizeof(*from), &device);
+    if (n > 0)
+        memcpy(to, from, n * sizeof(*from));
+    return device;
+}
+
+static uint32_t blocks_of(const struct batch_seq *s)
+{
+    return round_up_div(s->first_pos + s->n_rows, KV_BLOCK_TOKENS);
+}
+
+static void put_seqs(struct cuda_step *st, const struct batch *b)
+{
+    const void *device;
+    struct gpu_seq *seqs = put(st, b->n_seqs * sizeof(*seqs), &device);
+    uint32_t n_blocks = 0;
+    st->seqs = device;
+    for (uint32_t i = 0; i < b->n_seqs; i++) {
+        const struct batch_seq *s = &b->seqs[i];
+        seqs[i] = (struct gpu_seq){s->first_row, s->n_rows, s->first_pos, n_blocks};
+        n_blocks += blocks_of(s);
+    }
+    uint32_t *tables = put(st, n_blocks * sizeof(*tables), &device);
+    st->tables = device;
+    for (uint32_t i = 0; i < b->n_seqs; i++)
+        memcpy(tables + seqs[i].table, b->seqs[i].block_table,
+               blocks_of(&b->seqs[i]) * sizeof(*tables));
+}
+
+static bool is_decode(const struct cuda_backend *c, const struct batch_seq *s)
+{
+    return s->n_rows == 1 && !c->pinned;
+}
+
+/* Items of one sequence. */
+static uint32_t n_items(const struct cuda_backend *c, const struct batch_seq *s)
+{
+    if (is_decode(c, s))
+        return s->first_pos / GPU_SPLIT + 1;
+    return round_up_div(s->n_rows * (c->shape.n_heads / c->shape.n_kv_heads),
+                        gpu_attn_tile(c->shape.head_dim));
+}
+
+static uint32_t put_items(struct cuda_backend *c, const struct batch *b, bool decode,
+                          const struct gpu_attn_item **out_device,
+                          const struct gpu_attn_item **out_host)
+{
+    uint32_t n = 0, wave = 0, at = 0;
+    const void *device;
+    for (uint32_t i = 0; i < b->n_seqs; i++)
+        if (is_decode(c, &b->seqs[i]) == decode)
+            n += n_items(c, &b->seqs[i]);
+    struct gpu_attn_item *items = put(&c->step, n * sizeof(*items), &device);
+    for (uint32_t i = 0; i < b->n_seqs; i++) {
+        if (is_decode(c, &b->seqs[i]) != decode)
+            continue;
+        const uint32_t parts = n_items(c, &b->seqs[i]);
+        if (wave + parts > c->max_parts)
+            wave = 0;
+        for (uint32_t k = 0; k < parts; k++)
+            items[at++] =
+                (struct gpu_attn_item){.seq = i, .part = k, .n_parts = parts, .first = wave};
+        wave += parts;
+    }
+    *out_device = device;
+    *out_host = items;
+    return n;
+}
+
+int cuda_begin(struct backend *be, const struct batch *b)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    struct cuda_step *st = &c->step;
+    const struct gpu_attn_item *host;
+    BUG_ON(!c->reserved || st->batch || b->n_rows == 0 || b->n_rows > c->limits.max_rows ||
+           b->n_seqs > c->limits.max_seqs || b->n_out > c->limits.max_out);
+    st->batch = b;
+    st->used = 0;
+    st->tokens = put_copy(st, b->tokens, b->n_rows);
+    st->positions = put_copy(st, b->positions, b->n_rows);
+    st->slots = put_copy(st, b->slots, b->n_rows);
+    st->out_rows = put_copy(st, b->out_rows, b->n_out);
+    put_seqs(st, b);
+    st->n_prefill = put_items(c, b, false, &st->prefill, &host);
+    st->n_decode = put_items(c, b, true, &st->decode, &st->host_decode);
+    int rc = gpu_copy_in(c->stream, st->device, st->host, st->used);
+    if (rc)
+        return rc;
+    const struct gpu_rope_rows rows = {.low = c->rope_low,
+                                       .high = c->rope_high,
+                                       .positions = st->positions,
+                                       .out = c->cos_sin,
+                                       .n_rows = b->n_rows,
+                                       .head_dim = c->shape.head_dim,
+                                       .scale = (double)c->shape.rope_scale};
+    return gpu_rope_table(c->stream, &rows);
+}
+
+static struct gpu_kv kv_of(const struct cuda_backend *c, uint32_t layer)
+{
+    return (struct gpu_kv){.data = c->kv,
+                           .n_layers = c->shape.n_layers,
+                           .layer = layer,
+                           .n_heads = c->shape.n_heads,
+                           .n_kv_heads = c->shape.n_kv_heads,
+                           .head_dim = c->shape.head_dim};
+}
+
+int cuda_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv,
+                 const struct weight *q_norm, const struct weight *k_norm, float eps)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    BUG_ON(!q_norm != !k_norm || layer >= c->shape.n_layers);
+    BUG_ON(q_norm && (q_norm->cols != c->shape.head_dim || k_norm->cols != c->shape.head_dim));
+    BUG_ON(qkv->cols != (c->shape.n_heads + 2 * c->shape.n_kv_heads) * c->shape.head_dim);
+    const struct gpu_rope a = {.kv = kv_of(c, layer),
+                               .qkv = qkv->data,
+                               .cos_sin = c->cos_sin,
+                               .slots = c->step.slots,
+                               .q_norm = q_norm ? q_norm->vector : NULL,
+                               .k_norm = k_norm ? k_norm->vector : NULL,
+                               .q = c->q,
+                               .n_rows = c->step.batch->n_rows,
+                               .eps = eps,
+                               .interleaved = c->shape.rope_interleaved};
+    return gpu_rope_kv(c->stream, c->flavour, &a);
+}
+
+/* A wave ends where the next sequence begins the work space anew. */
+static uint32_t wave_end(const struct cuda_step *st, uint32_t first)
+{
+    uint32_t i = first + 1;
+    while (i < st->n_decode &&
+           (st->host_decode[i].first != 0 || st->host_decode[i].seq == st->host_decode[first].seq))
+        i++;
+    return i;
+}
+
+int cuda_attention(struct backend *be, uint32_t layer, const struct tensor *qkv, struct tensor *out)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    const struct cuda_step *st = &c->step;
+    (void)qkv; /* rope_kv has taken all of it */
+    BUG_ON(out->cols != c->shape.n_heads * c->shape.head_dim);
+    struct gpu_attn a = {.kv = kv_of(c, layer),
+                         .q = c->q,
+                         .out = out->data,
+                         .out_stride = gpu_stride(out->cols),
+                         .window = c->windows[layer],
+                         .seqs = st->seqs,
+                         .tables = st->tables,
+                         .items = st->prefill,
+                         .n_items = st->n_prefill,
+                         .partial = c->partial,
+                         .partial_max = c->partial_max,
+                         .arrived = c->arrived};
+    int rc = a.n_items > 0 ? gpu_attn_prefill(c->stream, c->flavour, &a) : 0;
+    for (uint32_t first = 0, end; first < st->n_decode && !rc; first = end) {
+        end = wave_end(st, first);
+        a.items = st->decode + first;
+        a.n_items = end - first;
+        rc = gpu_attn_decode(c->stream, c->flavour, &a);
+    }
+    return rc;
+}

@@ -1,0 +1,255 @@
+/* cuda_backend.c - set-up of the CUDA backend, its row-wise operations and products, the vtable.
+ *
+ * Tensors  the caller's buffers are [max_rows][cols] floats for what is summed in F32 (x, qkv, delta,
+ *   logits) and hold elements, [max_rows][gpu_stride(cols)], for what is the input of a product: the
+ *   output of rms_norm, attention and gate_up. Which it is follows from the operation.
+ * embed()  only notes the table: the rms_norm that follows looks up and normalizes in one pass. */
+#include <stdlib.h>
+
+#include "gpu/cuda_int.h"
+
+static const uint64_t DEFAULT_TIMEOUT_US = 30ull * 1000000u;
+
+static size_t kv_block_bytes(struct backend *be, const struct attn_shape *s)
+{
+    (void)be;
+    return (size_t)2 * KV_BLOCK_TOKENS * s->n_layers * s->n_kv_heads * s->head_dim *
+           sizeof(uint16_t);
+}
+
+static int reserve(struct backend *be, const struct attn_shape *shape,
+                   const struct backend_limits *limits, uint32_t n_kv_blocks, struct err *e)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    BUG_ON(c->reserved || !shape->inv_freq);
+    c->shape = *shape;
+    c->shape.inv_freq = NULL;
+    c->shape.windows = NULL;
+    c->limits = *limits;
+    int rc = cuda_attn_reserve(c, shape, n_kv_blocks, e);
+    c->reserved = rc == 0;
+    return rc;
+}
+
+static int tensor_new(struct backend *be, uint32_t max_rows, uint32_t cols, struct tensor *out,
+                      struct err *e)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    const size_t as_elements = gpu_stride(cols) * sizeof(uint16_t);
+    const size_t row_bytes = (size_t)u64_max(cols * sizeof(float), as_elements);
+    void *p;
+    BUG_ON(c->n_tensors == CUDA_TENSORS_MAX);
+    if (max_rows == 0 || cols == 0)
+        return err_set(e, LLMD_EINVAL, "a buffer of %u x %u is empty", max_rows, cols);
+    int rc = gpu_alloc(c->gpu, max_rows * row_bytes, &p, e);
+    if (rc) {
+        err_prefix(e, "an activation buffer of %u x %u: ", max_rows, cols);
+        return rc;
+    }
+    c->tensors[c->n_tensors++] = p;
+    *out = (struct tensor){.data = p, .max_rows = max_rows, .cols = cols};
+    return 0;
+}
+
+static int logits_to_host(struct backend *be, const struct tensor *logits, const float **out,
+                          struct err *e)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    void *p;
+    BUG_ON(c->host_logits);
+    int rc =
+        gpu_pinned_alloc(c->gpu, (size_t)logits->max_rows * logits->cols * sizeof(float), &p, e);
+    if (rc)
+        return rc;
+    c->host_logits = p;
+    c->device_logits = logits->data;
+    c->vocab = logits->cols;
+    *out = c->host_logits;
+    return 0;
+}
+
+/* --- a step --- */
+
+static int embed(struct backend *be, const struct weight *w, struct tensor *x)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    BUG_ON(w->role != WEIGHT_EMBED || x->cols != w->cols);
+    for (uint32_t i = 0; i < c->step.batch->n_rows; i++)
+        BUG_ON(c->step.batch->tokens[i] >= w->rows);
+    c->looked_up = w;
+    return 0;
+}
+
+static int rms_norm(struct backend *be, struct tensor *x, const struct tensor *residual,
+                    const struct weight *w, float eps, struct tensor *out)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    BUG_ON(!w->vector || w->cols != x->cols || out->cols != x->cols || (c->looked_up && residual));
+    const struct gpu_norm a = {.x = x->data,
+                               .residual = residual ? residual->data : NULL,
+                               .table = c->looked_up ? c->looked_up->data : NULL,
+                               .tokens = c->step.tokens,
+                               .w = w->vector,
+                               .out = out->data,
+                               .out_stride = gpu_stride(out->cols),
+                               .n_rows = c->step.batch->n_rows,
+                               .cols = x->cols,
+                               .padded = gpu_stride(x->cols),
+                               .eps = eps};
+    c->looked_up = NULL;
+    return gpu_rms_norm(c->stream, c->flavour, &a);
+}
+
+static int product(struct cuda_backend *c, const void *in, uint32_t in_stride, uint32_t n_rows,
+                   const struct weight *w, struct tensor *out)
+{
+    const bool gate_up = w->role == WEIGHT_GATE_UP;
+    const struct gpu_linear a = {.in = in,
+                                 .in_stride = in_stride,
+                                 .w = w->data,
+                                 .bias = w->bias,
+                                 .out = out->data,
+                                 .out_stride = gate_up ? gpu_stride(out->cols) : out->cols,
+                                 .n_rows = n_rows,
+                                 .n_out = w->rows,
+                                 .k = gpu_stride(w->cols),
+                                 .gate_up = gate_up};
+    BUG_ON(!w->data || out->cols != w->rows);
+    return gpu_linear_rows(c->stream, c->flavour, c->pinned, &a);
+}
+
+static int linear(struct backend *be, const struct tensor *in, const struct weight *w,
+                  struct tensor *out)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    BUG_ON(in->cols != w->cols || c->looked_up);
+    return product(c, in->data, gpu_stride(in->cols), c->step.batch->n_rows, w, out);
+}
+
+static int gather(struct backend *be, const struct tensor *in, struct tensor *out)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    const struct gpu_gather a = {.in = in->data,
+                                 .rows = c->step.out_rows,
+                                 .out = out->data,
+                                 .n = c->step.batch->n_out,
+                                 .cols = in->cols};
+    return a.n > 0 ? gpu_gather_rows(c->stream, &a) : 0;
+}
+
+/* The gathered rows are normalized in place: their elements take the first half of each row. */
+static int head(struct backend *be, struct tensor *x, const struct weight *norm, float eps,
+                const struct weight *lm_head, struct tensor *logits)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    const struct gpu_norm a = {.x = x->data,
+                               .w = norm->vector,
+                               .out = x->data,
+                               .out_stride = 2 * x->cols,
+                               .n_rows = c->step.batch->n_out,
+                               .cols = x->cols,
+                               .padded = gpu_stride(x->cols),
+                               .eps = eps};
+    BUG_ON(x->cols != lm_head->cols || norm->cols != x->cols);
+    if (a.n_rows == 0)
+        return 0;
+    int rc = gpu_rms_norm(c->stream, c->flavour, &a);
+    if (!rc)
+        rc = product(c, x->data, 2 * x->cols, a.n_rows, lm_head, logits);
+    return rc;
+}
+
+static int finish(struct backend *be)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    const size_t bytes = (size_t)c->step.batch->n_out * c->vocab * sizeof(float);
+    int rc = 0;
+    if (bytes > 0)
+        rc = gpu_copy_out(c->stream, c->host_logits, c->device_logits, bytes);
+    if (!rc)
+        rc = gpu_stream_wait(c->stream, c->timeout_us, NULL);
+    c->step.batch = NULL;
+    c->looked_up = NULL;
+    return rc ? -LLMD_EGPU : 0;
+}
+
+/* --- life --- */
+
+static void backend_free(struct backend *be)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    if (c->gpu) {
+        gpu_stream_free(c->stream);
+        cuda_attn_release(c);
+        for (uint32_t i = 0; i < c->n_tensors; i++)
+            gpu_free(c->gpu, c->tensors[i]);
+        gpu_pinned_free(c->gpu, c->host_logits);
+        gpu_pinned_free(c->gpu, c->staging);
+        gpu_close(c->gpu);
+    }
+    free(c);
+}
+
+static const struct backend_ops cuda_ops = {
+    .kind = "cuda",
+    .free = backend_free,
+    .weight_new = cuda_weight_new,
+    .weight_free = cuda_weight_free,
+    .weight_bytes = cuda_weight_bytes,
+    .kv_block_bytes = kv_block_bytes,
+    .reserve = reserve,
+    .tensor_new = tensor_new,
+    .logits_to_host = logits_to_host,
+    .begin = cuda_begin,
+    .embed = embed,
+    .rms_norm = rms_norm,
+    .linear = linear,
+    .gate_up = linear, /* the weight's role makes the difference */
+    .rope_kv = cuda_rope_kv,
+    .attention = cuda_attention,
+    .gather = gather,
+    .head = head,
+    .finish = finish,
+};
+
+static int open_device(struct cuda_backend *c, const struct cuda_opts *o, struct err *e)
+{
+    void *staging;
+    int rc = gpu_open(o->device, &c->gpu, e);
+    if (!rc)
+        rc = gpu_stream_new(c->gpu, &c->stream, e);
+    if (!rc)
+        rc = gpu_pinned_alloc(c->gpu, CUDA_STAGING_BYTES, &staging, e);
+    if (rc)
+        return rc;
+    c->staging = staging;
+    const uint32_t own = gpu_describe(c->gpu)->capability;
+    const uint32_t capability = o->force_capability ? o->force_capability : own;
+    if (capability > own)
+        return err_set(e, LLMD_EINVAL, "a GPU of capability %u.%u cannot be told to be %u.%u",
+                       own / 10, own % 10, capability / 10, capability % 10);
+    c->flavour = capability < 80 ? GPU_FLAVOUR_SM75 : GPU_FLAVOUR_SM80;
+    return 0;
+}
+
+int cuda_backend_new(const struct cuda_opts *o, struct backend **out, struct err *e)
+{
+    struct cuda_backend *c = calloc(1, sizeof(*c));
+    if (!c)
+        return err_set(e, LLMD_ENOMEM, "cannot allocate the CUDA backend");
+    c->base.ops = &cuda_ops;
+    c->pinned = o->pin_kernels;
+    c->timeout_us = o->step_timeout_us ? o->step_timeout_us : DEFAULT_TIMEOUT_US;
+    int rc = open_device(c, o, e);
+    if (rc) {
+        backend_free(&c->base);
+        return rc;
+    }
+    *out = &c->base;
+    return 0;
+}
+
+const char *cuda_backend_fault(const struct backend *be)
+{
+    return gpu_fault(((const struct cuda_backend *)be)->gpu);
+}

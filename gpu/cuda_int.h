@@ -1,0 +1,91 @@
+/* cuda_int.h - the CUDA backend's own structures, shared by its files (cuda_*.c). */
+#pragma once
+#include "core/backend/backend.h"
+#include "gpu/cuda.h"
+#include "gpu/kernels.h"
+#include "gpu/runtime.h"
+
+struct weight {
+    struct gpu *gpu;
+    enum weight_role role;
+    uint32_t rows, cols; /* of the product; gate and up count once */
+    void *data;          /* elements [rows padded to GPU_ROWS][gpu_stride(cols)] */
+    float *vector;       /* WEIGHT_VECTOR: [cols], instead of data */
+    float *bias;         /* [rows], or NULL */
+    size_t bytes;
+};
+
+/* What a step needs to be told, in pinned memory; copied to the device in one piece. */
+struct cuda_step {
+    uint8_t *host, *device; /* [bytes] */
+    size_t bytes, used;
+    const struct batch *batch; /* NULL: between steps */
+    /* On the device. */
+    const uint32_t *tokens, *positions, *slots, *out_rows, *tables;
+    const struct gpu_seq *seqs;
+    const struct gpu_attn_item *prefill, *decode;
+    uint32_t n_prefill, n_decode;
+    const struct gpu_attn_item *host_decode; /* the same items, to be cut into waves */
+};
+
+enum { CUDA_TENSORS_MAX = 32 };
+
+struct cuda_backend {
+    struct backend base;
+    struct gpu *gpu;
+    struct gpu_stream *stream;
+    enum gpu_flavour flavour;
+    bool pinned;
+    uint64_t timeout_us;
+    uint8_t *staging; /* pinned, weights on their way */
+
+    /* set by reserve */
+    bool reserved;
+    struct attn_shape shape; /* without its arrays */
+    struct backend_limits limits;
+    uint32_t *windows; /* [n_layers] */
+    void *kv;
+    void *q;                      /* elements [max_rows][n_heads head_dim] */
+    double *rope_low, *rope_high; /* see gpu_rope_rows */
+    float *cos_sin;               /* [max_rows][head_dim] */
+    uint32_t max_parts;           /* of one wave of decodes */
+    float *partial, *partial_max; /* see gpu_attn */
+    uint32_t *arrived;
+    struct cuda_step step;
+
+    /* set by tensor_new and logits_to_host */
+    void *tensors[CUDA_TENSORS_MAX];
+    uint32_t n_tensors;
+    float *host_logits; /* pinned */
+    const float *device_logits;
+    uint32_t vocab;
+
+    const struct weight *looked_up; /* the embedding whose rows the next rms_norm takes */
+};
+
+enum { CUDA_STAGING_BYTES = 4 << 20 };
+
+static inline struct cuda_backend *cuda_backend(struct backend *be)
+{
+    return (struct cuda_backend *)be;
+}
+
+/* cuda_weight.c */
+int cuda_weight_new(struct backend *be, enum weight_role role, const struct host_tensor *parts,
+                    uint32_t n_parts, const struct host_tensor *biases, struct weight **out,
+                    struct err *e);
+void cuda_weight_free(struct weight *w);
+size_t cuda_weight_bytes(const struct weight *w);
+/* Copies n bytes to the device, through the staging memory, and waits. */
+MUST_CHECK int cuda_upload(struct cuda_backend *c, void *device, const void *from, size_t n,
+                           struct err *e);
+
+/* cuda_attn.c: KV cache, rotary tables, the work lists of attention. */
+MUST_CHECK int cuda_attn_reserve(struct cuda_backend *c, const struct attn_shape *s,
+                                 uint32_t n_kv_blocks, struct err *e);
+void cuda_attn_release(struct cuda_backend *c);
+int cuda_begin(struct backend *be, const struct batch *b);
+int cuda_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv,
+                 const struct weight *q_norm, const struct weight *k_norm, float eps);
+int cuda_attention(struct backend *be, uint32_t layer, const struct tensor *qkv,
+                   struct tensor *out);

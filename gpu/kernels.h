@@ -1,0 +1,161 @@
+/* kernels.h - the operations of a layer on a GPU; each launches one kernel on a stream.
+ *
+ * "elements" are BF16 or F16, as the flavour says; all else is F32. Rows of elements are padded to
+ * gpu_stride(cols), weights' rows to GPU_ROWS: what lies there is zero.
+ *
+ * Memory  everything is device memory, 16-byte aligned, and stays until the stream has passed.
+ * Errors  0, or -LLMD_EGPU: gpu_fault() tells.
+ * Checked against: double arithmetic, tests/gpu/test_gpu_*.c. */
+#pragma once
+#ifdef __cplusplus
+extern "C" { /* core's headers are C, too */
+#endif
+#include "core/backend/batch.h"
+#include "core/util/base.h"
+#include "gpu/runtime.h"
+
+enum gpu_flavour {
+    GPU_FLAVOUR_SM80, /* BF16 */
+    GPU_FLAVOUR_SM75, /* F16: for devices without BF16 products */
+};
+
+enum {
+    GPU_PAD = 32,         /* columns of a row of elements */
+    GPU_ROWS = 16,        /* rows of a weight */
+    GPU_MAX_COLS = 12288, /* of a row that is normalized */
+    GPU_MAX_HEAD = 256,
+    GPU_SPLIT = 256, /* positions of a decode's context that one block attends to */
+    GPU_SKINNY = 64, /* rows up to which products stream the weights */
+};
+
+static inline uint32_t gpu_stride(uint32_t cols)
+{
+    return (cols + GPU_PAD - 1) / GPU_PAD * GPU_PAD;
+}
+
+/* x[r] = table[tokens[r]] (when there is a table), else x[r] += residual[r] (when there is one);
+ * out[r] = x[r] / rms(x[r]) * w, then zeros. out may be x itself with a stride of 2 cols. cols is at
+ * most GPU_MAX_COLS. */
+struct gpu_norm {
+    float *x;              /* [n_rows][cols] */
+    const float *residual; /* [n_rows][cols] */
+    const void *table;     /* elements [vocab][padded] */
+    const uint32_t *tokens;
+    const float *w;                /* [cols] */
+    void *out;                     /* elements [n_rows][out_stride], of which padded are written */
+    uint32_t out_stride;           /* elements */
+    uint32_t n_rows, cols, padded; /* padded: gpu_stride(cols) */
+    float eps;
+};
+MUST_CHECK int gpu_rms_norm(struct gpu_stream *s, enum gpu_flavour f, const struct gpu_norm *a);
+
+/* out[i] = in[rows[i]] */
+struct gpu_gather {
+    const float *in;
+    const uint32_t *rows; /* [n] */
+    float *out;           /* [n][cols] */
+    uint32_t n, cols;
+};
+MUST_CHECK int gpu_gather_rows(struct gpu_stream *s, const struct gpu_gather *a);
+
+/* out = in w^T (+ bias). With gate_up, rows of w come in sixteens: eight of the gate, the same
+ * eight of up; out[r][i] = silu(gate i) * up i, as elements. */
+struct gpu_linear {
+    const void *in; /* elements [n_rows][in_stride] */
+    uint32_t in_stride;
+    const void *w;     /* elements [n_out, or 2 n_out interleaved, padded to GPU_ROWS][k] */
+    const float *bias; /* [n_out], or NULL */
+    void *out;         /* F32 [n_rows][out_stride]; elements with gate_up */
+    uint32_t out_stride;
+    uint32_t n_rows, n_out, k; /* k: padded */
+    bool gate_up;
+};
+/* The kernel for the number of rows; pinned: always the same one (gpu_linear_tile), so that a row's
+ * bits do not depend on the others'. */
+MUST_CHECK int gpu_linear_rows(struct gpu_stream *s, enum gpu_flavour f, bool pinned,
+                               const struct gpu_linear *a);
+MUST_CHECK int gpu_linear_gemv(struct gpu_stream *s, enum gpu_flavour f,
+                               const struct gpu_linear *a); /* one or two rows */
+MUST_CHECK int gpu_linear_skinny(struct gpu_stream *s, enum gpu_flavour f,
+                                 const struct gpu_linear *a); /* up to GPU_SKINNY rows */
+MUST_CHECK int gpu_linear_tile(struct gpu_stream *s, enum gpu_flavour f,
+                               const struct gpu_linear *a);
+
+/* The KV cache: [block][layer][key, value][kv head][KV_BLOCK_TOKENS][head_dim] elements. */
+struct gpu_kv {
+    void *data;
+    uint32_t n_layers, layer;
+    uint32_t n_heads, n_kv_heads, head_dim;
+};
+
+/* cos and sin of the step's rows, from tables in double: low[p % 256], high[p / 256], each of
+ * head_dim / 2 pairs (cos, sin) of an angle; their sum's, times scale, go to out. */
+struct gpu_rope_rows {
+    const double *low, *high;
+    const uint32_t *positions; /* [n_rows] */
+    float *out;                /* [n_rows][head_dim / 2][2] */
+    uint32_t n_rows, head_dim;
+    double scale;
+};
+enum { GPU_ROPE_SPAN = 256 };
+MUST_CHECK int gpu_rope_table(struct gpu_stream *s, const struct gpu_rope_rows *a);
+
+/* Heads of q and k are normalized (when there are norms) and rotated; q goes to `q`, keys and values
+ * to their slots. */
+struct gpu_rope {
+    struct gpu_kv kv;
+    const float *qkv;             /* [n_rows][(n_heads + 2 n_kv_heads) head_dim] */
+    const float *cos_sin;         /* of gpu_rope_table */
+    const uint32_t *slots;        /* [n_rows] */
+    const float *q_norm, *k_norm; /* [head_dim], or NULL */
+    void *q;                      /* elements [n_rows][n_heads head_dim] */
+    uint32_t n_rows;
+    float eps;
+    bool interleaved;
+};
+MUST_CHECK int gpu_rope_kv(struct gpu_stream *s, enum gpu_flavour f, const struct gpu_rope *a);
+
+/* --- attention --- */
+
+struct gpu_seq {
+    uint32_t first_row, n_rows, first_pos;
+    uint32_t table; /* of its block table in gpu_attn.tables */
+};
+
+/* A tile of rows (token x head of the group) of a prefill, or a part of a decode's context. */
+struct gpu_attn_item {
+    uint32_t seq;
+    uint32_t part;    /* number of the tile, or of the part of GPU_SPLIT positions */
+    uint32_t n_parts; /* decode: of the sequence */
+    uint32_t first;   /* decode: its part 0 in the work space */
+};
+
+struct gpu_attn {
+    struct gpu_kv kv;
+    const void *q; /* elements [n_rows][n_heads head_dim], rotated */
+    void *out;     /* elements [n_rows][out_stride] */
+    uint32_t out_stride;
+    uint32_t window; /* 0: all */
+    const struct gpu_seq *seqs;
+    const uint32_t *tables;
+    const struct gpu_attn_item *items; /* [n_items] */
+    uint32_t n_items;
+    float *partial;     /* decode: [parts][n_heads][head_dim] */
+    float *partial_max; /* decode: [parts][n_heads][2], maximum and sum */
+    uint32_t *arrived;  /* decode: [seqs][gpu_attn_counters(kv)], zero before and after */
+};
+
+/* Rows that a tile of a prefill has. */
+uint32_t gpu_attn_tile(uint32_t head_dim);
+/* Counters of one sequence. */
+static inline uint32_t gpu_attn_counters(uint32_t n_heads, uint32_t n_kv_heads)
+{
+    return n_kv_heads * ((n_heads / n_kv_heads + 15) / 16);
+}
+MUST_CHECK int gpu_attn_prefill(struct gpu_stream *s, enum gpu_flavour f, const struct gpu_attn *a);
+/* Sequences of one row. */
+MUST_CHECK int gpu_attn_decode(struct gpu_stream *s, enum gpu_flavour f, const struct gpu_attn *a);
+
+#ifdef __cplusplus
+}
+#endif
