@@ -97,7 +97,7 @@ static int describe(struct gpu *g, struct err *e)
     const int rc = check_err(g, "properties", cudaGetDeviceProperties(&p, g->index), e);
     if (rc)
         return rc;
-    snprintf(g->info.name, sizeof(g->info.name), "%s", p.name);
+    snprintf(g->info.name, sizeof(g->info.name), "%.63s", p.name);
     g->info.capability = static_cast<uint32_t>(p.major * 10 + p.minor);
     g->info.n_processors = static_cast<uint32_t>(p.multiProcessorCount);
     g->info.max_shared_bytes = static_cast<uint32_t>(p.sharedMemPerBlockOptin);
