@@ -74,9 +74,9 @@ def test_queued_behind_a_burst(server):
 def test_slowed_by_the_long_prompts_of_others(server):
     for i in range(3):
         ask(server, f"warm{i}", 10, 10)  # so that the worker knows what a step costs
-    slowed = together(lambda: ask(server, "slowed", 20, 40))
+    slowed = together(lambda: ask(server, "slowed", 20, 300))
     time.sleep(0.05)
-    for i in range(7):  # each of their chunks makes a step eight times as long
+    for i in range(7):  # 120 ms of prefill each, in steps of up to 42 ms instead of 1
         ask(server, f"long{i}", 6000, 1)
     slowed[0].join()
     story = told(server, "slowed")
