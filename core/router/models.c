@@ -134,7 +134,7 @@ void router_move_waiting(struct router *r, uint64_t from, uint64_t to)
         while ((dp = dispatch_list_pop(&waiting)) != NULL) {
             dispatch_adopt(dp, m);
             dp->too_small = 0;
-            submit_move(m, dp);
+            submit_rejoin(m, dp);
         }
         submit_pump(m, &bound);
     }

@@ -52,7 +52,8 @@ void router_set_model(struct router *r, uint64_t generation, const struct router
 void router_hold_model(struct router *r, uint64_t generation, bool held);
 /* Closed: takes no new requests (router_submit says ENOTFOUND); what it has ends. */
 void router_close_model(struct router *r, uint64_t generation, bool closed);
-/* What waits for one goes over to the other, to which its token ids must mean the same. */
+/* What waits for one goes over to the other's queue, where the keys have their turns; its token ids must
+ * mean the same to both. */
 void router_move_waiting(struct router *r, uint64_t from, uint64_t to);
 /* Gives up a drained worker's place. ENOTREADY: it still finishes what it has; EINVAL: it was not
  * drained; ENOTFOUND. */

@@ -219,6 +219,9 @@ void submit_pump(struct routed *m, struct dispatch_list *out);
 void submit_bound(struct router *r, struct dispatch_list *bound);
 /* Lets a dispatch wait in front of the queue. r->mu is held. */
 void submit_move(struct routed *m, struct dispatch *dp);
+/* Lets one that waited for another generation wait on: behind those of its key, so that the shares of the
+ * keys hold; in front when it has lost a worker before, or without memory. r->mu is held. */
+void submit_rejoin(struct routed *m, struct dispatch *dp);
 /* All that waits for the model. r->mu is held. */
 void submit_take_waiting(struct routed *m, struct dispatch_list *out);
 /* Of that, what gone() says. r->mu is held. */

@@ -154,14 +154,19 @@ static void waits(struct dispatch *dp)
         dp->record->queued_us = dp->queued_us;
 }
 
-static int enqueue(struct routed *m, struct dispatch *dp, struct err *e)
+static int push(struct routed *m, struct dispatch *dp)
 {
     const struct request *req = dp->req;
-    int rc = wait_verdict(m, dp, cost_of(req), e);
+    return fair_queue_push(m->queue, &dp->item, req->key_name ? req->key_name : "", req->priority,
+                           cost_of(req));
+}
+
+static int enqueue(struct routed *m, struct dispatch *dp, struct err *e)
+{
+    int rc = wait_verdict(m, dp, cost_of(dp->req), e);
     if (rc)
         return rc;
-    rc = fair_queue_push(m->queue, &dp->item, req->key_name ? req->key_name : "", req->priority,
-                         cost_of(req));
+    rc = push(m, dp);
     if (rc)
         return err_set(e, -rc, "out of memory for the queue of model \"%s\"", m->name);
     waits(dp);
@@ -252,6 +257,12 @@ void submit_move(struct routed *m, struct dispatch *dp)
     dp->moving = true;
     dispatch_list_add(&m->movers, dp);
     m->n_movers++;
+}
+
+void submit_rejoin(struct routed *m, struct dispatch *dp)
+{
+    if (dp->cancelled || dp->n_lost_by > 0 || push(m, dp) != 0)
+        submit_move(m, dp);
 }
 
 uint32_t submit_n_waiting(const struct routed *m)

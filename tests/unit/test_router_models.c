@@ -249,6 +249,43 @@ static void test_waiting_requests_go_back(void **state)
     world_fini(&w);
 }
 
+/* Of a successor from the same files: the queue goes over as it is, the keys have their turns. */
+static void test_who_waits_keeps_its_turn(void **state)
+{
+    (void)state;
+    enum { N_GREEDY = 40 };
+    struct world w;
+    struct reader greedy[N_GREEDY], modest;
+    uint64_t last_us = 0;
+    world_init(&w);
+    const uint64_t first = add_model(&w), second = add_model(&w);
+    router_hold_model(w.router, first, true);
+    router_hold_model(w.router, second, true);
+    for (uint32_t i = 0; i <= N_GREEDY; i++) {
+        struct reader *rd = i < N_GREEDY ? &greedy[i] : &modest;
+        make(rd, i, first);
+        rd->r->sampling.max_tokens = 2;
+        rd->r->key_name = i < N_GREEDY ? "greedy" : "modest";
+        submit(&w, rd);
+    }
+    router_move_waiting(w.router, first, second);
+    struct worker_opts *o = &w.opts[w.n_opts++];
+    *o = sim_worker_opts(&llama);
+    o->max_num_seqs = 1;
+    o->sim_step_us = 200;
+    assert_int_equal(router_add_worker(w.router, second, o, NULL), 0);
+    for (uint32_t i = 0; i < N_GREEDY; i++) {
+        reader_wait(&greedy[i]);
+        last_us = u64_max(last_us, greedy[i].r->trace.scheduled_us);
+    }
+    reader_wait(&modest);
+    assert_true(modest.r->trace.scheduled_us < last_us);
+    for (uint32_t i = 0; i < N_GREEDY; i++)
+        finish(&greedy[i]);
+    finish(&modest);
+    world_fini(&w);
+}
+
 /* Generations follow each other under streams: each is taken by whoever is there, all texts stay. */
 static void test_texts_over_many_generations(void **state)
 {
@@ -311,6 +348,7 @@ int main(void)
         cmocka_unit_test(test_a_closed_one_ends_and_is_collected),
         cmocka_unit_test(test_held_requests_wait_for_the_first_worker),
         cmocka_unit_test(test_waiting_requests_go_back),
+        cmocka_unit_test(test_who_waits_keeps_its_turn),
         cmocka_unit_test(test_texts_over_many_generations),
     };
     return cmocka_run_group_tests(tests, open_llama, close_llama);
