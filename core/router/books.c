@@ -56,6 +56,7 @@ void books_report(struct slot *s, const struct worker_report *r)
     s->fresh = (struct demand){0};
     s->refuses = false;
     s->n_reports++;
+    m->was_ready |= r->status.state == WORKER_READY;
     if (r->status.n_kv_blocks > 0)
         s->n_kv_blocks = r->status.n_kv_blocks;
     fit_map(m);

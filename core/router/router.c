@@ -279,6 +279,7 @@ uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32
     for (const struct slot *s = r->first; s && n < max; s = s->next, n++) {
         struct router_worker_view *v = &out[n];
         *v = (struct router_worker_view){.generation = s->routed->generation,
+                                         .model_was_ready = s->routed->was_ready,
                                          .index = s->opts->index,
                                          .place = s->number,
                                          .n_hanging = count_hanging(s),
@@ -382,30 +383,42 @@ static void tell_workers(struct router *r, void (*tell)(struct worker *w))
             tell(s->link->worker); /* takes the inbox's lock: of a higher rank */
 }
 
-/* A worker whose last step takes longer than it can; NULL: there is none. r->mu is held. */
-static struct link *find_stuck(const struct router *r)
+/* Whether the worker's last step takes longer than it can, or nothing more of its weights comes since it
+ * was told to stop. */
+static bool is_stuck(const struct worker_status *st, uint64_t told_us)
 {
     const uint64_t now_us = clock_now_us();
+    if (st->state == WORKER_STARTING || st->state == WORKER_LOADING)
+        return now_us > u64_max(st->heartbeat_us, told_us) + HANGING_WAIT_US;
+    const uint64_t limit_us = st->step_limit_us ? st->step_limit_us : UNKNOWN_STEP_US;
+    return st->step_began_us != 0 && now_us > st->step_began_us + limit_us + HANGING_WAIT_US;
+}
+
+/* A worker that is stuck; NULL: there is none. r->mu is held. */
+static struct link *find_stuck(const struct router *r, uint64_t told_us)
+{
     for (const struct slot *s = r->first; s; s = s->next) {
         struct worker_status st;
         if (!s->link || s->link->ended || s->link->lost || !s->link->worker)
             continue;
         worker_status(s->link->worker, &st);
-        const uint64_t limit_us = st.step_limit_us ? st.step_limit_us : UNKNOWN_STEP_US;
-        if (st.step_began_us != 0 && now_us > st.step_began_us + limit_us + HANGING_WAIT_US)
+        if (is_stuck(&st, told_us))
             return s->link;
     }
     return NULL;
 }
 
-/* A stopped worker ends after the step that it is in; one that stalls in it is given up. */
+/* A stopped worker ends after the step that it is in, or with the next piece of its weights; one that is
+ * stuck there is given up. */
 static void wait_for_last_steps(struct router *r)
 {
     static const struct err why = {.code = LLMD_EWORKER,
                                    .msg = "the worker stalls in its last step"};
+    const uint64_t told_us = clock_now_us();
     lock_take(&r->mu);
     while (!all_ended(r)) {
-        struct link *stuck = find_stuck(r);
+        tell_workers(r, worker_stop); /* also one that was just being started when the end began */
+        struct link *stuck = find_stuck(r, told_us);
         lock_drop(&r->mu);
         if (stuck)
             link_lose(stuck, &why);
@@ -429,7 +442,6 @@ bool router_shutdown(struct router *r, uint64_t until_us)
     tell_workers(r, worker_drain);
     while (!all_ended(r) && clock_now_us() < until_us)
         lock_wait(&r->mu, &r->changed, until_us);
-    tell_workers(r, worker_stop);
     lock_drop(&r->mu);
     wait_for_last_steps(r);
 

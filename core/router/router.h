@@ -82,7 +82,7 @@ void router_lose(struct router *r, uint32_t index, const struct err *why);
 void router_suspect(struct router *r, uint32_t index, bool suspect);
 /* Starts a lost or dead worker again, with its options. EINVAL: it is neither, or it was drained. */
 MUST_CHECK int router_restart_worker(struct router *r, uint32_t index, struct err *e);
-/* Frees workers that were lost and have ended since. */
+/* Frees workers that were replaced in their places and have ended. Call it every second or more often. */
 void router_reap(struct router *r);
 
 /* Takes a worker out of service: it gets nothing new, finishes what it has and ends. What waits goes to
@@ -105,7 +105,8 @@ bool router_progressing(struct router *r, uint64_t stall_us);
 
 struct router_worker_view {
     char model[128];
-    uint64_t generation; /* of the model */
+    uint64_t generation;  /* of the model */
+    bool model_was_ready; /* a worker of that generation was, once */
     uint32_t index;
     uint64_t place; /* number of its place among all that ever were; indexes are used again */
     struct worker_status status;

@@ -142,6 +142,7 @@ struct routed {
     uint32_t n_dispatches; /* requests that are with it */
     bool held;             /* requests wait though no worker is ready: the first is on its way */
     bool closed;           /* takes no new requests */
+    bool was_ready;        /* a worker of it was, once */
     struct router_model_opts opts;
     struct slot *slots[PREFIX_MAP_WORKERS];
     uint32_t n_slots;

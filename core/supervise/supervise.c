@@ -23,7 +23,6 @@ struct watched {
     uint64_t place; /* of the worker; 0: of none */
     bool suspect, down;
     bool seen;                /* at this look */
-    bool was_ready;           /* its model: one that never was is the operator's to mend */
     uint32_t n_starts;        /* seen */
     uint32_t n_failed_starts; /* in a row, without a token */
     uint64_t start_at_us;     /* while down */
@@ -237,7 +236,6 @@ static void start_again(struct supervise *s, struct watched *w, const struct rou
         return;
     }
     w->down = false;
-    router_reap(s->o.router);
     if (router_restart_worker(s->o.router, v->index, &e) == 0) {
         event_note(LOG_INFO, "supervise", "starting worker=%u model=%s", v->index, v->model);
         return;
@@ -287,14 +285,6 @@ static void forget_removed(struct supervise *s)
     }
 }
 
-static bool model_is_ready(const struct supervise *s, uint64_t generation)
-{
-    for (uint32_t i = 0; i < s->n; i++)
-        if (s->views[i].status.state == WORKER_READY && s->views[i].generation == generation)
-            return true;
-    return false;
-}
-
 /* What nobody here did, but an operator will want to know. */
 static void tell_changes(const struct watched *w, const struct router_worker_view *v)
 {
@@ -325,8 +315,6 @@ static void note(struct supervise *s, struct watched *w, const struct router_wor
         show_state(s, w, v);
     if (anew || w->state != v->status.state || w->n_loaded_bytes != v->status.load.done_bytes)
         w->progress_us = s->ran_us;
-    if (!w->was_ready)
-        w->was_ready = model_is_ready(s, v->generation);
     w->seen = true;
     w->place = v->place;
     w->n_starts = v->n_starts;
@@ -345,7 +333,7 @@ static void watch(struct supervise *s, struct watched *w, const struct router_wo
         watch_steps(s, w, v, now_us);
     else if (v->drained) /* by the operator, who returns it */
         w->down = false;
-    else if (!w->was_ready)
+    else if (!v->model_was_ready) /* the operator's to mend */
         return;
     else if (!w->down)
         worker_down(s, w, v, now_us);
@@ -373,6 +361,7 @@ static void *supervise_main(void *arg)
         lock_drop(&s->mu);
         look(s);
         router_expire(s->o.router);
+        router_reap(s->o.router); /* also of workers that an operator returned or a roll replaced */
         lock_take(&s->mu);
         if (!s->stop)
             (void)lock_wait(&s->mu, &s->wake, clock_now_us() + s->o.tick_us);

@@ -24,7 +24,7 @@
  * says so: a device is poisoned, or a second worker of a place hangs, or a third one of all. A model none
  * of whose workers ever got ready is left down: that is the operator's to mend.
  *
- * Thread  one of its own; it alone calls router_lose, router_suspect, router_restart_worker, router_reap;
+ * Thread  one of its own; it alone calls router_lose, router_suspect, router_restart_worker;
  *         supervise_must_exit from any.
  * Errors  what happens is an event (events.h), once per change. */
 #pragma once

@@ -268,8 +268,68 @@ static void test_a_drained_worker_is_left_alone(void **state)
     world_fini(&w);
 }
 
-/* Nobody supervises any more; the worker stalls in the step that is its last. */
-static void test_the_end_does_not_wait_for_a_stalled_worker(void **state)
+/* A model that was served comes back also in a place of its own that is new, as when an update is taken
+ * back; its first worker there fails. */
+static void test_a_model_that_was_ready_is_not_given_up(void **state)
+{
+    (void)state;
+    struct world w;
+    const struct supervise_opts o = {.tick_us = 1000, .restart_first_us = 1000};
+    world_init(&w);
+    add(&w);
+    start(&w, &o);
+    assert_int_equal(router_drain_worker(w.router, 0, NULL), 0);
+    while (router_remove_worker(w.router, 0, NULL) != 0)
+        clock_sleep_us(1000);
+    clock_sleep_us(20000); /* the supervisor has seen it */
+    fault_add(&(struct fault){.point = FAULT_STEP_FAILS, .at = 1, .times = 1});
+    assert_int_equal(router_start_worker(w.router, "tiny", &w.opts[0], NULL), 0);
+    wait_state(&w, 0, WORKER_READY, 2);
+    fault_clear();
+    world_fini(&w);
+}
+
+/* Address space, which a thread's stack takes until somebody has joined it. */
+static uint64_t mapped_bytes(void)
+{
+    unsigned long long n_pages = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%llu", &n_pages), 1);
+    fclose(f);
+    return (uint64_t)n_pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void drain_and_return(struct world *w, uint32_t n_times)
+{
+    for (uint32_t i = 0; i < n_times; i++) {
+        struct router_worker_view v;
+        view(w, 0, &v);
+        assert_int_equal(router_drain_worker(w->router, 0, NULL), 0);
+        while (router_return_worker(w->router, 0, NULL) != 0)
+            clock_sleep_us(200);
+        wait_state(w, 0, WORKER_READY, v.n_starts + 1);
+    }
+}
+
+static void test_replaced_workers_leave_nothing_behind(void **state)
+{
+    (void)state;
+    enum { N_TIMES = 40 };
+    struct world w;
+    world_init(&w);
+    add(&w);
+    start(&w, &(struct supervise_opts){.tick_us = 1000});
+    drain_and_return(&w, 10); /* what is kept for the next ones is there */
+    const uint64_t before = mapped_bytes();
+    drain_and_return(&w, N_TIMES);
+    const uint64_t after = mapped_bytes();
+    assert_in_range(after > before ? after - before : 0, 0, (N_TIMES / 2) * (8ull << 20));
+    world_fini(&w);
+}
+
+/* Nobody supervises any more; one worker stalls in the step that is its last, one while it loads. */
+static void test_the_end_does_not_wait_for_stalled_workers(void **state)
 {
     (void)state;
     struct world w;
@@ -279,6 +339,8 @@ static void test_the_end_does_not_wait_for_a_stalled_worker(void **state)
     fault_add(&(struct fault){.point = FAULT_STEP_STALLS, .at = 50, .us = UINT64_MAX});
     start(&w, &(struct supervise_opts){.tick_us = 0});
     supervise_stop(w.supervise);
+    fault_add(&(struct fault){.point = FAULT_LOAD_STALLS, .worker = 1, .at = 2, .us = UINT64_MAX});
+    assert_int_equal(router_start_worker(w.router, "tiny", add(&w), NULL), 0);
     submit(&w, &rd, 1);
     clock_sleep_us(300000); /* the step has begun */
     const uint64_t began_us = clock_now_us();
@@ -477,13 +539,15 @@ int main(void)
         cmocka_unit_test(test_a_stopped_process_is_not_a_stalled_worker),
         cmocka_unit_test(test_what_cannot_start_is_tried_less_and_less),
         cmocka_unit_test(test_a_drained_worker_is_left_alone),
+        cmocka_unit_test(test_a_model_that_was_ready_is_not_given_up),
+        cmocka_unit_test(test_replaced_workers_leave_nothing_behind),
         cmocka_unit_test(test_a_suspect_gets_nothing_new),
         cmocka_unit_test(test_a_lone_suspect_still_works),
         cmocka_unit_test(test_hangs_while_loading),
         cmocka_unit_test(test_hangs_while_warming),
         cmocka_unit_test(test_a_poisoned_device),
         cmocka_unit_test(test_threads_that_never_end_are_bounded),
-        cmocka_unit_test(test_the_end_does_not_wait_for_a_stalled_worker),
+        cmocka_unit_test(test_the_end_does_not_wait_for_stalled_workers),
     };
     return cmocka_run_group_tests(tests, open_llama, close_llama);
 }
