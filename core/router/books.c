@@ -254,10 +254,13 @@ const struct decision *books_decide(struct routed *m, struct dispatch *dp)
         .session = dp->req->session,
         .alpha = m->opts.alpha > 0 ? m->opts.alpha : default_alpha,
         .delta = books_delta(m),
-        .n_candidates = m->n_slots,
     };
-    for (uint32_t i = 0; i < m->n_slots; i++)
-        fill_candidate(m->slots[i], dp, &matches[i], &d->candidates[i]);
+    for (uint32_t i = 0; i < m->n_slots; i++) {
+        if (m->slots[i]->removed) /* its index may be another's by now */
+            continue;
+        m->candidates[d->n_candidates] = (uint8_t)i;
+        fill_candidate(m->slots[i], dp, &matches[i], &d->candidates[d->n_candidates++]);
+    }
     decision_make(d);
     records_decided(dp->router, dp, d);
     metric_observe(m->metrics.decision_time, (double)(clock_now_us() - d->at_us) * 1e-6);
@@ -287,7 +290,7 @@ void books_bind(struct routed *m, struct dispatch *dp, const struct decision *d)
     const struct candidate *c = &d->candidates[d->chosen];
     const struct prefix_match match = {.n_held = c->n_held_tokens / PREFIX_BLOCK_TOKENS,
                                        .n_known = c->n_cached_tokens / PREFIX_BLOCK_TOKENS};
-    struct slot *s = m->slots[d->chosen];
+    struct slot *s = m->slots[m->candidates[d->chosen]];
     BUG_ON(dp->slot);
     dp->slot = s;
     dp->link = s->link;

@@ -153,10 +153,11 @@ struct routed {
     uint32_t n_movers;
     uint64_t n_decisions, n_migrations;
     struct router_metrics metrics;
-    double mean_output;             /* tokens of an answer, exponentially weighted */
-    double mean_stay_us;            /* of a request at its worker, likewise; 0: not known */
-    double waited_us, projected_us; /* of those that left the queue, likewise */
-    struct decision *decision;      /* being made; room for DECISION_CANDIDATES */
+    double mean_output;                     /* tokens of an answer, exponentially weighted */
+    double mean_stay_us;                    /* of a request at its worker, likewise; 0: not known */
+    double waited_us, projected_us;         /* of those that left the queue, likewise */
+    struct decision *decision;              /* being made; room for DECISION_CANDIDATES */
+    uint8_t candidates[PREFIX_MAP_WORKERS]; /* of it: their slots' bits */
     char name[];
 };
 

@@ -187,6 +187,48 @@ static void test_a_closed_one_ends_and_is_collected(void **state)
     world_fini(&w);
 }
 
+/* Of the decision that gave a request to a worker. */
+static uint32_t count_candidates(struct world *w, uint32_t number)
+{
+    struct reader rd;
+    make(&rd, number, 0);
+    submit(w, &rd);
+    reader_wait(&rd);
+    struct route_record *rec = router_record(w->router, rd.r);
+    assert_non_null(rec);
+    const struct decision *d = record_last_binding(rec);
+    assert_non_null(d);
+    const uint32_t n = d->n_candidates;
+    for (uint32_t i = 0; i < n; i++)
+        for (uint32_t k = 0; k < i; k++)
+            assert_true(d->candidates[i].worker != d->candidates[k].worker);
+    free(rec);
+    finish(&rd);
+    return n;
+}
+
+static void test_who_was_removed_is_no_candidate(void **state)
+{
+    (void)state;
+    struct world w;
+    world_init(&w);
+    const uint64_t only = add_model(&w);
+    for (uint32_t i = 0; i < 3; i++) {
+        add_worker(&w, only, i);
+        wait_state(&w, i, WORKER_READY);
+    }
+    assert_int_equal(count_candidates(&w, 0), 3);
+    drain_and_remove(&w, 0);
+    assert_int_equal(count_candidates(&w, 1), 2);
+    add_worker(&w, only, 0); /* before the old one was joined */
+    wait_state(&w, 0, WORKER_READY);
+    assert_int_equal(count_candidates(&w, 2), 3);
+    drain_and_remove(&w, 1);
+    drain_and_remove(&w, 2);
+    assert_int_equal(count_candidates(&w, 3), 1);
+    world_fini(&w);
+}
+
 static void test_held_requests_wait_for_the_first_worker(void **state)
 {
     (void)state;
@@ -346,6 +388,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_requests_go_to_their_generation),
         cmocka_unit_test(test_a_closed_one_ends_and_is_collected),
+        cmocka_unit_test(test_who_was_removed_is_no_candidate),
         cmocka_unit_test(test_held_requests_wait_for_the_first_worker),
         cmocka_unit_test(test_waiting_requests_go_back),
         cmocka_unit_test(test_who_waits_keeps_its_turn),
