@@ -101,6 +101,20 @@ struct edge_limits edge_limits(struct edge *edge)
     return l;
 }
 
+/* Frees the old catalogues that nobody holds any more: once without references, they stay so. */
+static void drop_old(struct edge *edge)
+{
+    for (struct catalog **at = &edge->old; *at;) {
+        struct catalog *c = *at;
+        if (atomic_load_explicit(&c->refs, memory_order_acquire) > 0) {
+            at = &c->next;
+            continue;
+        }
+        *at = c->next;
+        catalog_free(c);
+    }
+}
+
 int edge_set_catalog(struct edge *edge, const struct edge_served *s, struct err *e)
 {
     struct catalog *c;
@@ -114,21 +128,8 @@ int edge_set_catalog(struct edge *edge, const struct edge_served *s, struct err 
     before->next = edge->old;
     edge->old = before;
     catalog_unref(before); /* the reference of being the current one */
+    drop_old(edge);
     return 0;
-}
-
-/* Frees the old catalogues that nobody holds any more: once without references, they stay so. */
-static void drop_old(struct edge *edge)
-{
-    for (struct catalog **at = &edge->old; *at;) {
-        struct catalog *c = *at;
-        if (atomic_load_explicit(&c->refs, memory_order_acquire) > 0) {
-            at = &c->next;
-            continue;
-        }
-        *at = c->next;
-        catalog_free(c);
-    }
 }
 
 static bool lists(const struct catalog *c, const struct model *model)

@@ -3,6 +3,7 @@
 #include <openssl/sha.h>
 
 #include "core/edge/catalog.h"
+#include "core/edge/edge_int.h"
 #include "tests/unit/edge_server.h"
 
 #define HI "\"messages\":[{\"role\":\"user\",\"content\":\"hi\"}]"
@@ -163,6 +164,20 @@ static void test_limits_change(void **state)
     stop();
 }
 
+/* Keys and limits may change every minute for years. */
+static void test_what_was_served_is_freed(void **state)
+{
+    (void)state;
+    uint32_t n_old = 0;
+    start();
+    for (uint32_t i = 0; i < 100; i++)
+        serve(&server.fixture.model, "tiny", 0, NULL, 0);
+    for (const struct catalog *c = server.edge->old; c; c = c->next)
+        n_old++;
+    assert_in_range(n_old, 0, 2);
+    stop();
+}
+
 static void *ask_on(void *arg)
 {
     enum { N = 40 };
@@ -206,6 +221,7 @@ int main(void)
         cmocka_unit_test(test_a_request_goes_by_what_is_served_when_it_is_complete),
         cmocka_unit_test(test_replaced_on_the_way),
         cmocka_unit_test(test_limits_change),
+        cmocka_unit_test(test_what_was_served_is_freed),
         cmocka_unit_test(test_changes_under_load),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
