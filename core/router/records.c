@@ -246,7 +246,7 @@ bool router_record_json(struct router *r, const char *id, struct buf *out)
         search_ended(r, &s);
     if (s.found)
         record_add_json(s.found, out);
-    if (s.found && s.live)
+    if (s.found && s.live && !out->failed)
         add_timeline(&s, out);
     out->failed |= s.no_memory;
     free(s.found);

@@ -146,6 +146,9 @@ static void test_from_its_start_to_its_end(void **state)
     assert_true(json_is_null(member(j, "worker")) && json_is_null(member(j, "bound_ms")));
     assert_true(number(j, "queued_ms") >= 0);
     json_decref(j);
+    struct buf no_memory = {.failed = true};
+    assert_true(router_record_json(w.router, "second", &no_memory));
+    assert_true(no_memory.failed && no_memory.len == 0);
     for (uint32_t i = 0; i < 2; i++)
         reader_wait(&rd[i]);
     struct route_record *rec = router_record(w.router, rd[1].r); /* at once, as the edge does */
