@@ -132,6 +132,13 @@ static bool late_and_alone(const struct routed *m, const struct dispatch *dp)
     return late(m, dp) && !books_has_taker(m, dp);
 }
 
+/* Where no worker reports, nobody else looks. */
+static bool has_left(const struct routed *m, const struct dispatch *dp)
+{
+    (void)m;
+    return dp->cancelled;
+}
+
 /* Those that are full of slow readers may be idle: they look whom to end when they are woken. */
 static void nudge_full_ones(const struct routed *m)
 {
@@ -164,7 +171,7 @@ void router_expire(struct router *r)
         busy = {.code = LLMD_EFULL,
                 .msg = "the request waited for max_queue_time_s, and no worker could start it; try "
                        "again later"};
-    struct dispatch_list alone = {NULL, NULL}, others = alone;
+    struct dispatch_list alone = {NULL, NULL}, others = alone, left = alone;
     const uint64_t now_us = clock_now_us();
     sweep_maps(r);
     lock_take(&r->mu);
@@ -175,6 +182,7 @@ void router_expire(struct router *r)
         if (submit_n_waiting(m) == 0)
             continue;
         nudge_full_ones(m);
+        submit_sweep(m, has_left, &left);
         if (m->opts.max_queue_us == 0)
             continue;
         submit_sweep(m, late_and_alone, &alone);
@@ -183,6 +191,7 @@ void router_expire(struct router *r)
     for (const struct dispatch *dp = others.first; dp; dp = dp->after)
         wait_learn_wait(dp->routed, dp);
     lock_drop(&r->mu);
+    submit_bound(r, &left);
     submit_fail(r, &alone, &nobody);
     submit_fail(r, &others, &busy);
 }

@@ -93,7 +93,8 @@ MUST_CHECK int router_drain_worker(struct router *r, uint32_t index, struct err 
 /* Starts a drained worker again, with its options. EINVAL: it was not drained; ENOTREADY: it still
  * finishes what it had; ENOTFOUND, EDRAINING as above. */
 MUST_CHECK int router_return_worker(struct router *r, uint32_t index, struct err *e);
-/* Fails what has waited longer than it may. Call it every second or more often. */
+/* Fails what has waited longer than it may, and whose client has left. Call it every second or more
+ * often. */
 void router_expire(struct router *r);
 
 /* A model is ready when a worker of it generated a token and lives, whatever the generation, or it is

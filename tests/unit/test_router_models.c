@@ -256,6 +256,31 @@ static void test_held_requests_wait_for_the_first_worker(void **state)
     world_fini(&w);
 }
 
+static void test_who_leaves_waits_for_no_worker(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader rd;
+    struct router_model_view v;
+    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
+    world_init(&w);
+    const uint64_t first = add_model(&w);
+    router_hold_model(w.router, first, true);
+    make(&rd, 0, first);
+    submit(&w, &rd);
+    request_cancel(rd.r);
+    do {
+        assert_true(clock_now_us() < until_us);
+        clock_sleep_us(1000);
+        router_expire(w.router);
+        assert_true(router_model_generation(w.router, first, &v));
+    } while (v.n_requests > 0);
+    reader_wait(&rd);
+    assert_int_equal(rd.finish[0], FINISH_ABORT);
+    reader_fini(&rd);
+    world_fini(&w);
+}
+
 /* The successor's first worker does not start: what waited for it goes on at its predecessor. */
 static void test_waiting_requests_go_back(void **state)
 {
@@ -390,6 +415,7 @@ int main(void)
         cmocka_unit_test(test_a_closed_one_ends_and_is_collected),
         cmocka_unit_test(test_who_was_removed_is_no_candidate),
         cmocka_unit_test(test_held_requests_wait_for_the_first_worker),
+        cmocka_unit_test(test_who_leaves_waits_for_no_worker),
         cmocka_unit_test(test_waiting_requests_go_back),
         cmocka_unit_test(test_who_waits_keeps_its_turn),
         cmocka_unit_test(test_texts_over_many_generations),
