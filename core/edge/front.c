@@ -358,10 +358,12 @@ static bool generating(const struct front *f)
     return f->conn && f->conn->exchange && f->conn->exchange->suspended;
 }
 
-/* The client ended behind so much input that we do not read up to it before the reply is made. */
-static bool left_behind(const struct front *f)
+/* Whether libmicrohttpd is to hear of the client's end: all that came before went on, or nobody will
+ * read the reply that is being made. Behind much input the end is not read, only reported. */
+static bool end_is_due(const struct front *f)
 {
-    return f->hung_up && f->up.len >= UP_HIGH_BYTES && generating(f);
+    const bool ended = f->client_ended || (f->hung_up && f->up.len >= UP_HIGH_BYTES);
+    return ended && (f->up.len == 0 || generating(f));
 }
 
 static void pump_up(struct front *f)
@@ -375,7 +377,7 @@ static void pump_up(struct front *f)
         }
         read_client(f);
     }
-    if (f->pair >= 0 && !f->up_ended && (f->client_ended ? f->up.len == 0 : left_behind(f))) {
+    if (f->pair >= 0 && !f->up_ended && end_is_due(f)) {
         f->up_ended = true;
         shutdown(f->pair, SHUT_WR);
     }
@@ -437,7 +439,6 @@ void front_sweep(struct loop *l, uint64_t now_us)
         f->state = FRONT_OVER;
         front_note(f);
     }
-    front_pump(l, true);
 }
 
 bool front_end_all(struct loop *l, bool now)
@@ -456,6 +457,7 @@ bool front_end_all(struct loop *l, bool now)
 void front_begin(struct front *f)
 {
     f->n_begun++;
+    front_touch(f); /* of several that came together, a later one begins in a turn of its own */
 }
 
 const char *front_fault(const struct front *f, unsigned *out_status)

@@ -15,8 +15,9 @@
  * way front_fault() tells the exchange why, and nothing of the client is read as HTTP any more.
  *
  * Invariants  I1: pair < 0 or libmicrohttpd has its other end, or had it and bytes may be left.
- *             I2: only front_pump and front_sweep free a front, never an event or libmicrohttpd: what
- *                 they find wrong they note, and touch it.
+ *             I2: only front_pump and front_end_all free a front, never an event or libmicrohttpd:
+ *                 what they find wrong they note, and touch it.
+ *             I3: a touch lasts until libmicrohttpd has run: what it writes then is moved down.
  * Thread      confined to its loop. */
 #pragma once
 #include <sys/socket.h>
@@ -66,7 +67,7 @@ void front_touch(struct front *f);
 void front_touch_busy(struct loop *l);
 /* Moves what can be moved, of all that were touched: up, and down as well. */
 void front_pump(struct loop *l, bool down);
-/* Ends what is past a deadline. */
+/* Notes what is past a deadline; front_pump ends it. */
 void front_sweep(struct loop *l, uint64_t now_us);
 /* The loop ends: closes those that have nothing to write, or all of them now. True when none is left. */
 bool front_end_all(struct loop *l, bool now);

@@ -1,4 +1,4 @@
-#include "core/edge/generation.h"
+#include "core/edge/generation_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -23,116 +23,6 @@ enum {
 static size_t pending(const struct generation *g)
 {
     return g->out.len - g->out_at;
-}
-
-/* ---- from plan to requests ---- */
-
-/* The request's own copy: it may outlive us at a worker. */
-static const void *copy(struct arena *a, const void *from, size_t n, size_t size)
-{
-    void *to = arena_array(a, n, size);
-    if (to && n > 0)
-        memcpy(to, from, n * size);
-    return to;
-}
-
-static int fill_request(struct generation *g, struct part *p, uint32_t index, struct err *e)
-{
-    const struct plan *plan = &g->plan;
-    const struct token_list *tokens = &plan->prompts[index].tokens;
-    struct request *r = p->request;
-    struct sampling_params *s = &r->sampling;
-    char id[sizeof(g->id) + 16];
-    snprintf(id, sizeof(id), plan->n_prompts > 1 ? "%s-%u" : "%s", g->id, index);
-
-    r->id = arena_strdup(&r->arena, id);
-    r->model = arena_strdup(&r->arena, plan->model->name);
-    r->generation = plan->model->generation;
-    r->key_name = arena_strdup(&r->arena, g->exchange->key_name);
-    r->priority = plan->priority;
-    r->cache_salt = plan->cache_salt;
-    r->session = plan->session;
-    const char *session =
-        MHD_lookup_connection_value(g->exchange->mhd, MHD_HEADER_KIND, "X-Session-Id");
-    if (session && *session)
-        r->session = request_session(session);
-    r->arrival_us = g->exchange->started_us;
-    r->prompt = copy(&r->arena, tokens->ids, tokens->n, sizeof(*tokens->ids));
-    r->n_prompt = (uint32_t)tokens->n;
-    *s = plan->sampling;
-    uint32_t room = plan->model->max_model_len - r->n_prompt;
-    s->max_tokens = plan->no_max_tokens ? room : (uint32_t)u64_min(s->max_tokens, room);
-    s->min_tokens = (uint32_t)u64_min(s->min_tokens, s->max_tokens);
-    if (s->n_logit_bias > 0)
-        s->logit_bias = copy(&r->arena, s->logit_bias, s->n_logit_bias, sizeof(*s->logit_bias));
-    if (s->n_stop_ids > 0)
-        s->stop_ids = copy(&r->arena, s->stop_ids, s->n_stop_ids, sizeof(*s->stop_ids));
-    if (!r->id || !r->model || !r->key_name || !r->prompt ||
-        (s->n_logit_bias > 0 && !s->logit_bias) || (s->n_stop_ids > 0 && !s->stop_ids))
-        return err_set(e, LLMD_ENOMEM, "out of memory for the request");
-    return stream_init(r, &g->exchange->conn->loop->waker, s->n, e);
-}
-
-static int build_part(struct generation *g, uint32_t index, struct err *e)
-{
-    struct part *p = &g->parts[index];
-    uint32_t n = g->plan.sampling.n;
-    *p = (struct part){.generation = g,
-                       .n_prompt = (uint32_t)g->plan.prompts[index].tokens.n,
-                       .first_choice = index * n,
-                       .n_open = n};
-    if (g->plan.no_output)
-        return 0;
-    if (request_new(&p->request) != 0)
-        return err_set(e, LLMD_ENOMEM, "out of memory for the request");
-    p->request->consumer = p;
-    return fill_request(g, p, index, e);
-}
-
-static int build(struct generation *g, struct err *e)
-{
-    struct plan *plan = &g->plan;
-    const struct exchange *ex = g->exchange;
-    uint32_t n = plan->n_prompts * plan->sampling.n;
-    g->parts = calloc(plan->n_prompts, sizeof(*g->parts));
-    g->choices = calloc(n, sizeof(*g->choices));
-    if (!g->parts || !g->choices)
-        return err_set(e, LLMD_ENOMEM, "out of memory for the request");
-    g->n_choices = g->n_open = n;
-    for (uint32_t i = 0; i < n; i++)
-        choice_init(&g->choices[i], &plan->rules);
-    g->created = (int64_t)(clock_wall_us() / 1000000);
-    g->last_sent_us = clock_now_us();
-    bool own_id = MHD_lookup_connection_value(ex->mhd, MHD_HEADER_KIND, "X-Request-Id") == NULL;
-    snprintf(g->id, sizeof(g->id), "%s-%s", plan->chat ? "chatcmpl" : "cmpl",
-             own_id && plan->request_id ? plan->request_id : ex->id);
-    sse_init(g);
-    if (g->head.failed)
-        return err_set(e, LLMD_ENOMEM, "out of memory for the reply");
-    for (uint32_t i = 0; i < plan->n_prompts; i++) {
-        int rc = build_part(g, i, e);
-        if (rc != 0)
-            return rc;
-    }
-    plan_drop_tokens(plan);
-    return 0;
-}
-
-/* All or none: what was submitted before a failure is cancelled by generation_free. */
-static int submit(struct generation *g, struct err *e)
-{
-    struct router *router = exchange_opts(g->exchange)->router;
-    for (uint32_t i = 0; i < g->plan.n_prompts; i++) {
-        struct request *r = g->parts[i].request;
-        if (!r)
-            continue;
-        int rc = router_submit(router, request_ref(r), e);
-        if (rc != 0) {
-            request_unref(r); /* the reference that did not move */
-            return rc;
-        }
-    }
-    return 0;
 }
 
 /* ---- from tokens to bytes ---- */
@@ -253,18 +143,39 @@ static bool out_of_memory(const struct generation *g)
     return failed;
 }
 
-/* What is pending leaves: past libmicrohttpd while the client keeps up, the end by way of it. */
-static void deliver(struct generation *g)
+/* There is room again: pulls what waited in the rings. */
+static void catch_up(struct generation *g)
+{
+    g->behind = false;
+    for (uint32_t i = 0; i < g->plan.n_prompts && !g->behind; i++)
+        if (g->parts[i].request)
+            pull(g, &g->parts[i]);
+}
+
+/* Sends what is pending past libmicrohttpd. False: it must go by way of it, as the end must. */
+static bool send_past(struct generation *g)
 {
     struct exchange *ex = g->exchange;
-    if (g->in_body && !g->ended && ex->suspended && ex->chunks &&
-        front_send_chunk(ex->conn->front, g->out.data + g->out_at, pending(g))) {
-        ex->n_reply += pending(g);
-        g->last_sent_us = clock_now_us();
-        buf_clear(&g->out);
-        g->out_at = 0;
-    } else
-        exchange_resume(ex);
+    if (!g->in_body || g->ended || !ex->suspended || !ex->chunks ||
+        !front_send_chunk(ex->conn->front, g->out.data + g->out_at, pending(g)))
+        return false;
+    ex->n_reply += pending(g);
+    g->last_sent_us = clock_now_us();
+    buf_clear(&g->out);
+    g->out_at = 0;
+    return true;
+}
+
+/* What is pending leaves, and what the rings still hold behind it, while the client keeps up. */
+static void deliver(struct generation *g)
+{
+    while (pending(g) > 0 && !out_of_memory(g) && send_past(g))
+        if (g->behind)
+            catch_up(g);
+    if (out_of_memory(g))
+        exchange_hang_up(g->exchange); /* half a text would pass for a whole one */
+    else if (pending(g) > 0 || g->ended)
+        exchange_resume(g->exchange);
 }
 
 void generation_wake(struct request *r)
@@ -274,10 +185,7 @@ void generation_wake(struct request *r)
         return;
     struct generation *g = p->generation;
     pull(g, p);
-    if (out_of_memory(g))
-        exchange_hang_up(g->exchange); /* half a text would pass for a whole one */
-    else if (pending(g) > 0 || g->ended)
-        deliver(g);
+    deliver(g);
 }
 
 void generation_tick(struct generation *g, uint64_t now_us)
@@ -291,15 +199,6 @@ void generation_tick(struct generation *g, uint64_t now_us)
 }
 
 /* ---- from bytes to the client ---- */
-
-/* There is room again: pulls what waited in the rings. */
-static void catch_up(struct generation *g)
-{
-    g->behind = false;
-    for (uint32_t i = 0; i < g->plan.n_prompts && !g->behind; i++)
-        if (g->parts[i].request)
-            pull(g, &g->parts[i]);
-}
 
 /* libmicrohttpd wants more of the body. */
 static ssize_t read_out(void *cls, uint64_t pos, char *to, size_t max)
@@ -346,64 +245,6 @@ static void end_without_output(struct generation *g)
     finish(g);
 }
 
-/* What a plan led to, before anything of it has reached the client. */
-static void forget_plan(struct generation *g)
-{
-    generation_cancel(g);
-    for (uint32_t i = 0; g->parts && i < g->plan.n_prompts; i++) {
-        if (g->parts[i].request)
-            g->parts[i].request->consumer = NULL; /* I2 */
-        request_unref(g->parts[i].request);
-    }
-    for (uint32_t i = 0; i < g->n_choices; i++)
-        choice_fini(&g->choices[i]);
-    free(g->choices);
-    free(g->parts);
-    g->choices = NULL;
-    g->parts = NULL;
-    g->n_choices = g->n_open = 0;
-    buf_fini(&g->head);
-    plan_fini(&g->plan);
-}
-
-/* Whether something else is served by now; then the plan is forgotten, for another by that. */
-static bool is_outdated(struct generation *g)
-{
-    struct catalog *other = edge_catalog(g->exchange->conn->loop->edge), *mine = g->catalog;
-    if (other != mine) {
-        forget_plan(g);
-        g->catalog = other;
-        other = mine;
-    }
-    catalog_unref(other);
-    return g->catalog != mine;
-}
-
-static int prepare(struct generation *g, enum plan_kind kind, struct err *e)
-{
-    struct exchange *ex = g->exchange;
-    if (ex->body.failed)
-        return err_set(e, LLMD_ENOMEM, "out of memory for the request body");
-    int rc = body_check_type(ex, e);
-    while (rc == 0) {
-        rc = plan_parse(g->catalog, kind, buf_str(&ex->body), ex->body.len, &g->plan, e);
-        if (rc == 0)
-            rc = build(g, e);
-        if (rc == 0)
-            rc = submit(g, e);
-        if (rc != -LLMD_ENOTFOUND || !is_outdated(g))
-            break;
-        err_clear(e); /* the model was replaced in between */
-        rc = 0;
-    }
-    if (request_log_wants_body(ex)) {
-        ex->kept_body = ex->body;
-        ex->body = (struct buf){0};
-    }
-    buf_fini(&ex->body);
-    return rc;
-}
-
 /* Of a stream that begins at once, where its first prompt was bound; false while that waits. */
 static bool note_placement(struct generation *g)
 {
@@ -443,7 +284,7 @@ enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind)
     g->exchange = ex;
     g->catalog = edge_catalog(ex->conn->loop->edge);
     ex->generation = g;
-    if (prepare(g, kind, &g->error) != 0)
+    if (generation_prepare(g, kind, &g->error) != 0)
         return respond_error(ex, &g->error);
     g->submitted = true;
     if (g->plan.no_output)
@@ -582,7 +423,7 @@ void generation_free(struct generation *g)
     count_end(g, &f);
     log_end(g, &f);
 
-    forget_plan(g);
+    generation_forget(g);
     buf_fini(&g->out);
     catalog_unref(g->catalog);
     free(g);

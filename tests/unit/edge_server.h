@@ -23,7 +23,7 @@
 #include "tests/unit/edge_client.h"
 #include "tests/unit/edge_fixture.h"
 
-enum { SERVER_MAX_RUNS = 1024, SERVER_MAX_CHOICES = 8 };
+enum { SERVER_MAX_RUNS = 1024, SERVER_MAX_CHOICES = 64 };
 
 struct run { /* one request in the router */
     struct request *request;
