@@ -184,7 +184,9 @@ void link_lose(struct link *l, const struct err *why)
     if (news) {
         l->lost = true;
         l->n_calls++;
-        s->status.state = WORKER_DEAD;
+        s->status.state = WORKER_DEAD; /* it reports no more; what it had is others' now */
+        s->status.n_running = s->status.n_waiting = 0;
+        s->status.n_prefill_tokens = 0;
         s->why = *why;
         s->awaited = s->drained;
         take_routes(s, l, &moved);

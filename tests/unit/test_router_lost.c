@@ -168,6 +168,11 @@ static void test_with_nobody_left_requests_fail(void **state)
         err_clear(&e);
         reader_fini(&rd[i]);
     }
+    struct router_worker_view v;
+    assert_int_equal(router_workers(w.router, &v, 1), 1);
+    assert_int_equal(v.status.state, WORKER_DEAD);
+    assert_int_equal(v.n_bound, 0);
+    assert_int_equal(v.status.n_running, 0);
     make(&rd[0], 0, 1);
     assert_int_equal(router_submit(w.router, rd[0].r, &e), -LLMD_ENOTREADY);
     assert_int_equal(router_restart_worker(w.router, 7, &e), -LLMD_EINVAL);
