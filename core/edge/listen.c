@@ -15,6 +15,7 @@
 enum {
     BACKLOG = 4096,
     ACCEPTS_MAX = 64, /* per turn and listener: the others want their turn too */
+    UNREAD_READS = 16,
 };
 
 /* Splits "host:port" or "[v6]:port". */
@@ -140,8 +141,9 @@ static void turn_away(int fd)
                      sizeof(body) - 1, body);
     if (send(fd, reply, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) == n)
         shutdown(fd, SHUT_WR);
-    /* Closing with unread input would reset the connection and lose the reply. */
-    while (recv(fd, unread, sizeof(unread), MSG_DONTWAIT) > 0)
+    /* Closing with unread input would reset the connection and lose the reply; one that goes on
+     * sending shall not hold the loop. */
+    for (int i = 0; i < UNREAD_READS && recv(fd, unread, sizeof(unread), MSG_DONTWAIT) > 0; i++)
         ;
     close(fd);
 }
