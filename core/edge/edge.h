@@ -88,7 +88,7 @@ uint16_t edge_port(const struct edge *edge, uint32_t i);
 /* Stops accepting and answers 503 to new requests on open connections; running streams go on, and the
  * control socket is served until edge_stop. */
 void edge_drain(struct edge *edge);
-/* Requests that are being answered right now. */
+/* Requests that are being answered right now, until the kernel has the end of the reply. */
 uint32_t edge_active(const struct edge *edge);
 /* Ends what still runs with an error, closes all connections, ends the threads, frees. NULL is
  * fine. The workers must have ended before (router_shutdown): they write to the loops' wakers. */

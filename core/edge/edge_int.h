@@ -89,8 +89,8 @@ struct edge {
     struct gate gate;
     struct edge_metrics metrics;
     uint64_t started_us;
-    atomic_uint n_conns; /* of the loops, without the control socket's; so also: */
-    atomic_uint n_exchanges;
+    atomic_uint n_conns;      /* of the loops, without the control socket's; so also: */
+    atomic_uint n_exchanges;  /* until their replies have left */
     atomic_ullong n_requests; /* for generation, that are over */
     atomic_ullong n_failed;   /* of those: the server's fault */
     atomic_bool draining, stopping;

@@ -265,8 +265,10 @@ void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,
     if (ex->next)
         ex->next->prev = ex->prev;
     ex->conn->exchange = NULL;
+    if (ex->conn->front)
+        front_owe(ex->conn->front);
+    else if (!l->control)
+        atomic_fetch_sub(&l->edge->n_exchanges, 1);
     catalog_unref(ex->catalog);
     free(ex);
-    if (!l->control)
-        atomic_fetch_sub(&l->edge->n_exchanges, 1);
 }

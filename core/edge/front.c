@@ -90,6 +90,7 @@ static void front_free(struct front *f)
     struct loop *l = f->loop;
     if (f->conn)
         f->conn->front = NULL;
+    front_settle(f);
     slots_drop(&l->slots, f->slot);
     if (f->prev)
         f->prev->next = f->next;
@@ -458,6 +459,19 @@ void front_begin(struct front *f)
 {
     f->n_begun++;
     front_touch(f); /* of several that came together, a later one begins in a turn of its own */
+}
+
+void front_owe(struct front *f)
+{
+    f->n_owed++;
+    front_touch(f);
+}
+
+void front_settle(struct front *f)
+{
+    if (f->n_owed > 0)
+        atomic_fetch_sub(&f->loop->edge->n_exchanges, f->n_owed);
+    f->n_owed = 0;
 }
 
 const char *front_fault(const struct front *f, unsigned *out_status)

@@ -49,6 +49,7 @@ struct front {
     bool deaf;                 /* what the client sends is dropped */
     bool pair_watched;         /* for room */
     uint32_t n_heads, n_begun; /* requests that went on; that libmicrohttpd began */
+    uint32_t n_owed;           /* replies that libmicrohttpd is done with and the client has not */
     uint64_t head_deadline_us, write_deadline_us, linger_deadline_us; /* 0: none */
     uint64_t n_dropped;
     struct head_scan scan;
@@ -79,5 +80,9 @@ bool front_send_chunk(struct front *f, const char *data, size_t n);
 
 /* A request begins in libmicrohttpd. */
 void front_begin(struct front *f);
+/* libmicrohttpd is done with a reply: it counts as an exchange until its end has left. */
+void front_owe(struct front *f);
+/* All that libmicrohttpd wrote has left, or never will. */
+void front_settle(struct front *f);
 /* Why the request at hand is refused, and with which status; NULL: it is not. */
 const char *front_fault(const struct front *f, unsigned *out_status);

@@ -105,6 +105,7 @@ bool front_send_chunk(struct front *f, const char *data, size_t n)
 
 static void begin_linger(struct front *f)
 {
+    front_settle(f);
     f->state = FRONT_LINGER;
     f->deaf = true;
     f->linger_deadline_us = front_in_s(LINGER_S);
@@ -136,6 +137,7 @@ void front_pump_down(struct front *f)
         if ((size_t)n < sizeof(data) && f->conn) /* all there was; without conn there is an end */
             break;
     }
+    front_settle(f);
     if (moved >= LOOK_AGAIN_BYTES)
         front_touch(f); /* libmicrohttpd may have waited for the room */
 }

@@ -73,6 +73,46 @@ static void test_large_replies(void **state)
     client_close(&c);
 }
 
+static int setup(void **state)
+{
+    (void)state;
+    static char names[ALIASES][16];
+    static const char *aliases[ALIASES];
+    for (uint32_t i = 0; i < ALIASES; i++) {
+        snprintf(names[i], sizeof(names[i]), "alias-%u", i);
+        aliases[i] = names[i];
+    }
+    server_prepare(&server);
+    server.fixture.served.aliases = aliases;
+    server.fixture.served.n_aliases = ALIASES;
+    server_start(&server);
+    return 0;
+}
+
+/* A reply counts until its end has left: who stops when none counts any more cuts nothing off, however
+ * slowly a client reads. */
+static void test_a_slow_reply_survives_the_stop(void **state)
+{
+    struct client c;
+    char data[4096];
+    char *a = ask(server.port, MODELS "Connection: close\r\n\r\n");
+    size_t left = strlen(a);
+    free(a);
+    assert_true(client_connect(&c, server.port, 2048));
+    client_send_str(&c, MODELS "Connection: close\r\n\r\n");
+    do {
+        ssize_t n = recv(c.fd, data, sizeof(data), 0);
+        assert_true(n > 0);
+        left -= (size_t)n;
+        clock_sleep_us(200);
+    } while (edge_active(server.edge) > 0);
+    server_stop(&server);
+    assert_true(client_until_closed(&c, 5000));
+    assert_int_equal(c.in.len, left);
+    client_close(&c);
+    setup(state);
+}
+
 /* However much the client sent behind its request, its end is heard of while tokens are made: half of
  * an end as well, while the kernel can take all that was sent before. */
 static void test_an_end_behind_much_input(void **state)
@@ -104,22 +144,6 @@ static void test_an_end_behind_much_input(void **state)
     router_pace(&server.router, 500);
 }
 
-static int setup(void **state)
-{
-    (void)state;
-    static char names[ALIASES][16];
-    static const char *aliases[ALIASES];
-    for (uint32_t i = 0; i < ALIASES; i++) {
-        snprintf(names[i], sizeof(names[i]), "alias-%u", i);
-        aliases[i] = names[i];
-    }
-    server_prepare(&server);
-    server.fixture.served.aliases = aliases;
-    server.fixture.served.n_aliases = ALIASES;
-    server_start(&server);
-    return 0;
-}
-
 static int teardown(void **state)
 {
     (void)state;
@@ -132,6 +156,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_burst_leaves_whole),
         cmocka_unit_test(test_large_replies),
+        cmocka_unit_test(test_a_slow_reply_survives_the_stop),
         cmocka_unit_test(test_an_end_behind_much_input),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
