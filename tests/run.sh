@@ -35,37 +35,59 @@ count() { # name, exit code: adds what a step's log says to the totals
     [ "$2" -ne 0 ] && failed=$((failed + bad))
 }
 
-step() { # name, command...
+timed() { # name, command...: runs it; its log, exit code and seconds lie in $logs
     local name=$1 start=$SECONDS rc=0
     shift
     "$@" >"$logs/$name.log" 2>&1 || rc=$?
+    echo "$rc $((SECONDS - start))" >"$logs/$name.rc"
+}
+export -f timed
+export logs
+
+report() { # name: what timed() left
+    local name=$1 rc seconds
+    read -r rc seconds <"$logs/$name.rc"
     count "$name" "$rc"
     if [ "$rc" -eq 0 ]; then
-        printf 'ok      %-28s %3d s\n' "$name" $((SECONDS - start))
+        printf 'ok      %-28s %3d s\n' "$name" "$seconds"
     else
-        printf 'FAILED  %-28s %3d s   (%s)\n' "$name" $((SECONDS - start)) "$logs/$name.log"
+        printf 'FAILED  %-28s %3d s   (%s)\n' "$name" "$seconds" "$logs/$name.log"
         tail -n 25 "$logs/$name.log" | sed 's/^/        | /'
     fi
     return "$rc"
 }
 
-run_unit() { # label, make arguments...: builds, then every test binary is a step
-    local label=$1 dir binary
+step() { # name, command...
+    timed "$@"
+    report "$1"
+}
+
+# Most test programs wait more than they compute: two run at a time. Reported in their order.
+steps_of() { # label, binary...
+    local label=$1 binary
     shift
-    dir=$(make -s "$@" print-build)
-    step "$label-build" make -s -j2 "$@" unit-build || return 1
-    for binary in $(make -s "$@" print-unit); do
-        step "$label-$(basename "$binary")" timeout 300 "$dir/unit/$(basename "$binary")"
+    printf '%s\n' "$@" |
+        xargs -P 2 -I{} bash -c "timed $label-\$(basename {}) timeout 300 {}"
+    for binary in "$@"; do
+        report "$label-$(basename "$binary")"
     done
 }
 
+run_unit() { # label, make arguments...: builds, then every test binary is a step
+    local label=$1 dir
+    shift
+    dir=$(make -s "$@" print-build)
+    step "$label-build" make -s -j2 "$@" unit-build || return 1
+    # shellcheck disable=SC2046 # names without blanks
+    steps_of "$label" $(make -s "$@" print-unit | xargs -n 1 basename | sed "s|^|$dir/unit/|")
+}
+
 run_gpu() { # label, make arguments...
-    local label=$1 binary
+    local label=$1
     shift
     step "$label-build" make -s -j2 "$@" gpu-test-build || return 1
-    for binary in $(make -s "$@" print-gpu-test); do
-        step "$label-$(basename "$binary")" timeout 300 "$binary"
-    done
+    # shellcheck disable=SC2046
+    steps_of "$label" $(make -s "$@" print-gpu-test)
 }
 
 run_tsan() {
