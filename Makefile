@@ -22,7 +22,7 @@ LIBS     := -lmicrohttpd -lconfuse -ljansson -lutf8proc -lxxhash -lsqlite3 -lssl
 WARN     := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
             -Wold-style-definition -Wvla -Wformat=2 -Wundef -Wwrite-strings
 HARDEN   := -fstack-protector-strong -fPIE -fno-plt $(if $(SANITIZE),,-D_FORTIFY_SOURCE=2)
-OPT      := $(if $(SANITIZE),-O1,-O2) -g -fno-omit-frame-pointer
+OPT      := $(if $(SANITIZE),-O1 -g1,-O2 -g) -fno-omit-frame-pointer
 # Arithmetic must not depend on the compiler: no contraction except where the source says fma.
 MATH     := -ffp-contract=off
 CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -DLLMD_VERSION='"$(VERSION)"' -I. -I$(GEN) $(WARN) $(HARDEN) $(OPT) $(MATH) \
@@ -166,19 +166,24 @@ gpu-test: $(GPU_TEST)
 
 # ---- fuzzing: one libFuzzer binary per parser, all sources instrumented ----
 FUZZ_BUILD := build/fuzz
+# One sanitized build for the C tests, the drills and the fuzzers: clang's, with what its fuzzers need.
+ASAN_BUILD := build/asan
+ASAN_ARGS  := CC=clang CXX=clang++ BUILD=$(ASAN_BUILD) SANITIZE=address,undefined,fuzzer-no-link
+print-asan:
+	@echo $(ASAN_ARGS)
+.PHONY: print-asan
 FUZZ       := $(FUZZ_SRC:tests/fuzz/%.c=$(FUZZ_BUILD)/%)
 fuzz-build: $(FUZZ)
 # A make of its own with other flags; `fuzz-lib` is no file, so it is asked every time.
 fuzz-lib:
-	$(Q)$(MAKE) --no-print-directory CC=clang BUILD=$(FUZZ_BUILD)/obj \
-	    SANITIZE=address,undefined,fuzzer-no-link lib
+	$(Q)$(MAKE) --no-print-directory $(ASAN_ARGS) lib
 lib: $(LIB)
 .PHONY: fuzz-lib lib
 $(FUZZ_BUILD)/fuzz_%: tests/fuzz/fuzz_%.c fuzz-lib
 	@mkdir -p $(@D)
 	@echo "  FUZZ $@"
-	$(Q)clang -std=c11 -D_GNU_SOURCE -DLLMD_VERSION='"$(VERSION)"' -I. -O1 -g -fsanitize=fuzzer,address,undefined \
-	    -fno-sanitize-recover=all -o $@ $< $(FUZZ_BUILD)/obj/libllmd.a $(LIBS)
+	$(Q)clang -std=c11 -D_GNU_SOURCE -DLLMD_VERSION='"$(VERSION)"' -I. -O1 -g1 -fsanitize=fuzzer,address,undefined \
+	    -fno-sanitize-recover=all -o $@ $< $(ASAN_BUILD)/libllmd.a $(LIBS)
 
 ## make fuzz       run every fuzz target for T seconds (default 10)
 fuzz: fuzz-build

@@ -109,10 +109,14 @@ steps=("$@")
 for s in "${steps[@]}"; do
     case "$s" in
     unit) run_unit unit ;;
-    asan) run_unit asan SANITIZE=address,undefined ;;
+    asan)
+        # shellcheck disable=SC2046 # arguments of make
+        run_unit asan $(make -s print-asan)
+        ;;
     gpu)
         run_gpu gpu
-        run_gpu gpu-asan SANITIZE=address,undefined \
+        # shellcheck disable=SC2046
+        run_gpu gpu-asan $(make -s print-asan) \
             GPU_TEST_SRC="$(echo tests/gpu/test_stand_in*.cc tests/gpu/test_gpu_*.c)"
         ;;
     tsan) run_tsan ;;

@@ -49,7 +49,8 @@ static void linear_tiles(const struct linear_run *r, uint32_t first, uint32_t en
 {
     const uint32_t n_parts = r->job.up ? 1 : r->w->n_parts;
     struct linear_job job = r->job;
-    job.scratch = (uint8_t *)r->c->lin_scratch.p + thread * r->c->lin_scratch_bytes;
+    if (r->c->lin_scratch_bytes > 0)
+        job.scratch = (uint8_t *)r->c->lin_scratch.p + thread * r->c->lin_scratch_bytes;
     const float *bias = r->w->bias; /* of this part */
     uint32_t base = 0;              /* tiles before it */
     for (uint32_t i = 0; i < n_parts && base < end; i++) {

@@ -176,7 +176,7 @@ def main():
     args.add_argument("--from", dest="first", type=int, default=1)
     args.add_argument("--to", type=int, default=10**9)
     args.add_argument("--times", type=int, default=1, help="so many in a row fail; a million: all the rest")
-    args.add_argument("--binary", default=str(ROOT / "build/address-undefined/faults/llmd"))
+    args.add_argument("--binary", default=str(ROOT / "build/asan/faults/llmd"))
     args.add_argument("--verbose", action="store_true")
     o = args.parse_args()
     _, wrong, n = run_one(o.binary, 10**9, 1)

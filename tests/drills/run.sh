@@ -13,7 +13,7 @@
 set -u
 cd "$(dirname "$0")/../.." || exit 2
 packaging/deps.sh build test >&2 && packaging/fetch-model.sh >&2 && make -s -j2 venv drill-build all >&2 &&
-    make -s -j2 FAULTS=1 all >&2 && make -s -j2 FAULTS=1 SANITIZE=address,undefined all >&2 || exit 2
+    make -s -j2 FAULTS=1 all >&2 && make -s -j2 $(make -s print-asan) FAULTS=1 all >&2 || exit 2
 logs=build/drills
 passed=0
 failed=0
