@@ -12,6 +12,7 @@
 # The last line adds up texts, reloads, tests and allocations: "N passed, N failed".
 set -u
 cd "$(dirname "$0")/../.." || exit 2
+# shellcheck disable=SC2046 # arguments of make
 packaging/deps.sh build test >&2 && packaging/fetch-model.sh >&2 && make -s -j2 venv drill-build all >&2 &&
     make -s -j2 FAULTS=1 all >&2 && make -s -j2 $(make -s print-asan) FAULTS=1 all >&2 || exit 2
 logs=build/drills
