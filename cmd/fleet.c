@@ -151,6 +151,7 @@ static int plan_workers(const struct fleet *f, struct served *s, uint32_t thread
     const struct config_model *c = &s->c;
     uint32_t n = 0;
     s->n_workers = count_workers(c);
+    BUG_ON(s->n_workers == 0); /* a model without devices is a fault of the configuration */
     s->workers = calloc(s->n_workers, sizeof(*s->workers));
     if (!s->workers)
         return err_set(e, LLMD_ENOMEM, "out of memory for the workers of model \"%s\"", c->name);

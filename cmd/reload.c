@@ -224,14 +224,15 @@ static void sort_line_up(struct fleet *f)
     for (uint32_t i = 0; i < f->n_line_up; i++)
         if (!find_model(f->config, f->line_up[i]->c.name))
             sorted[n++] = f->line_up[i];
-    memcpy(f->line_up, sorted, n * sizeof(sorted[0]));
+    for (uint32_t i = 0; i < n; i++)
+        f->line_up[i] = sorted[i];
 }
 
 /* All of it, or nothing: then memory was short. */
 static int apply_live(struct reload *r, const struct config *c, struct err *e)
 {
     struct fleet *f = r->fleet;
-    const struct config *before = f->config, *owners[FLEET_MODELS];
+    const struct config *before = f->config, *owners[FLEET_MODELS] = {NULL};
     struct config_model were[FLEET_MODELS];
     enum log_level level = LOG_INFO;
     f->config = c;

@@ -6,7 +6,9 @@
 
 static const char *name_of(const struct roll *r)
 {
-    return r->old ? r->old->c.name : r->new->c.name;
+    const struct served *s = r->old ? r->old : r->new;
+    BUG_ON(!s);
+    return s->c.name;
 }
 
 /* The worker at the roll's index, of that generation. False: there is none. */
@@ -43,8 +45,10 @@ static bool serve(struct roll *r, struct served *from, struct served *to)
         f->n_line_up += i == f->n_line_up;
         f->line_up[i] = to;
     } else {
-        memmove(&f->line_up[i], &f->line_up[i + 1], (f->n_line_up - i - 1) * sizeof(f->line_up[0]));
+        BUG_ON(i == f->n_line_up);
         f->n_line_up--;
+        for (; i < f->n_line_up; i++)
+            f->line_up[i] = f->line_up[i + 1];
     }
     if (fleet_publish(f, &e) == 0)
         return true;

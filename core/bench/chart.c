@@ -138,7 +138,7 @@ static void add_distribution(struct buf *out, uint32_t index, const char *title,
                      "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\" fill=\"%s\"/>\n",
                      px((double)i / BINS), py(&p, bins[i]), (double)(WIDTH - LEFT - RIGHT) / BINS,
                      p.y0 - py(&p, bins[i]), blue);
-    for (double e = ceil(s.low); e <= s.high + 1e-9; e++) {
+    for (int e = (int)ceil(s.low); e <= s.high + 1e-9; e++) {
         char label[32];
         snprintf(label, sizeof(label), "%g ms", pow(10, e - 3));
         add_text(out, px(scale_x(&s, pow(10, e))), p.y0 + 16, "middle", label);

@@ -1,6 +1,5 @@
 #include "core/bench/log_rows.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -46,9 +45,11 @@ static bool parse_time(const char *text, int64_t *out_us)
     }
     int64_t offset_s = 0;
     if (*rest == '+' || *rest == '-') {
-        unsigned hours, minutes;
-        int used = 0;
-        if (sscanf(rest + 1, "%2u:%2u%n", &hours, &minutes, &used) != 2 || rest[1 + used] != '\0')
+        long hours = strtol(rest + 1, &end, 10);
+        if (end != rest + 3 || *end != ':')
+            return false;
+        long minutes = strtol(rest + 4, &end, 10);
+        if (end != rest + 6 || *end || hours < 0 || minutes < 0)
             return false;
         offset_s = (*rest == '-' ? -60 : 60) * (int64_t)(60 * hours + minutes);
     } else if (strcmp(rest, "Z") != 0)

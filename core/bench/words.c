@@ -68,7 +68,7 @@ void words_add_list(struct buf *b, uint32_t n)
 void words_add_ids(struct buf *b, size_t start, uint64_t key, uint32_t from, uint32_t to,
                    uint32_t low, uint32_t high)
 {
+    const uint64_t n = (uint64_t)high - low + 1;
     for (uint32_t k = from; k < to; k++)
-        buf_addf(b, "%s%llu", b->len > start ? "," : "",
-                 (unsigned long long)(low + rng_hash(key, k) % ((uint64_t)high - low + 1)));
+        buf_addf(b, "%s%u", b->len > start ? "," : "", low + (uint32_t)(rng_hash(key, k) % n));
 }
