@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # routing.sh [sim] [cpu] - time to first token of every routing policy, over eight simulated workers (7
-# workloads of 6 s, about three minutes) and over two CPU workers with SmolLM2 (8 workloads of 8 s, three
-# times, about 14 minutes); tests/bench/routing.c. Names of rigs measure those alone. The figures, tables
+# workloads of 6 s, about three minutes) and over two CPU workers with SmolLM2 (8 workloads of 6 s,
+# twice, about 7 minutes); tests/bench/routing.c. Names of rigs measure those alone. The figures, tables
 # and a chart are in tests/bench/results/routing.{jsonl,md,svg}. The last line says on how many workloads
 # the policy `prefix` is the best by mean, or within 5 % of the best.
 set -eu
@@ -14,7 +14,7 @@ make -s -j2 build/bench/routing >&2
 [ $# -gt 0 ] || set -- sim cpu
 for rig in "$@"; do
     arguments="6"
-    [ "$rig" = cpu ] && arguments="8 3"
+    [ "$rig" = cpu ] && arguments="6 2"
     # shellcheck disable=SC2086
     build/bench/routing "$rig" $arguments >build/bench/routing.new
     grep -v "\"rig\": \"$rig\"" "$results/routing.jsonl" >build/bench/routing.old || true
