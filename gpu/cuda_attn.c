@@ -24,21 +24,6 @@ static uint32_t round_up_div(uint32_t a, uint32_t b)
 
 /* --- set-up --- */
 
-static int check_shape(const struct attn_shape *s, struct err *e)
-{
-    if (s->head_dim == 0 || s->head_dim % 16 != 0 || s->head_dim > GPU_MAX_HEAD)
-        return err_set(e, LLMD_EUNSUPPORTED, "head_dim %u: the GPU takes multiples of 16 up to %d",
-                       s->head_dim, GPU_MAX_HEAD);
-    if (s->n_kv_heads == 0 || s->n_heads == 0 || s->n_heads % s->n_kv_heads != 0 ||
-        s->n_heads > 4096)
-        return err_set(e, LLMD_EUNSUPPORTED, "%u heads over %u KV heads: must be a multiple",
-                       s->n_heads, s->n_kv_heads);
-    if (s->n_layers == 0 || s->max_context == 0 || s->max_context > 1u << 24)
-        return err_set(e, LLMD_EUNSUPPORTED, "%u layers, context of %u tokens: not supported",
-                       s->n_layers, s->max_context);
-    return 0;
-}
-
 static void rope_fill(double *row, const struct attn_shape *s, double position)
 {
     for (uint32_t i = 0; i < s->head_dim / 2; i++) {
@@ -141,7 +126,7 @@ static int buffers_reserve(struct cuda_backend *c, const struct attn_shape *s, u
 int cuda_attn_reserve(struct cuda_backend *c, const struct attn_shape *s, uint32_t n_kv_blocks,
                       struct err *e)
 {
-    int rc = check_shape(s, e);
+    int rc = attn_shape_check(s, GPU_MAX_HEAD, "GPU", e);
     if (!rc)
         rc = windows_reserve(c, s, e);
     if (!rc)

@@ -54,6 +54,10 @@ struct attn_shape {
                               * its own less the window; 0: all. NULL: every layer sees all */
 };
 
+/* EUNSUPPORTED: a shape that the device's kernels do not take. device: its word in the message. */
+MUST_CHECK int attn_shape_check(const struct attn_shape *s, uint32_t max_head_dim,
+                                const char *device, struct err *e);
+
 struct backend_limits {
     uint32_t max_rows; /* rows of one step */
     uint32_t max_seqs;

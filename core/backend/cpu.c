@@ -18,27 +18,12 @@ static size_t block_bytes(struct backend *be, const struct attn_shape *shape)
     return l.kv_block_bytes;
 }
 
-static int check_shape(const struct attn_shape *s, struct err *e)
-{
-    if (s->head_dim == 0 || s->head_dim % 16 != 0 || s->head_dim > ATTN_MAX_HEAD_DIM)
-        return err_set(e, LLMD_EUNSUPPORTED, "head_dim %u: the CPU takes multiples of 16 up to %d",
-                       s->head_dim, ATTN_MAX_HEAD_DIM);
-    if (s->n_kv_heads == 0 || s->n_heads == 0 || s->n_heads % s->n_kv_heads != 0 ||
-        s->n_heads > 4096)
-        return err_set(e, LLMD_EUNSUPPORTED, "%u heads over %u KV heads: must be a multiple",
-                       s->n_heads, s->n_kv_heads);
-    if (s->n_layers == 0 || s->max_context == 0 || s->max_context > 1u << 24)
-        return err_set(e, LLMD_EUNSUPPORTED, "%u layers, context of %u tokens: not supported",
-                       s->n_layers, s->max_context);
-    return 0;
-}
-
 static int reserve(struct backend *be, const struct attn_shape *shape,
                    const struct backend_limits *limits, uint32_t n_kv_blocks, struct err *e)
 {
     struct cpu_backend *c = cpu_backend(be);
     BUG_ON(c->reserved || !shape->inv_freq);
-    int rc = check_shape(shape, e);
+    int rc = attn_shape_check(shape, ATTN_MAX_HEAD_DIM, "CPU", e);
     if (rc < 0)
         return rc;
     c->reserved = true;
