@@ -332,35 +332,22 @@ uint64_t generation_cached_tokens(const struct generation *g)
     return n;
 }
 
-struct figures { /* of the log line */
-    uint64_t n_prompt, n_generated;
-    uint64_t first_token_us, last_token_us; /* 0: did not happen */
-    int32_t worker;
-    uint32_t n_preemptions, n_longest;
-};
-
-static struct figures collect(const struct generation *g)
+void generation_sum(const struct generation *g, struct generation_sum *out)
 {
-    struct figures f = {.worker = -1};
+    *out = (struct generation_sum){.trace.worker = -1};
     for (uint32_t i = 0; g->parts && i < g->plan.n_prompts; i++) {
         struct request *r = g->parts[i].request;
-        f.n_prompt += g->parts[i].n_prompt;
+        out->n_prompt += g->parts[i].n_prompt;
         if (!r)
             continue;
         lock_take(&r->stream.mu);
-        const struct request_trace *t = &r->trace;
-        if (t->first_token_us && (!f.first_token_us || t->first_token_us < f.first_token_us))
-            f.first_token_us = t->first_token_us;
-        f.last_token_us = u64_max(f.last_token_us, t->last_token_us);
-        f.worker = t->worker >= 0 ? t->worker : f.worker;
-        f.n_preemptions += t->n_preemptions;
+        trace_merge(&out->trace, &r->trace);
         lock_drop(&r->stream.mu);
     }
     for (uint32_t i = 0; i < g->n_choices; i++) {
-        f.n_generated += g->choices[i].n_tokens;
-        f.n_longest = (uint32_t)u64_max(f.n_longest, g->choices[i].n_tokens);
+        out->n_generated += g->choices[i].n_tokens;
+        out->n_longest = (uint32_t)u64_max(out->n_longest, g->choices[i].n_tokens);
     }
-    return f;
 }
 
 const char *generation_outcome(const struct generation *g)
@@ -375,28 +362,28 @@ const char *generation_outcome(const struct generation *g)
     return g->n_open > 0 || g->n_choices == 0 ? "abort" : words[g->choices[0].finish];
 }
 
-static void log_end(const struct generation *g, const struct figures *f)
+static void log_end(const struct generation *g, const struct generation_sum *sum)
 {
     const struct exchange *ex = g->exchange;
+    const struct request_trace *t = &sum->trace;
     char key[160], model[160], why[700];
     double ttft_ms = -1, total_ms = (double)(clock_now_us() - ex->started_us) * 1e-3;
-    if (f->first_token_us)
-        ttft_ms = (double)(f->first_token_us - ex->started_us) * 1e-3;
+    if (t->first_token_us)
+        ttft_ms = (double)(t->first_token_us - ex->started_us) * 1e-3;
     bool failed = g->error.code != 0;
     log_info("edge",
-             "request id=%s key=%s model=%s status=%u stream=%d prompt=%llu cached=%llu "
+             "request id=%s key=%s model=%s status=%u stream=%d prompt=%llu cached=%u "
              "tokens=%llu choices=%u worker=%d preempted=%u ttft_ms=%.1f total_ms=%.1f "
              "finish=%s%s%s",
              g->id[0] ? g->id : ex->id, log_quote(ex->key_name, key, sizeof(key)),
              log_quote(g->plan.model ? g->plan.model->name : "", model, sizeof(model)),
-             ex->status ? ex->status : 499, g->plan.stream, (unsigned long long)f->n_prompt,
-             (unsigned long long)(g->parts ? generation_cached_tokens(g) : 0),
-             (unsigned long long)f->n_generated, g->n_choices, f->worker, f->n_preemptions, ttft_ms,
-             total_ms, generation_outcome(g), failed ? " error=" : "",
+             ex->status ? ex->status : 499, g->plan.stream, (unsigned long long)sum->n_prompt,
+             t->n_cached_tokens, (unsigned long long)sum->n_generated, g->n_choices, t->worker,
+             t->n_preemptions, ttft_ms, total_ms, generation_outcome(g), failed ? " error=" : "",
              failed ? log_quote(g->error.msg, why, sizeof(why)) : "");
 }
 
-static void count_end(struct generation *g, const struct figures *f)
+static void count_end(struct generation *g, const struct generation_sum *sum)
 {
     if (!g->submitted) {
         if (g->error.code == LLMD_EFULL)
@@ -409,8 +396,8 @@ static void count_end(struct generation *g, const struct figures *f)
                          g->error.code != 0 ? FINISH_ERROR : FINISH_ABORT);
     const struct request_figures figures = {
         .n = g->plan.sampling.n,
-        .n_longest = f->n_longest,
-        .decode_seconds = (double)(f->last_token_us - f->first_token_us) * 1e-6,
+        .n_longest = sum->n_longest,
+        .decode_seconds = (double)(sum->trace.last_token_us - sum->trace.first_token_us) * 1e-6,
     };
     edge_metrics_request(series_of(g), &figures);
 }
@@ -419,9 +406,10 @@ void generation_free(struct generation *g)
 {
     if (!g)
         return;
-    struct figures f = collect(g);
-    count_end(g, &f);
-    log_end(g, &f);
+    struct generation_sum sum;
+    generation_sum(g, &sum);
+    count_end(g, &sum);
+    log_end(g, &sum);
 
     generation_forget(g);
     buf_fini(&g->out);

@@ -49,6 +49,13 @@ struct generation {
     uint64_t last_sent_us;
 };
 
+/* Of all its requests and choices. */
+struct generation_sum {
+    uint64_t n_prompt, n_generated; /* tokens */
+    uint32_t n_longest;             /* tokens of its longest choice */
+    struct request_trace trace;
+};
+
 /* The request's body is complete: replies, or suspends until generation_reply is due. */
 enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind);
 /* A suspended exchange was resumed: the plain reply, or the end of the connection. */
@@ -66,5 +73,6 @@ void generation_free(struct generation *g);
 
 /* "stop", "length", "abort" or "error", of the whole. */
 const char *generation_outcome(const struct generation *g);
+void generation_sum(const struct generation *g, struct generation_sum *out);
 /* Prompt tokens that came from the prefix cache, over all prompts. */
 uint64_t generation_cached_tokens(const struct generation *g);

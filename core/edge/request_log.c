@@ -25,7 +25,6 @@ struct texts {
     char client[INET6_ADDRSTRLEN], session[17];
     char prefix[PREFIX_LEVELS * 9 + 1];
     struct buf timeline, route;
-    struct request_trace trace;
 };
 
 /* ---- the head ---- */
@@ -119,19 +118,9 @@ static const char *refusal_text(const struct exchange *ex)
 }
 
 /* Adds the stages of all its requests, and the time line. */
-static void add_stages(const struct generation *g, struct texts *t, struct store_row *row)
+static void add_stages(const struct request_trace *all, uint64_t began, struct texts *t,
+                       struct store_row *row)
 {
-    struct request_trace *all = &t->trace;
-    const uint64_t began = g->exchange->started_us;
-    *all = (struct request_trace){.worker = -1};
-    for (uint32_t i = 0; i < g->plan.n_prompts; i++) {
-        struct request *r = g->parts[i].request;
-        if (!r)
-            continue;
-        lock_take(&r->stream.mu);
-        trace_merge(all, &r->trace);
-        lock_drop(&r->stream.mu);
-    }
     row->worker = all->worker;
     row->cached_tokens = all->n_cached_tokens;
     row->preemptions = all->n_preemptions;
@@ -187,21 +176,20 @@ static void add_generation(const struct generation *g, struct texts *t, struct s
         add_route(g, t, row);
     if (!g->submitted || !g->parts)
         return;
+    struct generation_sum sum;
+    generation_sum(g, &sum);
     const struct request *r = g->parts[0].request;
     row->finish = generation_outcome(g);
     row->choices = g->n_choices;
-    row->prompt_tokens = row->output_tokens = 0;
-    for (uint32_t i = 0; i < g->plan.n_prompts; i++)
-        row->prompt_tokens += g->parts[i].n_prompt;
-    for (uint32_t i = 0; i < g->n_choices; i++)
-        row->output_tokens += g->choices[i].n_tokens;
+    row->prompt_tokens = (int64_t)sum.n_prompt;
+    row->output_tokens = (int64_t)sum.n_generated;
     if (r && r->session != 0) {
         snprintf(t->session, sizeof(t->session), "%016llx", (unsigned long long)r->session);
         row->session = t->session;
     }
     if (r)
         row->prefix = name_prefix(r, t->prefix, sizeof(t->prefix));
-    add_stages(g, t, row);
+    add_stages(&sum.trace, g->exchange->started_us, t, row);
 }
 
 /* Only what wants to generate, or would have: not the status page, not operators. */
