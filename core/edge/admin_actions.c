@@ -18,7 +18,8 @@ const char *admin_actor(const struct exchange *ex, char out[ADMIN_ACTOR_MAX])
     if (ex->conn->loop->control)
         snprintf(out, ADMIN_ACTOR_MAX, "uid=%u", (unsigned)ex->conn->peer_uid);
     else
-        snprintf(out, ADMIN_ACTOR_MAX, "key=%s", log_quote(ex->key_name, key, sizeof(key)));
+        snprintf(out, ADMIN_ACTOR_MAX, "key=%s",
+                 log_quote(exchange_key_name(ex), key, sizeof(key)));
     return out;
 }
 

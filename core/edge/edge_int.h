@@ -129,7 +129,7 @@ struct exchange {
     struct catalog *catalog;      /* of when it was admitted */
     const struct route *route;    /* NULL: no such path */
     const char *url, *method;     /* libmicrohttpd's */
-    const char *key_name;         /* of the bearer key; "" without keys */
+    const struct edge_key *key;   /* that it presented, of the catalog; NULL: none */
     uint64_t started_us;
     enum refusal refusal;
     enum access_verdict access;
@@ -209,4 +209,10 @@ MUST_CHECK int body_check_type(const struct exchange *ex, struct err *e);
 static inline const struct edge_opts *exchange_opts(const struct exchange *ex)
 {
     return &ex->conn->loop->edge->opts;
+}
+
+/* Of the bearer key; "" without one. */
+static inline const char *exchange_key_name(const struct exchange *ex)
+{
+    return ex->key ? ex->key->name : "";
 }

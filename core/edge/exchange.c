@@ -96,8 +96,7 @@ static enum access_verdict check_access(struct exchange *ex, bool options)
         caller.key = auth_find(
             served->keys, served->n_keys,
             MHD_lookup_connection_value(ex->mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION));
-    if (caller.key)
-        ex->key_name = caller.key->name;
+    ex->key = caller.key;
     return access_check(access, &caller);
 }
 
@@ -143,7 +142,6 @@ static struct exchange *exchange_new(struct conn *c, struct MHD_Connection *mhd)
     ex->conn = c;
     ex->mhd = mhd;
     ex->catalog = edge_catalog(l->edge);
-    ex->key_name = "";
     ex->started_us = c->line_us;
     ex->next = l->exchanges;
     if (l->exchanges)

@@ -375,7 +375,7 @@ static void log_end(const struct generation *g, const struct generation_sum *sum
              "request id=%s key=%s model=%s status=%u stream=%d prompt=%llu cached=%u "
              "tokens=%llu choices=%u worker=%d preempted=%u ttft_ms=%.1f total_ms=%.1f "
              "finish=%s%s%s",
-             g->id[0] ? g->id : ex->id, log_quote(ex->key_name, key, sizeof(key)),
+             g->id[0] ? g->id : ex->id, log_quote(exchange_key_name(ex), key, sizeof(key)),
              log_quote(g->plan.model ? g->plan.model->name : "", model, sizeof(model)),
              ex->status ? ex->status : 499, g->plan.stream, (unsigned long long)sum->n_prompt,
              t->n_cached_tokens, (unsigned long long)sum->n_generated, g->n_choices, t->worker,

@@ -30,7 +30,7 @@ static int fill_request(struct generation *g, struct part *p, uint32_t index, st
     r->id = arena_strdup(&r->arena, id);
     r->model = arena_strdup(&r->arena, plan->model->name);
     r->generation = plan->model->generation;
-    r->key_name = arena_strdup(&r->arena, g->exchange->key_name);
+    r->key_name = arena_strdup(&r->arena, exchange_key_name(g->exchange));
     r->priority = plan->priority;
     r->cache_salt = plan->cache_salt;
     r->session = plan->session;

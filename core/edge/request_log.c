@@ -49,20 +49,10 @@ void request_log_begin(struct exchange *ex)
         ex->trace[0] = '\0';
 }
 
-static const struct edge_key *key_of(const struct exchange *ex)
-{
-    const struct catalog *c = ex->catalog;
-    for (uint32_t i = 0; i < c->n_keys; i++)
-        if (strcmp(c->keys[i].name, ex->key_name) == 0)
-            return &c->keys[i];
-    return NULL;
-}
-
 bool request_log_wants_body(const struct exchange *ex)
 {
     const struct edge_opts *o = exchange_opts(ex);
-    const struct edge_key *key = key_of(ex);
-    return o->store && (o->log_prompts || (key && key->log_prompts));
+    return o->store && (o->log_prompts || (ex->key && ex->key->log_prompts));
 }
 
 /* ---- the row ---- */
@@ -213,7 +203,7 @@ void request_log_end(const struct exchange *ex)
     row.time_us = (int64_t)(clock_wall_us() - total_us);
     row.id = g && g->id[0] ? g->id : ex->id;
     row.trace = ex->trace[0] ? ex->trace : NULL;
-    row.key = ex->key_name[0] ? ex->key_name : NULL;
+    row.key = ex->key ? ex->key->name : NULL;
     row.client = client_address(ex, t.client);
     row.endpoint = ex->route ? ex->route->label : NULL;
     row.status = ex->status ? (int64_t)ex->status : CLIENT_CLOSED;
