@@ -1,23 +1,18 @@
 /* edge_client.h - a raw HTTP client: what is sent and what came back are plain bytes. */
 #pragma once
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/in.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "core/util/buf.h"
+#include "tests/unit/patience.h"
 
 #define CHAT "/v1/chat/completions"
 #define TEXT "/v1/completions"
@@ -88,7 +83,6 @@ static inline bool client_read(struct client *c, int ms)
     return true;
 }
 
-/* Reads until `text` came n times; fails the test when it does not. */
 static inline uint32_t client_count(const struct client *c, const char *text)
 {
     uint32_t n = 0;
@@ -97,18 +91,19 @@ static inline uint32_t client_count(const struct client *c, const char *text)
     return n;
 }
 
+/* Reads until `text` came n times; fails the test when it does not. */
 static inline void client_until(struct client *c, const char *text, uint32_t n)
 {
     while (client_count(c, text) < n)
-        if (!client_read(c, 10000))
+        if (!client_read(c, PATIENCE_MS))
             fail_msg("waited for %u times '%s', got:\n%s", n, text, buf_str(&c->in));
 }
 
-/* Reads to the end; false when the server does not close within ms of silence. */
-static inline bool client_until_closed(struct client *c, int ms)
+/* Reads to the end; false when the server does not close. */
+static inline bool client_until_closed(struct client *c)
 {
     char byte;
-    while (client_read(c, ms))
+    while (client_read(c, PATIENCE_MS))
         ;
     return recv(c->fd, &byte, 1, MSG_DONTWAIT) == 0 || errno == ECONNRESET;
 }
@@ -131,7 +126,7 @@ static inline char *ask(uint16_t port, const char *request)
     struct client c;
     assert_true(client_connect(&c, port, 0));
     client_send_str(&c, request);
-    while (client_read(&c, 5000))
+    while (client_read(&c, PATIENCE_MS))
         ;
     close(c.fd);
     char *answer = buf_steal(&c.in, NULL);
@@ -145,7 +140,7 @@ static inline char *post(uint16_t port, const char *path, const char *headers, c
     assert_true(client_connect(&c, port, 0));
     snprintf(all, sizeof(all), "Connection: close\r\n%s", headers);
     client_post(&c, path, all, body);
-    while (client_read(&c, 10000))
+    while (client_read(&c, PATIENCE_MS))
         ;
     close(c.fd);
     return buf_steal(&c.in, NULL);

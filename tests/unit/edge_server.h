@@ -4,15 +4,9 @@
  * byte of `script` over and over, until max_tokens. Steps come every step_us, or one by one by
  * router_step() when step_us is 0. */
 #pragma once
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <string.h>
-
-#include <cmocka.h>
-
 #include <pthread.h>
 #include <stdatomic.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "core/observe/log.h"
@@ -22,6 +16,7 @@
 #include "core/util/clock.h"
 #include "tests/unit/edge_client.h"
 #include "tests/unit/edge_fixture.h"
+#include "tests/unit/patience.h"
 
 enum { SERVER_MAX_RUNS = 1024, SERVER_MAX_CHOICES = 64 };
 
@@ -359,11 +354,7 @@ static inline void server_stop(struct server *s)
     pthread_mutex_destroy(&s->router.mu);
 }
 
-/* Waits up to two seconds until the counter has the value. */
 static inline void wait_for(atomic_uint *counter, uint32_t value)
 {
-    uint64_t until = clock_now_us() + 2000000;
-    while (atomic_load(counter) != value && clock_now_us() < until)
-        clock_sleep_us(500);
-    assert_int_equal(atomic_load(counter), value);
+    assert_soon(atomic_load(counter) == value);
 }

@@ -253,7 +253,7 @@ static char *call(const char *line, const char *key, const char *body)
     buf_addf(&b, "\r\n%s", body ? body : "");
     client_send(&c, b.data, b.len);
     buf_fini(&b);
-    while (client_read(&c, 5000))
+    while (client_read(&c, PATIENCE_MS))
         ;
     close(c.fd);
     return buf_steal(&c.in, NULL);

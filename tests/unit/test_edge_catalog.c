@@ -27,11 +27,7 @@ static void serve(const struct model *model, const char *name, uint64_t generati
 
 static void wait_unused(const struct model *model)
 {
-    const uint64_t until = clock_now_us() + 5000000;
-    while (edge_uses_model(server.edge, model)) {
-        assert_true(clock_now_us() < until);
-        clock_sleep_us(500);
-    }
+    assert_soon(!edge_uses_model(server.edge, model));
 }
 
 static void start(void)
@@ -66,7 +62,7 @@ static void test_streams_keep_what_they_began_with(void **state)
     serve(&successor.model, "tiny", 2, &keys[1], 1); /* the old key, name and model are gone */
     assert_true(edge_uses_model(server.edge, &server.fixture.model));
     router_pace(&server.router, 500);
-    assert_true(client_until_closed(&c, 5000));
+    assert_true(client_until_closed(&c));
     assert_int_equal(client_count(&c, "data: [DONE]\n\n"), 1);
     assert_int_equal(client_count(&c, "\"finish_reason\":\"length\""), 1);
     assert_int_equal(client_count(&c, "\"content\":\"t\""), 1); /* the last letter of twenty */
@@ -100,10 +96,10 @@ static void test_a_request_goes_by_what_is_served_when_it_is_complete(void **sta
              strlen(body));
     client_send_str(&c, head);
     client_send(&c, body, 10);
-    clock_sleep_us(50000);
+    assert_soon(edge_active(server.edge) == 1);
     serve(&successor.model, "newer", 7, NULL, 0);
     client_send_str(&c, body + 10);
-    assert_true(client_until_closed(&c, 5000));
+    assert_true(client_until_closed(&c));
     assert_int_equal(client_count(&c, "HTTP/1.1 200 "), 1);
     assert_int_equal(atomic_load(&server.router.generation), 7);
     client_close(&c);

@@ -48,7 +48,7 @@ static void test_a_burst_leaves_whole(void **state)
 static void read_bytes(struct client *c, size_t n)
 {
     while (c->in.len < n)
-        if (!client_read(c, 5000))
+        if (!client_read(c, PATIENCE_MS))
             fail_msg("%zu bytes came, not %zu", c->in.len, n);
     assert_int_equal(c->in.len, n);
     buf_clear(&c->in);
@@ -61,7 +61,7 @@ static void test_large_replies(void **state)
     struct client c;
     assert_true(client_connect(&c, server.port, 0));
     client_send_str(&c, MODELS "Connection: close\r\n\r\n");
-    assert_true(client_until_closed(&c, 5000));
+    assert_true(client_until_closed(&c));
     assert_int_equal(client_count(&c, "\"object\":\"model\""), ALIASES + 1);
     const size_t n = c.in.len - strlen("Connection: close\r\n");
     client_close(&c);
@@ -102,12 +102,12 @@ static void test_a_slow_reply_survives_the_stop(void **state)
     client_send_str(&c, MODELS "Connection: close\r\n\r\n");
     do {
         ssize_t n = recv(c.fd, data, sizeof(data), 0);
-        assert_true(n > 0);
+        assert_true(n >= 0);
         left -= (size_t)n;
         clock_sleep_us(200);
-    } while (edge_active(server.edge) > 0);
+    } while (left > 0 && edge_active(server.edge) > 0);
     server_stop(&server);
-    assert_true(client_until_closed(&c, 5000));
+    assert_true(client_until_closed(&c));
     assert_int_equal(c.in.len, left);
     client_close(&c);
     setup(state);
@@ -121,7 +121,7 @@ static void test_an_end_behind_much_input(void **state)
     enum { STEP = 32 * 1024, N = 16, N_HALF = 9 };
     static char content[STEP];
     memset(content, 'x', sizeof(content));
-    router_pace(&server.router, 3000); /* it would go on for three seconds */
+    router_pace(&server.router, 20000); /* it would go on for 18 seconds */
     for (int n = 0; n < N; n++) {
         struct client c;
         uint32_t before = atomic_load(&server.router.n_cancelled);

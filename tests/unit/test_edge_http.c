@@ -40,7 +40,7 @@ static void test_keep_alive_and_pipelining(void **state)
                 "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],\"max_tokens\":2,"
                 "\"stream\":true}");
     client_send_str(&c, LAST("/version"));
-    assert_true(client_until_closed(&c, 5000));
+    assert_true(client_until_closed(&c));
     assert_int_equal(client_count(&c, "HTTP/1.1 200 OK"), 7);
     assert_int_equal(client_count(&c, "\"version\""), 3);
     assert_int_equal(client_count(&c, "\"content\":\"abcd\""), 1);
@@ -121,7 +121,7 @@ static void test_bad_framing_closes(void **state)
         client_send_str(&c, "POST " CHAT " HTTP/1.1\r\nHost: x\r\n");
         client_send_str(&c, heads[i]);
         client_send_str(&c, GET("/version")); /* must never be answered */
-        assert_true(client_until_closed(&c, 5000));
+        assert_true(client_until_closed(&c));
         assert_int_equal(client_count(&c, "\"version\""), 0);
         assert_in_set(status_of(buf_str(&c.in)), ((const unsigned long[]){400, 413}), 2);
         client_close(&c);
@@ -140,7 +140,7 @@ static char *oversize(size_t n, const char *head)
     snprintf(line, sizeof(line), "POST " CHAT " HTTP/1.1\r\nHost: x\r\n%s\r\n", head);
     client_send_str(&c, line);
     client_send(&c, body, n);
-    while (client_read(&c, 5000))
+    while (client_read(&c, PATIENCE_MS))
         ;
     close(c.fd);
     free(body);
@@ -179,7 +179,7 @@ static char *chunked(size_t n)
     for (size_t i = 0; i < n / 4096; i++)
         client_send(&c, piece, at + 4098);
     client_send_str(&c, "0\r\n\r\n");
-    while (client_read(&c, 5000))
+    while (client_read(&c, PATIENCE_MS))
         ;
     close(c.fd);
     return buf_steal(&c.in, NULL);

@@ -316,7 +316,7 @@ static void test_hang_ups(void **state)
                 struct client c;
                 uint32_t before = atomic_load(&server.router.n_cancelled);
                 uint32_t submitted = atomic_load(&server.router.n_submitted);
-                router_pace(&server.router, idle ? 0 : 500);
+                router_pace(&server.router, idle ? 0 : 20000); /* for 20 seconds */
                 assert_true(client_connect(&c, server.port, 0));
                 client_post(&c, CHAT, "",
                             streaming ? "{" HI ",\"stream\":true}" : "{" HI ",\"stream\":false}");
@@ -333,13 +333,12 @@ static void test_hang_ups(void **state)
                 clock_sleep_us(2000);
                 router_pace(&server.router, 500);
                 wait_for(&server.router.n_cancelled, before + 1);
-                assert_true(atomic_load(&server.router.cancelled_us) - left < 1000000);
+                assert_true(atomic_load(&server.router.cancelled_us) - left < 15000000);
                 if (way == HALF_CLOSE)
                     close(c.fd);
                 buf_fini(&c.in);
             }
-    while (edge_active(server.edge) > 0)
-        clock_sleep_us(1000);
+    assert_soon(edge_active(server.edge) == 0);
 }
 
 static void test_slow_reader_pauses_only_itself(void **state)
@@ -356,15 +355,12 @@ static void test_slow_reader_pauses_only_itself(void **state)
         client_post(&slow[i], CHAT, "Connection: close\r\n",
                     "{" HI ",\"max_tokens\":600,\"n\":4,\"stream\":true}");
     }
-    uint64_t until = clock_now_us() + 10000000;
-    while (atomic_load(&server.router.n_full) < full + 100 && clock_now_us() < until)
-        clock_sleep_us(1000);
-    assert_true(atomic_load(&server.router.n_full) >= full + 100); /* paused */
+    assert_soon(atomic_load(&server.router.n_full) >= full + 100); /* paused */
     json_t *v = plain(CHAT, "\"max_tokens\":20");                  /* the others go on */
     json_decref(v);
     for (size_t i = 0; i < ARRAY_LEN(slow); i++) {
         setsockopt(slow[i].fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof(room));
-        assert_true(client_until_closed(&slow[i], 10000));
+        assert_true(client_until_closed(&slow[i]));
         assert_int_equal(client_count(&slow[i], "\"finish_reason\":\"length\""), CHOICES);
         assert_int_equal(client_count(&slow[i], "data: [DONE]\n\n"), 1);
         assert_int_equal(client_count(&slow[i], "data: "), CHOICES + CHOICES * TOKENS + 1);
@@ -384,7 +380,7 @@ static void test_two_hundred_streams(void **state)
                     "{\"prompt\":\"x\",\"max_tokens\":50,\"stream\":true}");
     }
     for (int i = 0; i < N; i++) {
-        assert_true(client_until_closed(&clients[i], 10000));
+        assert_true(client_until_closed(&clients[i]));
         json_t *v = events_of(buf_str(&clients[i].in));
         assert_int_equal(json_array_size(v), TOKENS);
         for (size_t t = 0; t < TOKENS; t++) {
