@@ -8,8 +8,10 @@
  * Bits    with pin_kernels, a token's result does not depend on what else is in the batch, nor on how
  *         its prompt was chunked. Without, other numbers of rows may take other kernels, which round
  *         differently.
- * Faults  an error of the device ends the backend: the step returns EGPU, cuda_backend_fault() says
- *         why, and the process has to end (CUDA cannot go on).
+ * Faults  an error of the device, or a step that does not end in time, poisons the backend: the step
+ *         returns EPOISONED, cuda_backend_fault() says why, and the process has to end (CUDA cannot go
+ *         on). Its memory is not freed then.
+ * Memory  of the device: all of it is taken before seal(); afterwards an allocation is a bug.
  * Thread  confined to the thread that made it, weights included. */
 #pragma once
 #include "core/backend/backend.h"
@@ -20,7 +22,10 @@ struct cuda_opts {
     uint32_t force_capability; /* 0: the device's own; 75: what older devices execute */
     uint64_t step_timeout_us;  /* a step that takes longer is a fault; 0: 30 s */
 };
-/* EUNSUPPORTED, with the reason and its mend: no driver, too old a driver, no such GPU. */
+/* How many GPUs this process can use, at least one; EUNSUPPORTED, with the reason and its mend: no
+ * driver, too old a driver, no GPU. Any thread. */
+MUST_CHECK int cuda_count(uint32_t *out, struct err *e);
+/* EUNSUPPORTED also for a GPU that is not there. */
 MUST_CHECK int cuda_backend_new(const struct cuda_opts *o, struct backend **out, struct err *e);
 /* NULL while nothing happened. */
 const char *cuda_backend_fault(const struct backend *be);

@@ -39,7 +39,7 @@ static int rope_new(struct cuda_backend *c, const struct attn_shape *s, uint32_t
 {
     const size_t bytes = (size_t)n * s->head_dim * sizeof(double);
     void *device;
-    int rc = gpu_alloc(c->gpu, bytes, &device, e);
+    int rc = cuda_alloc(c, bytes, &device, e);
     if (rc)
         return rc;
     *out = device;
@@ -73,7 +73,7 @@ static int step_reserve(struct cuda_backend *c, const struct attn_shape *s, stru
     if (rc)
         return rc;
     c->step.host = host;
-    rc = gpu_alloc(c->gpu, c->step.bytes, &device, e);
+    rc = cuda_alloc(c, c->step.bytes, &device, e);
     if (!rc)
         c->step.device = device;
     return rc;
@@ -100,8 +100,29 @@ static void *take(struct cuda_backend *c, size_t n, size_t each, int *rc, struct
         *rc = err_set(e, LLMD_ENOMEM, "%zu times %zu bytes are more than memory can address", n,
                       each);
     else
-        *rc = gpu_alloc(c->gpu, bytes, &p, e);
+        *rc = cuda_alloc(c, bytes, &p, e);
     return p;
+}
+
+static int kv_new(struct cuda_backend *c, const struct attn_shape *s, uint32_t n_blocks,
+                  struct err *e)
+{
+    const size_t block_bytes = c->base.ops->kv_block_bytes(&c->base, s);
+    int rc = 0;
+    c->kv = take(c, n_blocks, block_bytes, &rc, e);
+    c->kv_bytes = rc ? 0 : n_blocks * block_bytes;
+    if (rc)
+        err_prefix(e, "a KV cache of %u blocks: ", n_blocks);
+    return rc;
+}
+
+int cuda_kv_resize(struct backend *be, uint32_t n_kv_blocks, struct err *e)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    BUG_ON(!c->reserved || c->step.batch);
+    gpu_free(c->gpu, c->kv);
+    c->own_bytes -= c->kv_bytes;
+    return kv_new(c, &c->shape, n_kv_blocks, e);
 }
 
 /* Device memory whose size follows from shape and limits alone. */
@@ -112,9 +133,7 @@ static int buffers_reserve(struct cuda_backend *c, const struct attn_shape *s, u
     const size_t counters = gpu_attn_counters(s->n_heads, s->n_kv_heads);
     int rc = 0;
     c->max_parts = (uint32_t)u64_max(PARTS_AT_LEAST, round_up_div(s->max_context, GPU_SPLIT));
-    c->kv = take(c, n_kv_blocks, c->base.ops->kv_block_bytes(&c->base, s), &rc, e);
-    if (rc)
-        err_prefix(e, "a KV cache of %u blocks: ", n_kv_blocks);
+    rc = kv_new(c, s, n_kv_blocks, e);
     c->q = take(c, rows, q_cols * sizeof(uint16_t), &rc, e);
     c->cos_sin = take(c, rows, s->head_dim * sizeof(float), &rc, e);
     c->partial = take(c, c->max_parts, q_cols * sizeof(float), &rc, e);

@@ -10,6 +10,38 @@
 
 static const uint64_t DEFAULT_TIMEOUT_US = 30ull * 1000000u;
 
+int cuda_alloc(struct cuda_backend *c, size_t bytes, void **out, struct err *e)
+{
+    BUG_ON(c->sealed);
+    int rc = gpu_alloc(c->gpu, bytes, out, e);
+    if (!rc)
+        c->own_bytes += bytes;
+    return rc;
+}
+
+static int memory(struct backend *be, struct device_memory *out, struct err *e)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    uint64_t left = 0;
+    int rc = gpu_memory_left(c->gpu, &left, e);
+    if (rc)
+        return rc;
+    *out = (struct device_memory){.total_bytes = gpu_describe(c->gpu)->memory_bytes,
+                                  .free_bytes = left,
+                                  .own_bytes = c->own_bytes};
+    return 0;
+}
+
+static int seal(struct backend *be, struct err *e)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    (void)e;
+    gpu_pinned_free(c->gpu, c->staging);
+    c->staging = NULL;
+    c->sealed = true;
+    return 0;
+}
+
 static size_t kv_block_bytes(struct backend *be, const struct attn_shape *s)
 {
     (void)be;
@@ -41,7 +73,7 @@ static int tensor_new(struct backend *be, uint32_t max_rows, uint32_t cols, stru
     BUG_ON(c->n_tensors == CUDA_TENSORS_MAX);
     if (max_rows == 0 || cols == 0)
         return err_set(e, LLMD_EINVAL, "a buffer of %u x %u is empty", max_rows, cols);
-    int rc = gpu_alloc(c->gpu, max_rows * row_bytes, &p, e);
+    int rc = cuda_alloc(c, max_rows * row_bytes, &p, e);
     if (rc) {
         err_prefix(e, "an activation buffer of %u x %u: ", max_rows, cols);
         return rc;
@@ -170,7 +202,7 @@ static int finish(struct backend *be)
         rc = gpu_stream_wait(c->stream, c->timeout_us, NULL);
     c->step.batch = NULL;
     c->looked_up = NULL;
-    return rc ? -LLMD_EGPU : 0;
+    return rc;
 }
 
 /* --- life --- */
@@ -198,6 +230,9 @@ static const struct backend_ops cuda_ops = {
     .weight_bytes = cuda_weight_bytes,
     .kv_block_bytes = kv_block_bytes,
     .reserve = reserve,
+    .memory = memory,
+    .kv_resize = cuda_kv_resize,
+    .seal = seal,
     .tensor_new = tensor_new,
     .logits_to_host = logits_to_host,
     .begin = cuda_begin,
@@ -210,6 +245,7 @@ static const struct backend_ops cuda_ops = {
     .gather = gather,
     .head = head,
     .finish = finish,
+    .fault = cuda_backend_fault,
 };
 
 static int open_device(struct cuda_backend *c, const struct cuda_opts *o, struct err *e)
@@ -247,6 +283,11 @@ int cuda_backend_new(const struct cuda_opts *o, struct backend **out, struct err
     }
     *out = &c->base;
     return 0;
+}
+
+int cuda_count(uint32_t *out, struct err *e)
+{
+    return gpu_count(out, e);
 }
 
 const char *cuda_backend_fault(const struct backend *be)

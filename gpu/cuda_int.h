@@ -37,7 +37,9 @@ struct cuda_backend {
     enum gpu_flavour flavour;
     bool pinned;
     uint64_t timeout_us;
-    uint8_t *staging; /* pinned, weights on their way */
+    uint8_t *staging;   /* pinned, weights on their way */
+    uint64_t own_bytes; /* of device memory */
+    bool sealed;        /* nothing is allocated any more */
 
     /* set by reserve */
     bool reserved;
@@ -45,6 +47,7 @@ struct cuda_backend {
     struct backend_limits limits;
     uint32_t *windows; /* [n_layers] */
     void *kv;
+    size_t kv_bytes;
     void *q;                      /* elements [max_rows][n_heads head_dim] */
     double *rope_low, *rope_high; /* see gpu_rope_rows */
     float *cos_sin;               /* [max_rows][head_dim] */
@@ -70,6 +73,9 @@ static inline struct cuda_backend *cuda_backend(struct backend *be)
     return (struct cuda_backend *)be;
 }
 
+/* Device memory, counted; the other way to it, gpu_alloc, is not for the backend. */
+MUST_CHECK int cuda_alloc(struct cuda_backend *c, size_t bytes, void **out, struct err *e);
+
 /* cuda_weight.c */
 int cuda_weight_new(struct backend *be, enum weight_role role, const struct host_tensor *parts,
                     uint32_t n_parts, const struct host_tensor *biases, struct weight **out,
@@ -84,6 +90,7 @@ MUST_CHECK int cuda_upload(struct cuda_backend *c, void *device, const void *fro
 MUST_CHECK int cuda_attn_reserve(struct cuda_backend *c, const struct attn_shape *s,
                                  uint32_t n_kv_blocks, struct err *e);
 void cuda_attn_release(struct cuda_backend *c);
+int cuda_kv_resize(struct backend *be, uint32_t n_kv_blocks, struct err *e);
 int cuda_begin(struct backend *be, const struct batch *b);
 int cuda_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv,
                  const struct weight *q_norm, const struct weight *k_norm, float eps);

@@ -111,7 +111,7 @@ int cuda_upload(struct cuda_backend *c, void *device, const void *from, size_t n
         const size_t part = (size_t)u64_min(CUDA_STAGING_BYTES, n - at);
         memcpy(c->staging, (const uint8_t *)from + at, part);
         if (gpu_copy_in(c->stream, (uint8_t *)device + at, c->staging, part))
-            return err_set(e, LLMD_EGPU, "%s", gpu_fault(c->gpu));
+            return err_set(e, LLMD_EPOISONED, "%s", gpu_fault(c->gpu));
         int rc = gpu_stream_wait(c->stream, c->timeout_us, e);
         if (rc)
             return rc;
@@ -136,7 +136,7 @@ static int upload_rows(struct cuda_backend *c, struct weight *w, const struct ho
     }
     uint16_t *to = (uint16_t *)w->data + first * stride;
     if (gpu_copy_in(c->stream, to, c->staging, (end - first) * stride * sizeof(uint16_t)))
-        return err_set(e, LLMD_EGPU, "%s", gpu_fault(c->gpu));
+        return err_set(e, LLMD_EPOISONED, "%s", gpu_fault(c->gpu));
     return gpu_stream_wait(c->stream, c->timeout_us, e);
 }
 
@@ -151,7 +151,7 @@ static int make_matrix(struct cuda_backend *c, struct weight *w, const struct ho
     const uint64_t at_once = CUDA_STAGING_BYTES / row_bytes;
     if (at_once == 0)
         return err_set(e, LLMD_EUNSUPPORTED, "%u columns are too many", w->cols);
-    int rc = gpu_alloc(c->gpu, rows * row_bytes, &w->data, e);
+    int rc = cuda_alloc(c, rows * row_bytes, &w->data, e);
     if (rc)
         return rc;
     w->bytes += rows * row_bytes;
@@ -170,7 +170,7 @@ static int make_floats(struct cuda_backend *c, const struct host_tensor *vectors
                        struct err *e)
 {
     void *device;
-    int rc = gpu_alloc(c->gpu, total * sizeof(float), &device, e);
+    int rc = cuda_alloc(c, total * sizeof(float), &device, e);
     if (rc)
         return rc;
     *out = device;

@@ -289,7 +289,7 @@ int gpu_launch(struct gpu_stream *s, const char *name, struct gpu_dim grid, uint
     if (rc == cudaSuccess)
         return 0;
     gpu_stream_fault(s, name, cudaGetErrorString(rc));
-    return -LLMD_EGPU;
+    return -LLMD_EPOISONED;
 }
 
 #endif

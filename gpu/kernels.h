@@ -4,7 +4,7 @@
  * gpu_stride(cols), weights' rows to GPU_ROWS: what lies there is zero.
  *
  * Memory  everything is device memory, 16-byte aligned, and stays until the stream has passed.
- * Errors  0, or -LLMD_EGPU: gpu_fault() tells.
+ * Errors  0, or -LLMD_EPOISONED: gpu_fault() tells.
  * Checked against: double arithmetic, tests/gpu/test_gpu_*.c. */
 #pragma once
 #ifdef __cplusplus

@@ -6,10 +6,11 @@
  * Order   what is enqueued on a stream runs in that order, later. Only gpu_stream_wait() and a
  *         gpu_event_done() that says yes tell that it has run; until then what it reads must stay
  *         as it is, and what it writes must not be read.
- * Faults  a fault of a kernel is sticky: from then on every call for that device fails with EGPU and
- *         gpu_fault() says what happened. CUDA demands that the process ends.
+ * Faults  a fault of a kernel is sticky: from then on every call for that device fails with EPOISONED
+ *         and gpu_fault() says what happened. CUDA demands that the process ends. A wait that times
+ *         out is such a fault. Nothing is freed then: that would wait for what never ends.
  * Thread  a device and all that belongs to it: one thread.
- * Errors  EGPU; ENOMEM for memory that is not there; EUNSUPPORTED from gpu_open. */
+ * Errors  EPOISONED; ENOMEM for memory that is not there; EUNSUPPORTED from gpu_open. */
 #pragma once
 #ifdef __cplusplus
 extern "C" { /* core's headers are C, too */
@@ -30,8 +31,10 @@ struct gpu_info {
     uint64_t memory_bytes;
 };
 
-/* EUNSUPPORTED, with the reason and its mend, when there is no driver, it is too old, or there is
- * no such device. */
+/* How many there are, at least one. EUNSUPPORTED, with the reason and its mend: there is no driver,
+ * it is too old, or there is no device. Any thread. */
+MUST_CHECK int gpu_count(uint32_t *out, struct err *e);
+/* EUNSUPPORTED also when there is no such device. */
 MUST_CHECK int gpu_open(uint32_t index, struct gpu **out, struct err *e);
 void gpu_close(struct gpu *g); /* after all that belongs to it; NULL is fine */
 const struct gpu_info *gpu_describe(const struct gpu *g);
@@ -54,8 +57,7 @@ void gpu_stream_free(struct gpu_stream *s); /* waits for it; NULL is fine */
 MUST_CHECK int gpu_copy_in(struct gpu_stream *s, void *device, const void *pinned, size_t bytes);
 MUST_CHECK int gpu_copy_out(struct gpu_stream *s, void *pinned, const void *device, size_t bytes);
 MUST_CHECK int gpu_zero(struct gpu_stream *s, void *device, size_t bytes);
-/* Until everything enqueued has run; ETIMEOUT after so long. Polls: a device that hangs costs a
- * time-out, not the thread. */
+/* Until everything enqueued has run. Polls: a device that hangs costs a time-out, not the thread. */
 MUST_CHECK int gpu_stream_wait(struct gpu_stream *s, uint64_t timeout_us, struct err *e);
 
 /* --- events --- */

@@ -44,14 +44,14 @@ static int check(struct gpu *g, const char *what, cudaError_t rc)
     if (rc == cudaSuccess)
         return 0;
     note(g, what, cudaGetErrorString(rc));
-    return -LLMD_EGPU;
+    return -LLMD_EPOISONED;
 }
 
 static int check_err(struct gpu *g, const char *what, cudaError_t rc, struct err *e)
 {
     if (check(g, what, rc) == 0)
         return 0;
-    return err_set(e, LLMD_EGPU, "%s", g->fault);
+    return err_set(e, LLMD_EPOISONED, "%s", g->fault);
 }
 
 void gpu_stream_fault(struct gpu_stream *s, const char *what, const char *why)
@@ -66,12 +66,14 @@ const char *gpu_fault(const struct gpu *g)
 
 /* --- the device --- */
 
-static int count_devices(int *out, struct err *e)
+int gpu_count(uint32_t *out, struct err *e)
 {
-    const cudaError_t rc = cudaGetDeviceCount(out);
-    int driver = 0;
-    if (rc == cudaSuccess && *out > 0)
+    int n = 0, driver = 0;
+    const cudaError_t rc = cudaGetDeviceCount(&n);
+    if (rc == cudaSuccess && n > 0) {
+        *out = static_cast<uint32_t>(n);
         return 0;
+    }
     if (rc == cudaErrorInsufficientDriver) {
         (void)cudaDriverGetVersion(&driver);
         if (driver == 0)
@@ -111,12 +113,12 @@ static int describe(struct gpu *g, struct err *e)
 
 int gpu_open(uint32_t index, struct gpu **out, struct err *e)
 {
-    int n = 0;
-    int rc = count_devices(&n, e);
+    uint32_t n = 0;
+    int rc = gpu_count(&n, e);
     if (rc)
         return rc;
-    if (index >= static_cast<uint32_t>(n))
-        return err_set(e, LLMD_EUNSUPPORTED, "there is no cuda:%u; the machine has %d GPU%s", index,
+    if (index >= n)
+        return err_set(e, LLMD_EUNSUPPORTED, "there is no cuda:%u; the machine has %u GPU%s", index,
                        n, n == 1 ? "" : "s");
     struct gpu *g = static_cast<struct gpu *>(calloc(1, sizeof(*g)));
     if (!g)
@@ -156,6 +158,34 @@ int gpu_memory_left(struct gpu *g, uint64_t *out_bytes, struct err *e)
 
 /* --- memory --- */
 
+static uint64_t now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return static_cast<uint64_t>(t.tv_sec) * 1000000 + static_cast<uint64_t>(t.tv_nsec) / 1000;
+}
+
+/* The streams of the backend do not wait for the one that this runs on: so the host does. */
+static int zero_now(struct gpu *g, void *p, size_t bytes, struct err *e)
+{
+    const uint64_t PATIENCE_US = 30000000, began_us = now_us();
+    const struct timespec nap = {0, 50000};
+    int rc = check_err(g, "memory", cudaMemsetAsync(p, 0, bytes, cudaStreamPerThread), e);
+    while (!rc) {
+        const cudaError_t q = cudaStreamQuery(cudaStreamPerThread);
+        if (q == cudaSuccess)
+            return 0;
+        if (q != cudaErrorNotReady)
+            return check_err(g, "memory", q, e);
+        if (now_us() - began_us >= PATIENCE_US) {
+            note(g, "memory", "no answer");
+            return err_set(e, LLMD_EPOISONED, "%s", g->fault);
+        }
+        nanosleep(&nap, NULL);
+    }
+    return rc;
+}
+
 int gpu_alloc(struct gpu *g, size_t bytes, void **out, struct err *e)
 {
     void *p = NULL;
@@ -169,7 +199,7 @@ int gpu_alloc(struct gpu *g, size_t bytes, void **out, struct err *e)
     }
     int r = check_err(g, "memory", rc, e);
     if (!r)
-        r = check_err(g, "memory", cudaMemset(p, 0, bytes), e);
+        r = zero_now(g, p, bytes, e);
     if (r)
         return r;
     *out = p;
@@ -178,7 +208,8 @@ int gpu_alloc(struct gpu *g, size_t bytes, void **out, struct err *e)
 
 void gpu_free(struct gpu *g, void *p)
 {
-    (void)check(g, "free", cudaFree(p));
+    if (!gpu_fault(g))
+        (void)check(g, "free", cudaFree(p));
 }
 
 int gpu_pinned_alloc(struct gpu *g, size_t bytes, void **out, struct err *e)
@@ -199,7 +230,8 @@ int gpu_pinned_alloc(struct gpu *g, size_t bytes, void **out, struct err *e)
 
 void gpu_pinned_free(struct gpu *g, void *p)
 {
-    (void)check(g, "free", cudaFreeHost(p));
+    if (!gpu_fault(g))
+        (void)check(g, "free", cudaFreeHost(p));
 }
 
 /* --- streams --- */
@@ -256,13 +288,6 @@ int gpu_zero(struct gpu_stream *s, void *device, size_t bytes)
     return check(s->gpu, "zero", cudaMemsetAsync(device, 0, bytes, s->stream));
 }
 
-static uint64_t now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return static_cast<uint64_t>(t.tv_sec) * 1000000 + static_cast<uint64_t>(t.tv_nsec) / 1000;
-}
-
 /* Steps of a millisecond are worth spinning for; what takes longer is slept on. */
 int gpu_stream_wait(struct gpu_stream *s, uint64_t timeout_us, struct err *e)
 {
@@ -277,9 +302,13 @@ int gpu_stream_wait(struct gpu_stream *s, uint64_t timeout_us, struct err *e)
         if (q != cudaErrorNotReady)
             return check_err(s->gpu, "step", q, e);
         const uint64_t waited_us = now_us() - began_us;
-        if (waited_us >= timeout_us)
-            return err_set(e, LLMD_ETIMEOUT, "cuda:%d did not answer for %llu ms", s->gpu->index,
-                           static_cast<unsigned long long>(timeout_us / 1000));
+        if (waited_us >= timeout_us) {
+            char why[64];
+            snprintf(why, sizeof(why), "no answer for %llu ms",
+                     static_cast<unsigned long long>(timeout_us / 1000));
+            note(s->gpu, "step", why);
+            return err_set(e, LLMD_EPOISONED, "%s", s->gpu->fault);
+        }
         if (waited_us > SPIN_US)
             nanosleep(&nap, NULL);
     }

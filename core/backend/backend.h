@@ -12,7 +12,7 @@
  *         H hidden, Q n_heads * head_dim, KV n_kv_heads * head_dim, F ffn, V vocabulary.
  * Errors  a step operation returns 0 or -LLMD_EGPU / -LLMD_EINTERNAL: the worker is then dead.
  *         -LLMD_EPOISONED: as that, and no other worker of this process can use the device either
- *         (cpu and sim never say so).
+ *         (every fault of a GPU; cpu and sim never say so).
  * Thread  confined to the worker's thread, except weight objects, which are immutable once made
  *         and may be used by several backends of the same kind at a time. */
 #pragma once
@@ -58,6 +58,13 @@ struct attn_shape {
 MUST_CHECK int attn_shape_check(const struct attn_shape *s, uint32_t max_head_dim,
                                 const char *device, struct err *e);
 
+/* What a device has, when its memory is its own. */
+struct device_memory {
+    uint64_t total_bytes;
+    uint64_t free_bytes; /* now, for everybody */
+    uint64_t own_bytes;  /* that the backend holds, the KV cache included */
+};
+
 struct backend_limits {
     uint32_t max_rows; /* rows of one step */
     uint32_t max_seqs;
@@ -89,6 +96,12 @@ struct backend_ops {
     /* Reserves the KV cache and the work space of the largest step. Once. */
     int (*reserve)(struct backend *be, const struct attn_shape *shape,
                    const struct backend_limits *limits, uint32_t n_kv_blocks, struct err *e);
+    /* Optional, both or none: a device whose memory is planned as a whole. kv_resize gives the cache
+     * another number of blocks and forgets what they held; after reserve(), between steps. */
+    int (*memory)(struct backend *be, struct device_memory *out, struct err *e);
+    int (*kv_resize)(struct backend *be, uint32_t n_kv_blocks, struct err *e);
+    /* Optional: set-up ends here. From now on nothing is allocated. */
+    int (*seal)(struct backend *be, struct err *e);
     /* An activation buffer of limits.max_rows (or max_out, for the logits path) rows; lives as
      * long as the backend. */
     int (*tensor_new)(struct backend *be, uint32_t max_rows, uint32_t cols, struct tensor *out,
@@ -133,6 +146,8 @@ struct backend_ops {
                   uint32_t n, uint32_t *out_ids);
     /* Waits for the step. Afterwards the logits may be read on the host (see logits_to_host). */
     int (*finish)(struct backend *be);
+    /* Optional: what happened to the device; NULL while nothing has. */
+    const char *(*fault)(const struct backend *be);
 };
 
 struct backend {

@@ -211,7 +211,7 @@ static void test_a_device_that_hangs(void **state)
     rig_init(&rig, be, m, NULL);
     must(forward_step(rig.forward, &b, &e), &e);
     stand_in_stall(((struct cuda_backend *)be)->gpu);
-    assert_int_equal(forward_step(rig.forward, &b, &e), -LLMD_EGPU);
+    assert_int_equal(forward_step(rig.forward, &b, &e), -LLMD_EPOISONED);
     rig_close(&rig);
     model_free(m);
 }

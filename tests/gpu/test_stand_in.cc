@@ -20,11 +20,11 @@ static void expect_fault(uint32_t block, size_t shared_bytes, void (*kernel)(P..
 {
     struct err e = {};
     (void)gpu_launch(stream, "kernel_x", {1, 1, 1}, block, shared_bytes, kernel, args...);
-    assert_int_equal(gpu_stream_wait(stream, 1000000, &e), -LLMD_EGPU);
+    assert_int_equal(gpu_stream_wait(stream, 1000000, &e), -LLMD_EPOISONED);
     if (!strstr(e.msg, "kernel_x") || !strstr(e.msg, a) || !strstr(e.msg, b))
         fail_msg("\"%s\" lacks \"%s\" or \"%s\"", e.msg, a, b);
     assert_string_equal(gpu_fault(gpu), e.msg);
-    assert_int_equal(gpu_zero(stream, NULL, 0), -LLMD_EGPU); /* it stays */
+    assert_int_equal(gpu_zero(stream, NULL, 0), -LLMD_EPOISONED); /* it stays */
 }
 
 /* Runs fn in a child whose AddressSanitizer must end it with these words. */
@@ -293,7 +293,7 @@ static void test_launch_limits(void **state)
     close_device(NULL);
     open_device(NULL);
     (void)gpu_launch(stream, "wide", {1, 65536, 1}, 32, 0, plain_kernel);
-    assert_int_equal(gpu_stream_wait(stream, 1000, NULL), -LLMD_EGPU);
+    assert_int_equal(gpu_stream_wait(stream, 1000, NULL), -LLMD_EPOISONED);
     assert_non_null(strstr(gpu_fault(gpu), "grid of 1 x 65536 x 1"));
 }
 

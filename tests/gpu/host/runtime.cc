@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <atomic>
 #include <deque>
 #include <functional>
 #include <map>
@@ -36,6 +37,7 @@ enum { GUARD_BYTES = 64, GUARD = 0xa5, ALIGN = 256 };
 struct entry {
     std::string name;
     std::function<const char *()> run; /* NULL, or what went wrong */
+    bool kernel = false;
 };
 
 struct gpu_stream {
@@ -57,6 +59,7 @@ struct gpu_graph {
 
 struct gpu {
     struct gpu_info info;
+    uint32_t index;
     std::string fault;
     bool stalled;
     uint64_t used;
@@ -65,11 +68,20 @@ struct gpu {
 };
 
 struct choice {
-    uint32_t capability = 90;
-    uint64_t memory_bytes = 1ull << 30;
+    std::atomic<uint32_t> capability{90};
+    std::atomic<uint64_t> memory_bytes{1ull << 30};
+    std::atomic<uint32_t> n_gpus{1};
 };
 
-static thread_local struct choice chosen;
+/* A kernel that is to break. */
+struct breakage {
+    std::atomic<uint64_t> left{0}; /* kernels up to it, itself included; 0: none */
+    std::atomic<int> how{0};
+};
+
+static struct choice chosen;
+static struct breakage breakages[STAND_IN_GPUS];
+static std::atomic<uint64_t> n_allocations{0};
 
 void stand_in_set_seed(uint64_t seed)
 {
@@ -84,6 +96,24 @@ void stand_in_set_capability(uint32_t capability)
 void stand_in_set_memory(uint64_t bytes)
 {
     chosen.memory_bytes = bytes;
+}
+
+void stand_in_set_gpus(uint32_t n)
+{
+    BUG_ON(n == 0 || n > STAND_IN_GPUS);
+    chosen.n_gpus = n;
+}
+
+uint64_t stand_in_allocations(void)
+{
+    return n_allocations;
+}
+
+void stand_in_break_kernel(uint32_t device, enum stand_in_break how, uint64_t at)
+{
+    BUG_ON(device >= STAND_IN_GPUS);
+    breakages[device].how = how;
+    breakages[device].left = at;
 }
 
 void stand_in_stall(struct gpu *g)
@@ -113,14 +143,27 @@ static uint32_t shared_bytes_of(uint32_t capability)
     }
 }
 
-int gpu_open(uint32_t index, struct gpu **out, struct err *e)
+int gpu_count(uint32_t *out, struct err *e)
 {
     if (chosen.capability == 0)
         return err_set(e, LLMD_EUNSUPPORTED,
-                       "no NVIDIA driver; install one, or use device \"cpu\"");
-    if (index > 0)
-        return err_set(e, LLMD_EUNSUPPORTED, "there is no cuda:%u; the machine has 1 GPU", index);
+                       "no NVIDIA driver is loaded; install one (580 or newer), or use device "
+                       "\"cpu\"");
+    *out = chosen.n_gpus;
+    return 0;
+}
+
+int gpu_open(uint32_t index, struct gpu **out, struct err *e)
+{
+    uint32_t n = 0;
+    int rc = gpu_count(&n, e);
+    if (rc)
+        return rc;
+    if (index >= n)
+        return err_set(e, LLMD_EUNSUPPORTED, "there is no cuda:%u; the machine has %u GPU%s", index,
+                       n, n == 1 ? "" : "s");
     struct gpu *g = new struct gpu();
+    g->index = index;
     snprintf(g->info.name, sizeof(g->info.name), "host stand-in");
     g->info.capability = chosen.capability;
     g->info.n_processors = 4;
@@ -157,7 +200,7 @@ const char *gpu_fault(const struct gpu *g)
 
 static int state_of(const struct gpu *g)
 {
-    return g->fault.empty() ? 0 : -LLMD_EGPU;
+    return g->fault.empty() ? 0 : -LLMD_EPOISONED;
 }
 
 static void note_fault(struct gpu *g, const std::string &what)
@@ -177,6 +220,7 @@ int gpu_alloc(struct gpu *g, size_t bytes, void **out, struct err *e)
     uint8_t *p = static_cast<uint8_t *>(aligned_alloc(ALIGN, all));
     if (!p)
         return err_set(e, LLMD_ENOMEM, "out of memory for %zu bytes of a GPU", bytes);
+    n_allocations++;
     memset(p, 0, bytes);
     memset(p + bytes, GUARD, all - bytes);
     ASAN_POISON_MEMORY_REGION(p, all);
@@ -204,6 +248,7 @@ int gpu_pinned_alloc(struct gpu *g, size_t bytes, void **out, struct err *e)
     void *p = calloc(1, bytes);
     if (!p)
         return err_set(e, LLMD_ENOMEM, "out of memory for %zu pinned bytes", bytes);
+    n_allocations++;
     *out = p;
     return 0;
 }
@@ -246,11 +291,28 @@ static void put(struct gpu_stream *s, struct entry e)
     s->n_put++;
 }
 
+/* A kernel is about to run: is it the one that breaks? */
+static const char *broken(struct gpu *g)
+{
+    struct breakage *b = &breakages[g->index];
+    if (b->left == 0 || --b->left > 0)
+        return nullptr;
+    g->stalled = b->how == STAND_IN_ENDLESS;
+    return g->stalled ? nullptr : "an illegal memory access was encountered";
+}
+
 /* False when nothing is left, or nothing moves any more. */
 static bool run_one(struct gpu_stream *s)
 {
     if (s->entries.empty() || s->gpu->stalled)
         return false;
+    if (s->entries.front().kernel && s->gpu->fault.empty()) {
+        const char *why = broken(s->gpu);
+        if (why)
+            note_fault(s->gpu, s->entries.front().name + ": " + why);
+        if (s->gpu->stalled)
+            return false;
+    }
     struct entry e = std::move(s->entries.front());
     s->entries.pop_front();
     if (s->gpu->fault.empty()) {
@@ -320,12 +382,11 @@ int gpu_stream_wait(struct gpu_stream *s, uint64_t timeout_us, struct err *e)
         ;
     while (!s->entries.empty() && s->gpu->fault.empty()) {
         if (clock_now_us() >= until_us)
-            return err_set(e, LLMD_ETIMEOUT, "the GPU did not answer for %llu ms",
-                           static_cast<unsigned long long>(timeout_us / 1000));
+            note_fault(s->gpu, "step: no answer for " + std::to_string(timeout_us / 1000) + " ms");
         clock_sleep_us(100);
     }
     if (!s->gpu->fault.empty())
-        return err_set(e, LLMD_EGPU, "%s", s->gpu->fault.c_str());
+        return err_set(e, LLMD_EPOISONED, "%s", s->gpu->fault.c_str());
     return 0;
 }
 
@@ -348,10 +409,12 @@ void stand_in_enqueue(struct gpu_stream *s, const char *name, struct gpu_dim gri
                       size_t shared_bytes, std::function<void()> body)
 {
     const struct stand_in::limits limits = {s->gpu->info.max_shared_bytes};
-    put(s, {name, [=] {
+    put(s, {name,
+            [=] {
                 stand_in::set_limits(limits);
                 return stand_in::run(name, grid, block, shared_bytes, body);
-            }});
+            },
+            true});
 }
 
 /* --- events --- */
@@ -396,7 +459,7 @@ int gpu_event_done(struct gpu_event *ev)
     if (ev->stream && ev->stream->n_run < ev->at)
         run_one(ev->stream);
     if (!ev->gpu->fault.empty())
-        return -LLMD_EGPU;
+        return -LLMD_EPOISONED;
     return !ev->stream || ev->stream->n_run >= ev->at;
 }
 
