@@ -17,6 +17,7 @@
  *         and may be used by several backends of the same kind at a time. */
 #pragma once
 #include "core/backend/batch.h"
+#include "core/backend/sample.h"
 #include "core/util/base.h"
 #include "core/util/err.h"
 #include "core/util/tensor.h"
@@ -73,9 +74,11 @@ struct backend_limits {
 
 /* One row to sample on the device (optional operation). */
 struct sample_row {
-    uint32_t row;      /* index into the step's logits rows */
-    uint64_t tag;      /* batch_seq.tag */
-    uint32_t position; /* of the token to be produced */
+    uint32_t row;                     /* index into the step's logits rows */
+    uint64_t tag;                     /* batch_seq.tag */
+    uint32_t position;                /* of the token to be produced */
+    struct sample_how how;            /* only where ops->sample_reads_how */
+    struct sample_logprobs *logprobs; /* NULL: not wanted; only where ops->sample_reads_how */
 };
 
 struct backend_ops {
@@ -108,7 +111,7 @@ struct backend_ops {
                       struct err *e);
 
     /* Optional (NULL: logits->data is the host's own memory): the host memory that finish() fills
-     * with the step's rows of these logits. Once, after tensor_new. */
+     * with the step's rows of these logits. Once, after tensor_new; not where there is `sample`. */
     int (*logits_to_host)(struct backend *be, const struct tensor *logits, const float **out,
                           struct err *e);
 
@@ -141,9 +144,12 @@ struct backend_ops {
     /* As rms_norm and linear, over the n_out gathered rows; logits: [n_out][V]. */
     int (*head)(struct backend *be, struct tensor *x, const struct weight *norm, float eps,
                 const struct weight *lm_head, struct tensor *logits);
-    /* Optional (NULL: the engine samples on the host from the logits): writes one id per row. */
+    /* Optional (NULL: the engine samples on the host from the logits): one id per row, after head().
+     * The ids, and logprobs where a row wants them, are there when finish() has returned. */
     int (*sample)(struct backend *be, const struct tensor *logits, const struct sample_row *rows,
                   uint32_t n, uint32_t *out_ids);
+    bool
+        sample_reads_how; /* else the engine need not fill it in (sim's tokens follow from the tag) */
     /* Waits for the step. Afterwards the logits may be read on the host (see logits_to_host). */
     int (*finish)(struct backend *be);
     /* Optional: what happened to the device; NULL while nothing has. */

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "core/engine/sampler.h"
 #include "core/util/err.h"
 
 int batch_build_init(struct batch_build *b, uint32_t max_rows, uint32_t max_seqs)
@@ -65,6 +66,8 @@ const struct batch *batch_build_plan(struct batch_build *b, const struct plan *p
             b->out_rows[n_out] = row - 1;
             b->sample_rows[n_out] =
                 (struct sample_row){.row = n_out, .tag = q->tag, .position = q->n_known};
+            if (q->sampler)
+                sampler_describe(q->sampler, seq_n_generated(q), &b->sample_rows[n_out].how);
             n_out++;
         }
     }

@@ -66,7 +66,7 @@ int forward_new(struct backend *be, const struct model *m, struct engine_weights
         }
     }
     f->host_logits = f->logits.data;
-    if (be->ops->logits_to_host) {
+    if (be->ops->logits_to_host && !be->ops->sample) {
         int rc = be->ops->logits_to_host(be, &f->logits, &f->host_logits, e);
         if (rc) {
             free(f);
@@ -148,6 +148,12 @@ static int run_layers(struct forward *f, const struct batch *b, struct err *e)
     return 0;
 }
 
+/* forward_sample() follows, and waits. */
+static bool forward_samples(const struct forward *f)
+{
+    return f->n_out > 0 && f->ops->sample;
+}
+
 int forward_step(struct forward *f, const struct batch *b, struct err *e)
 {
     BUG_ON(b->n_rows == 0 || b->n_rows > f->limits.max_rows);
@@ -164,7 +170,7 @@ int forward_step(struct forward *f, const struct batch *b, struct err *e)
         return rc;
     if (b->n_out > 0)
         rc = head(f);
-    if (!rc)
+    if (!rc && !forward_samples(f))
         rc = f->ops->finish(f->be);
     if (rc)
         return err_set(e, -rc, "the device failed to finish a step of %u rows", b->n_rows);
@@ -184,10 +190,15 @@ bool forward_has_sampler(const struct forward *f)
     return f->ops->sample != NULL;
 }
 
+bool forward_needs_samplers(const struct forward *f)
+{
+    return !f->ops->sample || f->ops->sample_reads_how;
+}
+
 int forward_sample(struct forward *f, const struct sample_row *rows, uint32_t n, uint32_t *out_ids,
                    struct err *e)
 {
-    BUG_ON(n > f->n_out);
+    BUG_ON(n != f->n_out);
     int rc = f->ops->sample(f->be, &f->logits, rows, n, out_ids);
     if (!rc)
         rc = f->ops->finish(f->be);

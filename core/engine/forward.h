@@ -33,13 +33,16 @@ MUST_CHECK int forward_new(struct backend *be, const struct model *m, struct eng
                            struct forward **out, struct err *e);
 void forward_free(struct forward *f); /* NULL is fine */
 
-/* Computes the batch and waits for it. A batch without out_rows only fills the KV cache. */
+/* Computes the batch and waits for it; where forward_has_sampler(), a batch with out_rows is waited for
+ * by forward_sample(), which must follow. A batch without out_rows only fills the KV cache. */
 MUST_CHECK int forward_step(struct forward *f, const struct batch *b, struct err *e);
 /* Logits of the last step, [V]; out_row < n_out. NULL for a backend that samples itself. */
 const float *forward_logits(const struct forward *f, uint32_t out_row);
 
 /* True when the backend samples by itself: then forward_sample() instead of forward_logits(). */
 bool forward_has_sampler(const struct forward *f);
-/* Samples rows of the last step on the device. Only if forward_has_sampler(). */
+/* True when sequences need samplers: for the host's use, or to tell the device what to do. */
+bool forward_needs_samplers(const struct forward *f);
+/* Samples all rows of the last step on the device. Only if forward_has_sampler(). */
 MUST_CHECK int forward_sample(struct forward *f, const struct sample_row *rows, uint32_t n,
                               uint32_t *out_ids, struct err *e);

@@ -12,35 +12,31 @@ static const float GREEDY_BELOW = 1e-5f;
 
 /* --- tokens seen, for the penalties --- */
 
-struct seen {
-    uint32_t id;
-    uint32_t n_output; /* times generated */
-    bool in_prompt;
-};
-
 struct sampler {
     const struct sampling_params *params;
     uint32_t vocab_size;
     uint32_t choice;
     bool penalties; /* any is on: only then are tokens counted */
     /* A hash table with open addressing; index[h] is 1 + position in seen, 0 for free. */
-    struct seen *seen; /* [max_seen], the first n_seen in use */
+    struct sample_seen *seen; /* [max_seen], the first n_seen in use */
     uint32_t n_seen, max_seen;
     uint32_t *index; /* [index_mask + 1] */
     uint32_t index_mask;
+    struct sample_bias *bias; /* [n_bias]: the client's, then what min_tokens suppresses */
+    uint32_t n_bias;
 };
 
-static struct seen *seen_entry(struct sampler *s, uint32_t id)
+static struct sample_seen *seen_entry(struct sampler *s, uint32_t id)
 {
     uint32_t h = (id * 2654435769u) & s->index_mask; /* multiplicative hashing, Knuth 6.4 */
     while (s->index[h] != 0) {
-        struct seen *e = &s->seen[s->index[h] - 1];
+        struct sample_seen *e = &s->seen[s->index[h] - 1];
         if (e->id == id)
             return e;
         h = (h + 1) & s->index_mask;
     }
     BUG_ON(s->n_seen == s->max_seen);
-    s->seen[s->n_seen] = (struct seen){.id = id};
+    s->seen[s->n_seen] = (struct sample_seen){.id = id};
     s->index[h] = ++s->n_seen;
     return &s->seen[s->n_seen - 1];
 }
@@ -58,6 +54,31 @@ static int seen_init(struct sampler *s, uint32_t n_prompt)
     s->seen = calloc(s->max_seen, sizeof(*s->seen));
     s->index = calloc((size_t)n_index, sizeof(*s->index));
     return s->seen && s->index ? 0 : -LLMD_ENOMEM;
+}
+
+/* Of min_tokens, what may not be chosen before. */
+static uint32_t n_suppressed(const struct sampling_params *p)
+{
+    return p->min_tokens > 0 ? p->n_eos_ids + p->n_stop_ids : 0;
+}
+
+static int bias_init(struct sampler *s)
+{
+    const struct sampling_params *p = s->params;
+    uint32_t n = 0;
+    s->n_bias = p->n_logit_bias + n_suppressed(p);
+    if (s->n_bias == 0)
+        return 0;
+    s->bias = malloc(s->n_bias * sizeof(*s->bias));
+    if (!s->bias)
+        return -LLMD_ENOMEM;
+    for (uint32_t i = 0; i < p->n_logit_bias; i++)
+        s->bias[n++] = (struct sample_bias){p->logit_bias[i].token, p->logit_bias[i].bias};
+    for (uint32_t i = 0; n < s->n_bias && i < p->n_eos_ids; i++)
+        s->bias[n++] = (struct sample_bias){p->eos_ids[i], -INFINITY};
+    for (uint32_t i = 0; n < s->n_bias && i < p->n_stop_ids; i++)
+        s->bias[n++] = (struct sample_bias){p->stop_ids[i], -INFINITY};
+    return 0;
 }
 
 static bool in_vocabulary(const struct sampling_params *p, const uint32_t *prompt,
@@ -88,12 +109,12 @@ int sampler_new(const struct sampling_params *p, const uint32_t *prompt, uint32_
     s->choice = choice;
     s->penalties = p->repetition_penalty != 1.0f || p->frequency_penalty != 0.0f ||
                    p->presence_penalty != 0.0f;
-    if (s->penalties && seen_init(s, n_prompt)) {
+    if (bias_init(s) || (s->penalties && seen_init(s, n_prompt))) {
         sampler_free(s);
         return -LLMD_ENOMEM;
     }
     for (uint32_t i = 0; i < n_prompt && p->repetition_penalty != 1.0f; i++)
-        seen_entry(s, prompt[i])->in_prompt = true;
+        seen_entry(s, prompt[i])->in_prompt = 1;
     *out = s;
     return 0;
 }
@@ -104,6 +125,7 @@ void sampler_free(struct sampler *s)
         return;
     free(s->seen);
     free(s->index);
+    free(s->bias);
     free(s);
 }
 
@@ -116,17 +138,11 @@ void sampler_accept(struct sampler *s, uint32_t token)
 
 /* --- logits --- */
 
-static void suppress(float *logits, const uint32_t *ids, uint32_t n)
-{
-    for (uint32_t i = 0; i < n; i++)
-        logits[ids[i]] = -INFINITY;
-}
-
 static void apply_penalties(const struct sampler *s, float *logits)
 {
     const struct sampling_params *p = s->params;
     for (uint32_t i = 0; i < s->n_seen; i++) {
-        const struct seen *t = &s->seen[i];
+        const struct sample_seen *t = &s->seen[i];
         float l = logits[t->id];
         if (p->repetition_penalty != 1.0f)
             l = l > 0 ? l / p->repetition_penalty : l * p->repetition_penalty;
@@ -136,23 +152,24 @@ static void apply_penalties(const struct sampler *s, float *logits)
     }
 }
 
+/* Entries of bias that hold for the next token. */
+static uint32_t n_bias_now(const struct sampler *s, uint32_t n_generated)
+{
+    return n_generated < s->params->min_tokens ? s->n_bias : s->params->n_logit_bias;
+}
+
 /* The logits with bias, min_tokens and penalties: the caller's when nothing applies. */
 static const float *adjusted(const struct sampler *s, const float *logits,
                              struct sampler_scratch *scratch, uint32_t n_generated)
 {
-    const struct sampling_params *p = s->params;
-    bool suppressing = n_generated < p->min_tokens && p->n_eos_ids + p->n_stop_ids > 0;
-    if (p->n_logit_bias == 0 && !suppressing && s->n_seen == 0)
+    const uint32_t n_bias = n_bias_now(s, n_generated);
+    if (n_bias == 0 && s->n_seen == 0)
         return logits;
 
     float *l = scratch->logits;
     memcpy(l, logits, s->vocab_size * sizeof(*l));
-    for (uint32_t i = 0; i < p->n_logit_bias; i++)
-        l[p->logit_bias[i].token] += p->logit_bias[i].bias;
-    if (suppressing) {
-        suppress(l, p->eos_ids, p->n_eos_ids);
-        suppress(l, p->stop_ids, p->n_stop_ids);
-    }
+    for (uint32_t i = 0; i < n_bias; i++)
+        l[s->bias[i].token] += s->bias[i].bias;
     apply_penalties(s, l);
     return l;
 }
@@ -176,6 +193,27 @@ uint32_t sampler_pick(const struct sampler *s, const float *logits, struct sampl
         return sampler_draw_all(scratch, l, max, p->temperature, u);
     uint32_t n = sampler_candidates(scratch, l, max, &cuts);
     return sampler_draw(scratch, n, u);
+}
+
+void sampler_describe(const struct sampler *s, uint32_t n_generated, struct sample_how *out)
+{
+    const struct sampling_params *p = s->params;
+    *out = (struct sample_how){
+        .temperature = p->temperature < GREEDY_BELOW ? 0.0f : p->temperature,
+        .top_p = p->top_p,
+        .min_p = p->min_p,
+        .top_k = p->top_k,
+        .presence_penalty = p->presence_penalty,
+        .frequency_penalty = p->frequency_penalty,
+        .repetition_penalty = p->repetition_penalty,
+        .choice = s->choice,
+        .n_generated = n_generated,
+        .seed = p->seed,
+        .bias = s->bias,
+        .n_bias = n_bias_now(s, n_generated),
+        .n_seen = s->n_seen,
+        .seen = s->seen,
+    };
 }
 
 /* --- scratch --- */

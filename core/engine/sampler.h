@@ -15,6 +15,7 @@
  * Memory  sampler_new takes all of it; the parameters are borrowed for the sampler's life.
  * Source  Philox4x32-10: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC11. */
 #pragma once
+#include "core/backend/sample.h"
 #include "core/request/request.h"
 #include "core/util/base.h"
 
@@ -51,5 +52,7 @@ void sampler_free(struct sampler *s); /* NULL is fine */
 /* The token that follows n_generated tokens of this sequence. Changes nothing in s. */
 uint32_t sampler_pick(const struct sampler *s, const float *logits, struct sampler_scratch *scratch,
                       uint32_t n_generated);
+/* The same as a device is told it, which then picks by itself. Valid until s changes. */
+void sampler_describe(const struct sampler *s, uint32_t n_generated, struct sample_how *out);
 /* The sequence took this token: it counts for the penalties. */
 void sampler_accept(struct sampler *s, uint32_t token);

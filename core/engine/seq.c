@@ -47,7 +47,7 @@ static int seq_init(struct seq *s, struct seq_group *g, uint32_t choice,
     if (!s->blocks)
         return err_set(e, LLMD_ENOMEM, "out of memory for a sequence of %u tokens",
                        g->n_prompt + g->max_output);
-    if (!limits->host_sampling)
+    if (!limits->samplers)
         return 0;
     int rc =
         sampler_new(&r->sampling, r->prompt, r->n_prompt, limits->vocab_size, choice, &s->sampler);

@@ -96,7 +96,7 @@ struct seq_limits {
     uint32_t vocab_size;
     uint32_t max_model_len;
     uint32_t n_kv_blocks;
-    bool host_sampling; /* give each sequence a sampler */
+    bool samplers; /* give each sequence a sampler */
 };
 
 /* Takes a reference of the request. ETOOBIG: can never fit the pool; ECONTEXT: no room for one

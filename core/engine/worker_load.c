@@ -183,7 +183,7 @@ static int init_pools(struct worker *w, uint32_t max_num_seqs, uint32_t n_blocks
     int rc = sched_init(&w->sched, &sched);
     if (!rc)
         rc = batch_build_init(&w->build, o->max_num_batched_tokens, max_num_seqs);
-    if (!rc && w->limits.host_sampling)
+    if (!rc && !forward_has_sampler(w->forward))
         rc = sampler_scratch_init(&w->scratch, o->model->hparams.vocab_size);
     if (rc)
         return err_set(e, -rc, "out of memory for %u sequences and %u KV blocks", max_num_seqs,
@@ -218,7 +218,7 @@ static int load_all(struct worker *w, struct err *e)
         .vocab_size = o->model->hparams.vocab_size,
         .max_model_len = o->max_model_len,
         .n_kv_blocks = n_blocks,
-        .host_sampling = !forward_has_sampler(w->forward),
+        .samplers = forward_needs_samplers(w->forward),
     };
     rc = init_pools(w, max_num_seqs, n_blocks, e);
     if (!rc && engine_metrics_cache_config(o->metrics, o->model_name, o->index, n_blocks,

@@ -125,7 +125,7 @@ static int sample(struct worker *w, const struct plan *p, struct err *e)
     uint32_t *ids = w->build.out_ids;
     if (p->n_out == 0)
         return 0;
-    if (!w->limits.host_sampling)
+    if (forward_has_sampler(w->forward))
         return forward_sample(w->forward, w->build.sample_rows, p->n_out, ids, e);
 
     uint32_t row = 0;
