@@ -26,6 +26,7 @@
 
 #include "cmd/args.h"
 #include "cmd/fleet.h"
+#include "cmd/listeners.h"
 #include "cmd/load_log.h"
 #include "cmd/reload.h"
 #include "cmd/serve_log.h"
@@ -49,6 +50,7 @@ struct server {
     struct store *store; /* the request log; NULL: none */
     struct router *router;
     struct edge *edge;
+    struct listeners listeners;
     struct supervise *supervise;
     int signal_fd;
     int asked_fd; /* eventfd: an operator asked for something */
@@ -161,8 +163,8 @@ static int start_edge(struct server *s, struct err *e)
     const struct config *c = s->fleet.config;
     void *arrays;
     struct edge_opts o = {
-        .listen = c->listen,
-        .n_listen = c->n_listen,
+        .listen = s->listeners.all,
+        .n_listen = s->listeners.n,
         .allow = c->allow,
         .n_allow = c->n_allow,
         .proxy_from = c->proxy_protocol_from,
@@ -195,7 +197,9 @@ static int start(struct server *s, struct err *e)
     s->metrics = s->fleet.metrics = metrics_new();
     if (!s->metrics)
         return err_set(e, LLMD_ENOMEM, "out of memory at start-up");
-    int rc = serve_open_log(c, s->metrics, &s->store, e);
+    int rc = listeners_init(&s->listeners, c, e);
+    if (rc == 0)
+        rc = serve_open_log(c, s->metrics, &s->store, e);
     if (rc == 0)
         rc = router_new(&s->fleet.router, e);
     if (rc == 0)
@@ -207,10 +211,12 @@ static int start(struct server *s, struct err *e)
         rc = supervise_start(&supervise, &s->supervise, e);
     if (rc == 0)
         rc = start_edge(s, e);
-    if (rc == 0)
-        for (uint32_t i = 0; i < c->n_listen; i++)
-            event_note(LOG_INFO, "serve", "listening address=%s port=%u", c->listen[i],
-                       (unsigned)edge_port(s->fleet.edge, i));
+    for (uint32_t i = 0; rc == 0 && i < s->listeners.n; i++) {
+        const struct edge_listener *at = &s->listeners.all[i];
+        event_note(LOG_INFO, "serve", "listening address=%s port=%u%s%s", at->address,
+                   edge_port(s->fleet.edge, i), at->tls ? " tls=1" : "",
+                   at->admin ? " admin=1" : "");
+    }
     return rc;
 }
 
@@ -329,6 +335,7 @@ static void stop(struct server *s, int rc)
     }
     reload_free(s->reload);
     router_free(s->fleet.router);
+    listeners_fini(&s->listeners);
     fleet_fini(&s->fleet);
     metrics_free(s->metrics);
     if (s->signal_fd >= 0)

@@ -46,9 +46,15 @@ static void add_listeners(const json_t *now, struct buf *out)
     {
         char address[ADDRESS_MAX];
         control_text(get(v, "address"), address, sizeof(address));
-        const char *colon = strrchr(address, ':'); /* port 0 of the configuration is any free one */
+        const double port =
+            control_number(v, "port"); /* of the address it may be 0: any free one */
+        const char *colon = port > 0 ? strrchr(address, ':') : NULL;
         int n = colon ? (int)(colon - address) : (int)strlen(address);
-        buf_addf(out, "%s%.*s:%.0f", i ? ", " : "", n, address, control_number(v, "port"));
+        buf_addf(out, "%s%.*s", i ? ", " : "", n, address);
+        if (colon)
+            buf_addf(out, ":%.0f", port);
+        if (json_is_true(get(v, "admin")))
+            buf_addstr(out, " (operators)");
     }
 }
 

@@ -61,6 +61,8 @@ struct config {
     const char *path;
     const char *const *listen;
     uint32_t n_listen;
+    const char *const *admin_listen;
+    uint32_t n_admin_listen;
     const char *const *allow; /* [n_allow] blocks of addresses; none: everybody */
     uint32_t n_allow;
     const char *const *proxy_protocol_from;
@@ -87,6 +89,8 @@ struct config {
 MUST_CHECK int config_load(const char *path, struct config **out, struct buf *faults,
                            struct err *e);
 void config_free(struct config *c); /* NULL is fine */
+/* Whether clients of that address of listen or admin_listen speak TLS. */
+bool config_is_tls(const struct config *c, const char *address);
 /* Appends the control_socket of a file, for programs that talk to the server: other options may be at
  * fault for this user, whose business that is not. EINVAL when the file or the option cannot be read. */
 MUST_CHECK int config_control_socket(const char *path, struct buf *out, struct err *e);

@@ -1,5 +1,4 @@
 /* config_check.c - what concerns several options or the world outside: addresses, names, files. */
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -10,51 +9,9 @@
 
 #include "core/config/config_int.h"
 #include "core/util/cidr.h"
+#include "core/util/endpoint.h"
 
 /* ---- addresses ---- */
-
-struct address {
-    int family;
-    uint8_t ip[16]; /* 4 bytes of it for IPv4 */
-    uint32_t port;
-};
-
-static bool parse_port(const char *s, uint32_t *out)
-{
-    size_t n = strspn(s, "0123456789");
-    if (n == 0 || n > 5 || s[n] != '\0')
-        return false;
-    *out = (uint32_t)strtoul(s, NULL, 10);
-    return *out <= UINT16_MAX;
-}
-
-/* "127.0.0.1:8080" or "[::1]:8080". */
-static bool parse_address(const char *s, struct address *out)
-{
-    char host[INET6_ADDRSTRLEN];
-    bool v6 = s[0] == '[';
-    const char *from = s + (v6 ? 1 : 0), *end = strchr(from, v6 ? ']' : ':');
-    if (!end || (size_t)(end - from) >= sizeof(host))
-        return false;
-    const char *port = end + (v6 ? 1 : 0);
-    memcpy(host, from, (size_t)(end - from));
-    host[end - from] = '\0';
-    *out = (struct address){.family = v6 ? AF_INET6 : AF_INET};
-    return *port == ':' && parse_port(port + 1, &out->port) &&
-           inet_pton(out->family, host, out->ip) == 1;
-}
-
-static bool is_loopback(const struct address *a)
-{
-    static const uint8_t one[16] = {[15] = 1}; /* ::1 */
-    return a->family == AF_INET ? a->ip[0] == 127 : memcmp(a->ip, one, sizeof(one)) == 0;
-}
-
-static bool same_address(const struct address *a, const struct address *b)
-{
-    return a->family == b->family && a->port == b->port && a->port != 0 &&
-           memcmp(a->ip, b->ip, sizeof(a->ip)) == 0;
-}
 
 /* The line of element i of a list, that of the option when the list is its default. */
 static int element_line(const struct config_setting *set, uint32_t i)
@@ -63,38 +20,6 @@ static int element_line(const struct config_setting *set, uint32_t i)
     for (; l && i > 0; i--)
         l = l->next;
     return l ? l->line : set->line;
-}
-
-static void check_listen(struct config_ctx *c)
-{
-    struct config *cfg = c->config;
-    const struct config_setting *set = config_setting_of(c->sections, "listen");
-    struct address *all = arena_array(&c->scratch, cfg->n_listen, sizeof(*all));
-    if (!all) {
-        c->no_memory = true;
-        return;
-    }
-    for (uint32_t i = 0; i < cfg->n_listen && !set->bad; i++) {
-        int line = element_line(set, i);
-        const char *shown = config_shown(c, cfg->listen[i]);
-        if (!parse_address(cfg->listen[i], &all[i])) {
-            config_fault(c, line, "listen",
-                         "'%s' is no numeric address with a port; write \"127.0.0.1:8080\" or "
-                         "\"[::1]:8080\"",
-                         shown);
-            continue;
-        }
-        if (cfg->n_keys == 0 && !is_loopback(&all[i]))
-            config_fault(c, line, "listen",
-                         "'%s' is not a loopback address, and without keys llmd serves loopback "
-                         "only; add key \"name\" { sha256 = \"...\" } or listen on 127.0.0.1",
-                         shown);
-        for (uint32_t k = 0; k < i; k++)
-            if (same_address(&all[i], &all[k])) {
-                config_fault(c, line, "listen", "'%s' stands there twice; remove one", shown);
-                break;
-            }
-    }
 }
 
 static void check_blocks(struct config_ctx *c, const char *option, const char *const *blocks,
@@ -128,19 +53,111 @@ static void resolve_path(struct config_ctx *c, const char **path)
     *path = joined;
 }
 
+/* Relative paths of sockets start there, too. False: it is too long for a socket. */
+static bool resolve_socket(struct config_ctx *c, int line, const char *option, const char **path)
+{
+    const int64_t max = config_option_find(CONFIG_TOP, "control_socket")->max;
+    resolve_path(c, path);
+    if (strlen(*path) <= (size_t)max)
+        return true;
+    config_fault(c, line, option,
+                 "%s has %zu bytes with the folder of this file; a socket's path has at most %lld: "
+                 "write another whole path",
+                 config_shown(c, *path), strlen(*path), (long long)max);
+    return false;
+}
+
 static void check_control_socket(struct config_ctx *c)
 {
-    const struct config_option *o = config_option_find(CONFIG_TOP, "control_socket");
-    const struct config_setting *set = config_setting(c->sections, o);
+    const struct config_setting *set = config_setting_of(c->sections, "control_socket");
     const char **path = &c->config->control_socket;
-    if (set->bad || !**path)
+    if (!set->bad && **path)
+        (void)resolve_socket(c, set->line, "control_socket", path);
+}
+
+/* ---- listeners ---- */
+
+/* All addresses of listen and admin_listen, to find what stands there twice. */
+struct endpoints {
+    struct endpoint *all;
+    uint32_t n;
+};
+
+/* Of a UNIX socket: its text with the whole path. */
+static bool resolve_file(struct config_ctx *c, int line, const char *option, struct endpoint *p,
+                         const char **text)
+{
+    const char *path = p->path;
+    if (!resolve_socket(c, line, option, &path))
+        return false;
+    struct buf whole = {0};
+    buf_addf(&whole, "%.*s%s", (int)(p->path - *text), *text, path);
+    const char *copy = arena_strndup(&c->config->arena, buf_str(&whole), whole.len);
+    p->path = path;
+    if (copy && !whole.failed)
+        *text = copy;
+    else
+        c->no_memory = true;
+    buf_fini(&whole);
+    return true;
+}
+
+static void check_address(struct config_ctx *c, const char *option, int line, const char **text,
+                          struct endpoints *seen)
+{
+    const char *shown = config_shown(c, *text);
+    struct endpoint p;
+    struct err why = {0};
+    if (endpoint_parse(*text, &p, NULL) != 0) {
+        (void)!endpoint_parse(shown, &p, &why);
+        config_fault(c, line, option, "%s", why.msg);
         return;
-    resolve_path(c, path);
-    if (strlen(*path) > (size_t)o->max)
-        config_fault(c, set->line, o->name,
-                     "%s has %zu bytes with the folder of this file; a socket's path has at most "
-                     "%lld: write another whole path",
-                     config_shown(c, *path), strlen(*path), (long long)o->max);
+    }
+    if (p.path && !resolve_file(c, line, option, &p, text))
+        return;
+    if (p.scheme == ENDPOINT_HTTPS)
+        config_fault(c, line, option, "'%s' asks for TLS, which this server does not speak", shown);
+    if (c->config->n_keys == 0 && !endpoint_is_local(&p))
+        config_fault(c, line, option,
+                     "'%s' is not a loopback address, and without keys llmd serves loopback "
+                     "only; add key \"name\" { sha256 = \"...\" } or listen on 127.0.0.1",
+                     shown);
+    for (uint32_t k = 0; k < seen->n; k++)
+        if (endpoint_same(&p, &seen->all[k])) {
+            config_fault(c, line, option, "'%s' stands there twice; remove one", shown);
+            break;
+        }
+    seen->all[seen->n++] = p;
+}
+
+static void check_addresses(struct config_ctx *c, const char *option, const char *const *list,
+                            uint32_t n, struct endpoints *seen)
+{
+    const struct config_setting *set = config_setting_of(c->sections, option);
+    const char **texts = (const char **)list; /* the arena's: config_parse made the list */
+    for (uint32_t i = 0; i < n && !set->bad; i++)
+        check_address(c, option, element_line(set, i), &texts[i], seen);
+}
+
+static void check_listeners(struct config_ctx *c)
+{
+    struct config *cfg = c->config;
+    struct endpoints seen = {.all = arena_array(&c->scratch,
+                                                (size_t)cfg->n_listen + cfg->n_admin_listen + 1,
+                                                sizeof(*seen.all))};
+    if (!seen.all) {
+        c->no_memory = true;
+        return;
+    }
+    check_addresses(c, "listen", cfg->listen, cfg->n_listen, &seen);
+    check_addresses(c, "admin_listen", cfg->admin_listen, cfg->n_admin_listen, &seen);
+}
+
+bool config_is_tls(const struct config *c, const char *address)
+{
+    struct endpoint p;
+    (void)c;
+    return endpoint_parse(address, &p, NULL) == 0 && p.scheme == ENDPOINT_HTTPS;
 }
 
 /* ---- names ---- */
@@ -380,7 +397,7 @@ static void check_models(struct config_ctx *c)
 
 void config_check(struct config_ctx *c)
 {
-    check_listen(c);
+    check_listeners(c);
     check_blocks(c, "allow", c->config->allow, c->config->n_allow);
     check_blocks(c, "proxy_protocol_from", c->config->proxy_protocol_from,
                  c->config->n_proxy_protocol_from);

@@ -11,6 +11,9 @@ enum access_verdict access_check(enum route_access access, const struct caller *
 {
     if (c->control)
         return check_control(access, c);
+    if ((access == ACCESS_KEY && c->admin_listener) ||
+        (access == ACCESS_ADMIN && c->admin_elsewhere && !c->admin_listener))
+        return ACCESS_WRONG_LISTENER;
     if (access == ACCESS_OPEN || (access == ACCESS_KEY && !c->keys))
         return ACCESS_GRANTED;
     if (!c->keys)

@@ -28,9 +28,11 @@ static void add_listeners(const struct edge *edge, struct buf *out)
     const struct edge_opts *o = &edge->opts;
     buf_addstr(out, "\"listen\":[");
     for (uint32_t i = 0; i < o->n_listen; i++) {
+        const struct edge_listener *at = &o->listen[i];
         buf_addstr(out, i ? ",{\"address\":" : "{\"address\":");
-        json_add_cstr(out, o->listen[i]);
-        buf_addf(out, ",\"port\":%u}", (unsigned)edge->ports[i]);
+        json_add_cstr(out, at->address);
+        buf_addf(out, ",\"port\":%u,\"tls\":%s,\"admin\":%s}", edge_port(edge, i),
+                 at->tls ? "true" : "false", at->admin ? "true" : "false");
     }
     buf_addstr(out, "],\"control_socket\":");
     json_add_cstr(out, edge->control_socket.lock_fd >= 0 ? edge->control_socket.path : NULL);

@@ -17,8 +17,10 @@ static struct conn *conn_new(struct loop *l, int fd)
     c->loop = l;
     c->fd = fd;
     c->front = l->handed_over;
-    if (c->front)
+    if (c->front) {
         c->front->conn = c;
+        c->listener = c->front->listener;
+    }
     c->next = l->conns;
     if (l->conns)
         l->conns->prev = c;

@@ -29,7 +29,7 @@ static int init_control(struct edge *edge, struct err *e)
     struct err why = {0};
     if (!path || !*path)
         return 0;
-    int rc = control_socket_open(&edge->control_socket, path, &why);
+    int rc = unix_socket_open(&edge->control_socket, "control_socket", path, &why);
     if (rc == 0)
         return loop_init_control(&edge->control_loop, edge, e);
     if (!edge->opts.control_optional)
@@ -38,11 +38,21 @@ static int init_control(struct edge *edge, struct err *e)
     return 0;
 }
 
+static int open_listeners(struct edge *edge, struct err *e)
+{
+    int rc = 0;
+    for (uint32_t i = 0; rc == 0 && i < edge->opts.n_listen; i++) {
+        rc = listener_open(&edge->listeners[i], &edge->opts.listen[i], e);
+        edge->has_admin_listener |= edge->opts.listen[i].admin;
+    }
+    return rc;
+}
+
 static int init(struct edge *edge, struct err *e)
 {
     edge->loops = calloc(choose_loops(&edge->opts), sizeof(*edge->loops));
-    edge->ports = calloc(edge->opts.n_listen + 1, sizeof(*edge->ports));
-    if (!edge->loops || !edge->ports)
+    edge->listeners = calloc(edge->opts.n_listen + 1, sizeof(*edge->listeners));
+    if (!edge->loops || !edge->listeners)
         return err_set(e, LLMD_ENOMEM, "out of memory for the edge");
     int rc = edge_metrics_init(&edge->metrics, edge->opts.metrics, e);
     if (rc == 0)
@@ -51,12 +61,14 @@ static int init(struct edge *edge, struct err *e)
     if (rc == 0)
         rc = gate_init(&edge->gate, edge->opts.allow, edge->opts.n_allow, edge->opts.proxy_from,
                        edge->opts.n_proxy_from, e);
-    for (uint32_t i = 0; rc == 0 && i < edge->opts.n_listen; i++)
-        rc = listen_probe(edge->opts.listen[i], e);
+    if (rc == 0)
+        rc = open_listeners(edge, e);
     for (uint32_t i = 0, n = choose_loops(&edge->opts); rc == 0 && i < n; i++) {
         edge->n_loops++;
         rc = loop_init(&edge->loops[i], edge, i, e);
     }
+    for (uint32_t i = 0; i < edge->opts.n_listen; i++)
+        listener_settle(&edge->listeners[i]);
     if (rc == 0)
         rc = init_control(edge, e);
     for (uint32_t i = 0; rc == 0 && i < edge->n_loops; i++)
@@ -151,7 +163,7 @@ bool edge_uses_model(struct edge *edge, const struct model *model)
 
 uint16_t edge_port(const struct edge *edge, uint32_t i)
 {
-    return edge->ports[i];
+    return edge->listeners[i].port;
 }
 
 void edge_drain(struct edge *edge)
@@ -183,7 +195,9 @@ void edge_stop(struct edge *edge)
             loop_poke(&edge->control_loop);
         loop_fini(&edge->control_loop);
     }
-    control_socket_close(&edge->control_socket);
+    unix_socket_close(&edge->control_socket);
+    for (uint32_t i = 0; edge->listeners && i < edge->opts.n_listen; i++)
+        listener_fini(&edge->listeners[i]);
     drop_old(edge);
     BUG_ON(edge->old); /* a request outlived its loop */
     catalog_free(edge->catalog);
@@ -191,6 +205,6 @@ void edge_stop(struct edge *edge)
     edge_metrics_fini(&edge->metrics);
     gate_fini(&edge->gate);
     free(edge->loops);
-    free(edge->ports);
+    free(edge->listeners);
     free(edge);
 }

@@ -1,8 +1,8 @@
 /* edge.h - the HTTP side: admits, authenticates, validates and streams; knows no device and no
  * policy.
  *
- * N loop threads, each with its own listening sockets (SO_REUSEPORT), one external-epoll
- * libmicrohttpd daemon, one waker. A connection stays with its loop. One more loop serves the control
+ * N loop threads, each with its own listening sockets (listen.h), one external-epoll libmicrohttpd
+ * daemon, one waker. A connection stays with its loop. One more loop serves the control
  * socket and nothing else: neither a full server nor a draining one locks its operator out. See
  * core/edge/README.md for the suspend/resume protocol.
  *
@@ -47,6 +47,14 @@ struct edge_limits {
     uint64_t stall_us;            /* /health says 503 when no step happened for so long */
 };
 
+/* An address to listen on. */
+struct edge_listener {
+    const char *address; /* as core/util/endpoint.h reads it; its scheme decides nothing here: */
+    bool tls;
+    bool admin;       /* serves operators: /admin/v1/, /health, /ready, /version, /metrics */
+    int inherited_fd; /* listens there already and becomes the edge's, > 2; 0: none */
+};
+
 /* What may change while the edge runs. */
 struct edge_served {
     const struct edge_key *keys; /* [n_keys]; none: open, the caller has made sure of loopback */
@@ -57,7 +65,8 @@ struct edge_served {
 };
 
 struct edge_opts {
-    const char *const *listen; /* [n_listen] "127.0.0.1:8080", "[::1]:8080"; port 0: any free */
+    const struct edge_listener *listen; /* [n_listen]; with one that is admin, /admin/v1/ answers
+                                           there and on the control socket only */
     uint32_t n_listen;
     const char *const *allow; /* [n_allow] blocks of addresses; none: everybody */
     uint32_t n_allow;
@@ -83,7 +92,7 @@ MUST_CHECK int edge_start(const struct edge_opts *opts, struct edge **out, struc
 MUST_CHECK int edge_set_catalog(struct edge *edge, const struct edge_served *s, struct err *e);
 /* Whether the model is served, or a request that runs still needs it. */
 bool edge_uses_model(struct edge *edge, const struct model *model);
-/* The port that listener i was bound to (for port 0). */
+/* The port that listener i was bound to (for port 0); 0 of a file. */
 uint16_t edge_port(const struct edge *edge, uint32_t i);
 /* Stops accepting and answers 503 to new requests on open connections; running streams go on, and the
  * control socket is served until edge_stop. */

@@ -18,12 +18,13 @@
 
 #include "core/edge/access.h"
 #include "core/edge/catalog.h"
-#include "core/edge/control_socket.h"
 #include "core/edge/edge.h"
 #include "core/edge/edge_metrics.h"
 #include "core/edge/framing.h"
 #include "core/edge/gate.h"
+#include "core/edge/listen.h"
 #include "core/edge/slots.h"
+#include "core/edge/unix_socket.h"
 #include "core/request/stream.h"
 #include "core/util/base.h"
 #include "core/util/buf.h"
@@ -34,6 +35,9 @@ struct exchange;
 struct front;
 struct generation;
 struct route;
+
+/* Epoll data of everything that is no connection; listener i is EVENT_LISTEN + i. */
+enum { EVENT_MHD, EVENT_WAKER, EVENT_CONTROL, EVENT_LISTEN };
 
 enum {
     CONN_MEMORY_BYTES = 32 * 1024, /* of a connection: its head must fit */
@@ -84,8 +88,9 @@ struct edge {
     struct loop *loops;  /* [n_loops] */
     uint32_t n_loops;
     struct loop control_loop; /* running only when there is a control socket */
-    struct control_socket control_socket;
-    uint16_t *ports; /* [opts.n_listen] */
+    struct unix_socket control_socket;
+    struct listener *listeners; /* [opts.n_listen] */
+    bool has_admin_listener;
     struct gate gate;
     struct edge_metrics metrics;
     uint64_t started_us;
@@ -100,12 +105,13 @@ struct edge {
 struct conn {
     struct loop *loop;
     struct conn *prev, *next;
-    struct front *front;       /* the client; NULL when it is gone, and of the control socket */
-    struct exchange *exchange; /* NULL between two requests */
-    int fd;                    /* libmicrohttpd's; open as long as the record exists */
-    uint32_t slot;             /* in loop->slots */
-    bool watched;              /* for a hang-up */
-    bool peer_may;             /* control socket: its user may use it */
+    struct front *front; /* the client; NULL when it is gone, and of the control socket */
+    const struct edge_listener *listener; /* it came to; NULL: the control socket */
+    struct exchange *exchange;            /* NULL between two requests */
+    int fd;                               /* libmicrohttpd's; open as long as the record exists */
+    uint32_t slot;                        /* in loop->slots */
+    bool watched;                         /* for a hang-up */
+    bool peer_may;                        /* control socket: its user may use it */
     uid_t peer_uid;
     uint64_t line_us;     /* when the last request line came */
     uint64_t deadline_us; /* when it is shut down; 0: never */
@@ -167,12 +173,15 @@ void loop_fini(struct loop *l);
 /* It takes no more connections, and its replies say so. */
 bool loop_closing(const struct loop *l);
 
-/* listen.c: sockets of address i of the options, one per loop; the port goes to *port (0: any). */
-MUST_CHECK int listen_open(const char *address, uint16_t *port, int *out_fd, struct err *e);
-/* Fails when another process listens there: with SO_REUSEPORT both would get a share. */
-MUST_CHECK int listen_probe(const char *address, struct err *e);
-/* Takes waiting connections from a listener. True: there may be more. */
-bool listen_accept(struct loop *l, int fd);
+/* accept.c */
+/* Watches the loop's listeners, or leaves them alone. */
+MUST_CHECK int accept_watch(struct loop *l, struct err *e);
+/* Takes waiting connections from listener i. True: there may be more. */
+bool accept_clients(struct loop *l, uint32_t i);
+/* Goes on after accepting stopped for a moment because descriptors ran out. */
+void accept_resume(struct loop *l);
+/* Closes the listeners: the last connections that the kernel took for us get their 503 first. */
+void accept_end(struct loop *l);
 
 /* conn.c */
 void conn_notify(void *cls, struct MHD_Connection *mhd, void **context,

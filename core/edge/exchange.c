@@ -89,6 +89,8 @@ static enum access_verdict check_access(struct exchange *ex, bool options)
     enum route_access access = route_access(ex->route, ex->url);
     struct caller caller = {.control = ex->conn->loop->control,
                             .peer_may = ex->conn->peer_may,
+                            .admin_listener = ex->conn->listener && ex->conn->listener->admin,
+                            .admin_elsewhere = ex->conn->loop->edge->has_admin_listener,
                             .keys = served->n_keys > 0};
     if (options && access == ACCESS_KEY) /* browsers ask before they send a key */
         access = ACCESS_OPEN;

@@ -55,7 +55,8 @@ static void set_options(int fd, int family)
     setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 }
 
-bool front_new(struct loop *l, int fd, const struct sockaddr_storage *peer, socklen_t n_peer)
+bool front_new(struct loop *l, const struct edge_listener *listener, int fd,
+               const struct sockaddr_storage *peer, socklen_t n_peer)
 {
     struct front *f = calloc(1, sizeof(*f));
     if (!f || !slots_put(&l->slots, f, &f->slot)) {
@@ -64,6 +65,7 @@ bool front_new(struct loop *l, int fd, const struct sockaddr_storage *peer, sock
         return false;
     }
     f->loop = l;
+    f->listener = listener;
     f->fd = fd;
     f->pair = -1;
     f->peer = *peer;

@@ -34,11 +34,12 @@ enum front_state {
 
 struct front {
     struct loop *loop;
-    struct front *prev, *next;  /* in loop->fronts */
-    struct front *next_touched; /* in loop->touched */
-    struct conn *conn;          /* libmicrohttpd's; NULL before its first head, and after its end */
-    int fd, pair;               /* pair: our end; -1 */
-    uint32_t slot;              /* in loop->slots */
+    const struct edge_listener *listener; /* that the client came to */
+    struct front *prev, *next;            /* in loop->fronts */
+    struct front *next_touched;           /* in loop->touched */
+    struct conn *conn; /* libmicrohttpd's; NULL before its first head, and after its end */
+    int fd, pair;      /* pair: our end; -1 */
+    uint32_t slot;     /* in loop->slots */
     enum front_state state;
     bool touched;
     bool down_due;             /* the pair may hold bytes for the client */
@@ -58,8 +59,10 @@ struct front {
     socklen_t n_peer;
 };
 
-/* Takes the client's socket. False, and it is closed, when memory is short. */
-bool front_new(struct loop *l, int fd, const struct sockaddr_storage *peer, socklen_t n_peer);
+/* Takes the socket of a client that came to a listener. False, and it is closed, when memory is
+ * short. */
+bool front_new(struct loop *l, const struct edge_listener *listener, int fd,
+               const struct sockaddr_storage *peer, socklen_t n_peer);
 /* An epoll event of the client's socket, or of the pair's room. */
 void front_event(struct front *f, uint32_t events);
 /* libmicrohttpd writes, or may write, to the client: front_pump looks at it. NULL is fine. */

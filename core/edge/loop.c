@@ -27,9 +27,6 @@ enum {
     STOP_GRACE_US = 1000 * 1000, /* for replies to be written after a stop, and again to close */
 };
 
-/* Epoll data of everything that is no connection; listener i is EVENT_LISTEN + i. */
-enum { EVENT_MHD, EVENT_WAKER, EVENT_CONTROL, EVENT_LISTEN };
-
 /* libmicrohttpd reports each closed connection and failed socket option; only what says that it
  * cannot go on is worth a line. */
 static void __attribute__((format(printf, 2, 0))) mhd_log(void *cls, const char *fmt, va_list ap)
@@ -85,16 +82,12 @@ static int start_daemon(struct loop *l, struct err *e)
 
 static int open_listeners(struct loop *l, struct err *e)
 {
-    struct edge *edge = l->edge;
     for (uint32_t i = 0; i < l->n_listen; i++) {
-        int rc = listen_open(edge->opts.listen[i], &edge->ports[i], &l->listen_fds[i], e);
-        if (rc == 0)
-            rc = watch(l, l->listen_fds[i], EVENT_LISTEN + i, e);
+        int rc = listener_socket(&l->edge->listeners[i], &l->listen_fds[i], e);
         if (rc != 0)
             return rc;
     }
-    l->accepting = true;
-    return 0;
+    return accept_watch(l, e);
 }
 
 /* Everything but the listeners, of which there are to be n. */
@@ -140,8 +133,7 @@ int loop_init_control(struct loop *l, struct edge *edge, struct err *e)
         return rc;
     l->listen_fds[0] = edge->control_socket.fd;
     edge->control_socket.fd = -1;
-    l->accepting = true;
-    return watch(l, l->listen_fds[0], EVENT_LISTEN, e);
+    return accept_watch(l, e);
 }
 
 bool loop_closing(const struct loop *l)
@@ -157,19 +149,6 @@ void loop_poke(struct loop *l)
     static const uint64_t one = 1;
     while (write(l->control_fd, &one, sizeof(one)) < 0 && errno == EINTR)
         ;
-}
-
-/* The last connections that the kernel took for us get their 503 before the door shuts. */
-static void close_listeners(struct loop *l)
-{
-    for (uint32_t i = 0; i < l->n_listen; i++) {
-        if (l->listen_fds[i] < 0)
-            continue;
-        while (listen_accept(l, l->listen_fds[i]))
-            ;
-        close(l->listen_fds[i]);
-        l->listen_fds[i] = -1;
-    }
 }
 
 /* Tokens arrived: moves them to their connections' buffers. */
@@ -210,9 +189,9 @@ static void on_event(struct loop *l, uint64_t event)
         while (read(l->control_fd, &count, sizeof(count)) < 0 && errno == EINTR)
             ;
         if (loop_closing(l))
-            close_listeners(l);
+            accept_end(l);
     } else if (event >= EVENT_LISTEN)
-        listen_accept(l, l->listen_fds[event - EVENT_LISTEN]);
+        accept_clients(l, (uint32_t)(event - EVENT_LISTEN));
 }
 
 /* Until the next deadline, or until libmicrohttpd wants to run. */
@@ -238,19 +217,6 @@ static bool run_daemon(struct loop *l)
     return n == RUNS_MAX;
 }
 
-/* Accepting stops for a moment when descriptors run out; see listen_accept. */
-static void resume_accepting(struct loop *l)
-{
-    if (l->accepting)
-        return;
-    l->accepting = true;
-    for (uint32_t i = 0; i < l->n_listen; i++) {
-        struct epoll_event ev = {.events = EPOLLIN, .data.u64 = EVENT_LISTEN + i};
-        if (l->listen_fds[i] >= 0)
-            epoll_ctl(l->epoll_fd, EPOLL_CTL_MOD, l->listen_fds[i], &ev);
-    }
-}
-
 static void sweep(struct loop *l, uint64_t now_us)
 {
     if (now_us < l->next_sweep_us)
@@ -261,7 +227,7 @@ static void sweep(struct loop *l, uint64_t now_us)
     for (struct exchange *ex = l->exchanges; ex; ex = ex->next)
         if (ex->generation)
             generation_tick(ex->generation, now_us);
-    resume_accepting(l);
+    accept_resume(l);
 }
 
 static void turn(struct loop *l)

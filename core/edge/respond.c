@@ -112,7 +112,10 @@ static enum MHD_Result respond_no_access(struct exchange *ex)
         [ACCESS_NO_ADMIN_KEYS] = "no keys are configured, so /admin/v1/ is open on the control "
                                  "socket only; use that, or configure a key with admin = true",
         [ACCESS_WRONG_USER] = "the control socket answers root, the server's own user and members "
-                              "of the group " CONTROL_GROUP,
+                              "of the group " SOCKET_GROUP,
+        [ACCESS_WRONG_LISTENER] = "/admin/v1/ answers at the addresses of admin_listen and on the "
+                                  "control socket, all else but /health, /ready, /version and "
+                                  "/metrics at those of listen",
         [ACCESS_WRONG_SOCKET] = "the control socket serves /admin/v1/ only; send this to an "
                                 "address that the server listens on",
     };

@@ -80,7 +80,7 @@ def test_status(server):
     code, v = server.admin("GET", "status")
     assert code == 200
     assert v["pid"] == server.process.pid and v["state"] == "ready" and v["uptime_seconds"] > 0
-    assert v["listen"] == [{"address": f"127.0.0.1:{server.port}", "port": server.port}]
+    assert v["listen"] == [{"address": f"127.0.0.1:{server.port}", "port": server.port, "tls": False, "admin": False}]
     assert v["control_socket"] == server.socket
     assert [m["name"] for m in v["models"]] == ["sim"] and v["models"][0]["ready"]
     assert [w["state"] for w in v["workers"]] == ["ready", "ready"]
@@ -255,7 +255,7 @@ def test_life_of_the_socket_file(tmp_path):
     assert stat.S_ISSOCK(mode) and stat.S_IMODE(mode) == 0o660
     other = tmp_path / "other.conf"
     other.write_text(s.config.read_text().replace(str(s.port), "0"))
-    assert "another server has the control socket" in refused(other)
+    assert "another server has the socket" in refused(other)
     assert s.admin("GET", "status")[0] == 200
 
     s.process.kill()

@@ -297,7 +297,7 @@ struct server {
     uint16_t port;
 };
 
-static const char *const server_listen[] = {"127.0.0.1:0"};
+static const struct edge_listener server_listen[] = {{.address = "127.0.0.1:0"}};
 
 /* Everything but the edge, whose options the test may still change. */
 static inline void server_prepare(struct server *s)
@@ -318,12 +318,18 @@ static inline void server_prepare(struct server *s)
     s->fixture.opts.n_listen = 1;
 }
 
-static inline void server_start(struct server *s)
+/* At whatever its options name. */
+static inline void server_start_at(struct server *s)
 {
     struct err e = {0};
     assert_int_equal(pthread_create(&s->router.thread, NULL, router_main, &s->router), 0);
     if (edge_start(&s->fixture.opts, &s->edge, &e) != 0)
         fail_msg("edge_start: %s", e.msg);
+}
+
+static inline void server_start(struct server *s)
+{
+    server_start_at(s);
     s->port = edge_port(s->edge, 0);
     assert_int_not_equal(s->port, 0);
 }

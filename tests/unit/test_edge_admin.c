@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 
 #include "core/edge/access.h"
-#include "core/edge/control_socket.h"
+#include "core/edge/unix_socket.h"
 #include "core/observe/events.h"
 #include "core/util/json.h"
 
@@ -33,6 +33,27 @@ static void test_who_may_use_which_route(void **state)
         {{.keys = true}, ACCESS_GRANTED, ACCESS_NO_KEY, ACCESS_NO_KEY},
         {{.keys = true, .key = &plain}, ACCESS_GRANTED, ACCESS_GRANTED, ACCESS_NOT_ADMIN},
         {{.keys = true, .key = &ops}, ACCESS_GRANTED, ACCESS_GRANTED, ACCESS_GRANTED},
+        /* with addresses for operators: the others, and those */
+        {{.admin_elsewhere = true, .keys = true, .key = &ops},
+         ACCESS_GRANTED,
+         ACCESS_GRANTED,
+         ACCESS_WRONG_LISTENER},
+        {{.admin_elsewhere = true, .keys = true},
+         ACCESS_GRANTED,
+         ACCESS_NO_KEY,
+         ACCESS_WRONG_LISTENER},
+        {{.admin_elsewhere = true, .admin_listener = true, .keys = true, .key = &ops},
+         ACCESS_GRANTED,
+         ACCESS_WRONG_LISTENER,
+         ACCESS_GRANTED},
+        {{.admin_elsewhere = true, .admin_listener = true, .keys = true},
+         ACCESS_GRANTED,
+         ACCESS_WRONG_LISTENER,
+         ACCESS_NO_KEY},
+        {{.admin_elsewhere = true, .control = true, .peer_may = true},
+         ACCESS_GRANTED,
+         ACCESS_WRONG_SOCKET,
+         ACCESS_GRANTED},
         /* the control socket: keys do not matter there */
         {{.control = true, .peer_may = true}, ACCESS_GRANTED, ACCESS_WRONG_SOCKET, ACCESS_GRANTED},
         {{.control = true, .peer_may = true, .keys = true},
@@ -115,23 +136,23 @@ static void test_peers_are_read_from_the_kernel(void **state)
 static void test_life_of_the_socket_file(void **state)
 {
     (void)state;
-    struct control_socket first, second;
+    struct unix_socket first, second;
     struct err e = {0};
     struct stat st;
     struct client c;
     mode_t mask = umask(077);
-    assert_int_equal(control_socket_open(&first, path, &e), 0);
+    assert_int_equal(unix_socket_open(&first, "control_socket", path, &e), 0);
     assert_int_equal(umask(mask), 077);
     assert_int_equal(stat(path, &st), 0);
     assert_true(S_ISSOCK(st.st_mode) && (st.st_mode & 07777) == 0660);
     /* a living server's is not taken */
-    assert_int_equal(control_socket_open(&second, path, &e), -LLMD_EIO);
-    assert_non_null(strstr(e.msg, "another server has the control socket"));
-    control_socket_close(&second);
+    assert_int_equal(unix_socket_open(&second, "control_socket", path, &e), -LLMD_EIO);
+    assert_non_null(strstr(e.msg, "another server has the socket"));
+    unix_socket_close(&second);
     assert_true(client_connect_unix(&c, path));
     client_close(&c);
-    control_socket_close(&first);
-    control_socket_close(&first);
+    unix_socket_close(&first);
+    unix_socket_close(&first);
     assert_int_not_equal(access(path, F_OK), 0);
     assert_int_not_equal(access(lock_path, F_OK), 0);
 }
@@ -139,45 +160,45 @@ static void test_life_of_the_socket_file(void **state)
 static void test_a_dead_server_s_file_is_replaced(void **state)
 {
     (void)state;
-    struct control_socket s;
+    struct unix_socket s;
     struct err e = {0};
     struct client c;
     int status;
     pid_t child = fork();
     if (child == 0) /* ends without closing, as by kill -9 */
-        _exit(control_socket_open(&s, path, NULL) == 0 ? 0 : 1);
+        _exit(unix_socket_open(&s, "control_socket", path, NULL) == 0 ? 0 : 1);
     assert_int_equal(waitpid(child, &status, 0), child);
     assert_int_equal(status, 0);
     assert_int_equal(access(path, F_OK), 0);
     assert_false(client_connect_unix(&c, path));
-    assert_int_equal(control_socket_open(&s, path, &e), 0);
+    assert_int_equal(unix_socket_open(&s, "control_socket", path, &e), 0);
     assert_true(client_connect_unix(&c, path));
     client_close(&c);
-    control_socket_close(&s);
+    unix_socket_close(&s);
 }
 
 static void test_paths_that_cannot_be(void **state)
 {
     (void)state;
-    struct control_socket s;
+    struct unix_socket s;
     struct err e = {0};
     char text[256];
     FILE *f = fopen(path, "w");
     assert_non_null(f);
     fclose(f);
-    assert_int_equal(control_socket_open(&s, path, &e), -LLMD_EINVAL);
+    assert_int_equal(unix_socket_open(&s, "control_socket", path, &e), -LLMD_EINVAL);
     assert_non_null(strstr(e.msg, "is no socket"));
     assert_int_equal(unlink(path), 0); /* it was left alone */
     assert_int_not_equal(access(lock_path, F_OK), 0);
 
     err_clear(&e);
     snprintf(text, sizeof(text), "%s/none/x.sock", folder);
-    assert_int_equal(control_socket_open(&s, text, &e), -LLMD_EIO);
+    assert_int_equal(unix_socket_open(&s, "control_socket", text, &e), -LLMD_EIO);
     assert_non_null(strstr(e.msg, "create its folder"));
 
     err_clear(&e);
     snprintf(text, sizeof(text), "%s/%0120d", folder, 0);
-    assert_int_equal(control_socket_open(&s, text, &e), -LLMD_EINVAL);
+    assert_int_equal(unix_socket_open(&s, "control_socket", text, &e), -LLMD_EINVAL);
     assert_string_equal(e.param, "control_socket");
 }
 

@@ -1,4 +1,4 @@
-/* The edge's life: listening, limits on connections and time, keys, drain, stop. Each test starts
+/* The edge's life: limits on connections and time, keys, drain, stop. Each test starts
  * a server of its own. */
 #include "tests/unit/edge_server.h"
 
@@ -254,50 +254,6 @@ static void test_keys(void **state)
     server_stop(&server);
 }
 
-static void test_listening(void **state)
-{
-    (void)state;
-    static const char *const bad[] = {"8080",       "127.0.0.1",   "::1:80",
-                                      "127.0.0.1:", "127.0.0.1:x", "300.0.0.1:8080",
-                                      ":8080",      "[]:80",       "127.0.0.1:65536"};
-    static const char *const good[] = {"127.0.0.1:0", "127.0.0.1:0"};
-    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        struct edge *edge = NULL;
-        struct err e = {0};
-        server_prepare(&server);
-        server.fixture.opts.listen = &bad[i];
-        int rc = edge_start(&server.fixture.opts, &edge, &e);
-        if (rc == 0 || !strstr(e.msg, bad[i]) || strcmp(e.param, "listen") != 0)
-            fail_msg("%s: %d %s", bad[i], rc, e.msg);
-        metrics_free(server.fixture.opts.metrics);
-        fixture_fini(&server.fixture);
-    }
-    server_prepare(&server);
-    server.fixture.opts.listen = good;
-    server.fixture.opts.n_listen = 2;
-    server_start(&server);
-    uint16_t second = edge_port(server.edge, 1);
-    assert_int_not_equal(server.port, second);
-    server.port = second;
-    char *a = ask(server.port, "GET /version HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-    assert_int_equal(status_of(a), 200);
-    free(a);
-
-    /* A second server on the same port is refused; it would take half of the connections. */
-    char taken[32];
-    const char *again = taken;
-    struct edge_opts opts = server.fixture.opts;
-    struct edge *edge = NULL;
-    struct err e = {0};
-    snprintf(taken, sizeof(taken), "127.0.0.1:%u", second);
-    opts.listen = &again;
-    opts.n_listen = 1;
-    opts.metrics = NULL;
-    assert_int_equal(edge_start(&opts, &edge, &e), -LLMD_EIO);
-    assert_non_null(strstr(e.msg, "another server"));
-    server_stop(&server);
-}
-
 /* Connections come and go in every way at once; nothing leaks (ASan) or races (TSan). */
 static void *hammer(void *arg)
 {
@@ -351,7 +307,6 @@ int main(void)
         cmocka_unit_test(test_deadlines),
         cmocka_unit_test(test_silence_is_broken),
         cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_listening),
         cmocka_unit_test(test_chaos),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

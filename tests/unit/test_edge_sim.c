@@ -20,7 +20,7 @@ struct world {
 
 static void world_start(struct world *w, uint64_t step_us, uint32_t max_num_seqs)
 {
-    static const char *const listen[] = {"127.0.0.1:0"};
+    static const struct edge_listener listen[] = {{.address = "127.0.0.1:0"}};
     struct err e = {0};
     memset(w, 0, sizeof(*w));
     log_init(STDERR_FILENO, LOG_ERROR, false);

@@ -1,4 +1,4 @@
-#include "core/edge/control_socket.h"
+#include "core/edge/unix_socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,30 +9,32 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { SOCKET_MODE = 0660, LOCK_MODE = 0600, BACKLOG = 64 };
+enum { SOCKET_MODE = 0660, LOCK_MODE = 0600, BACKLOG = 4096 };
 
 struct lock_path {
-    char s[sizeof(((struct control_socket *)0)->path) + sizeof(".lock")];
+    char s[sizeof(((struct unix_socket *)0)->path) + sizeof(".lock")];
 };
 
-static struct lock_path lock_path(const struct control_socket *s)
+static struct lock_path lock_path(const struct unix_socket *s)
 {
     struct lock_path p;
     snprintf(p.s, sizeof(p.s), "%s.lock", s->path);
     return p;
 }
 
-static int fault(const struct control_socket *s, int number, struct err *e)
+static int fault(const struct unix_socket *s, int number, struct err *e)
 {
-    const char *mend = "";
+    const char *mend = NULL;
     if (number == ENOENT)
-        mend = "; create its folder for this user, or name another with control_socket";
+        mend = "create its folder for this user";
     else if (number == EACCES || number == EPERM || number == EROFS)
-        mend = "; let this user write to its folder and to what lies there, or name another with "
-               "control_socket";
-    return err_set_param(e, LLMD_EIO, "control_socket",
-                         "cannot make the control socket \"%s\": %s%s", s->path, strerror(number),
-                         mend);
+        mend = "let this user write to its folder and to what lies there";
+    if (!mend)
+        return err_set_param(e, LLMD_EIO, s->option, "cannot make the socket \"%s\": %s", s->path,
+                             strerror(number));
+    return err_set_param(e, LLMD_EIO, s->option,
+                         "cannot make the socket \"%s\": %s; %s, or name another with %s", s->path,
+                         strerror(number), mend, s->option);
 }
 
 /* Whether fd is still what the path names: its last owner may have removed it meanwhile. */
@@ -43,7 +45,7 @@ static bool names(const char *path, int fd)
            ours.st_ino == there.st_ino;
 }
 
-static int take_lock(struct control_socket *s, struct err *e)
+static int take_lock(struct unix_socket *s, struct err *e)
 {
     const struct lock_path path = lock_path(s);
     for (;;) {
@@ -55,10 +57,10 @@ static int take_lock(struct control_socket *s, struct err *e)
             close(fd);
             if (number != EWOULDBLOCK)
                 return fault(s, number, e);
-            return err_set_param(e, LLMD_EIO, "control_socket",
-                                 "another server has the control socket \"%s\"; stop it, or name "
-                                 "another with control_socket",
-                                 s->path);
+            return err_set_param(e, LLMD_EIO, s->option,
+                                 "another server has the socket \"%s\"; stop it, or name another "
+                                 "with %s",
+                                 s->path, s->option);
         }
         if (names(path.s, fd)) {
             s->lock_fd = fd;
@@ -69,20 +71,19 @@ static int take_lock(struct control_socket *s, struct err *e)
 }
 
 /* What a dead server left. The lock is held. */
-static int remove_stale(const struct control_socket *s, struct err *e)
+static int remove_stale(const struct unix_socket *s, struct err *e)
 {
     struct stat st;
     if (lstat(s->path, &st) != 0)
         return errno == ENOENT ? 0 : fault(s, errno, e);
     if (!S_ISSOCK(st.st_mode))
-        return err_set_param(e, LLMD_EINVAL, "control_socket",
-                             "\"%s\" exists and is no socket; remove it, or name another with "
-                             "control_socket",
-                             s->path);
+        return err_set_param(e, LLMD_EINVAL, s->option,
+                             "\"%s\" exists and is no socket; remove it, or name another with %s",
+                             s->path, s->option);
     return unlink(s->path) == 0 || errno == ENOENT ? 0 : fault(s, errno, e);
 }
 
-static int bind_and_listen(struct control_socket *s, struct err *e)
+static int bind_and_listen(struct unix_socket *s, struct err *e)
 {
     struct sockaddr_un a = {.sun_family = AF_UNIX};
     memcpy(a.sun_path, s->path, sizeof(a.sun_path));
@@ -101,26 +102,26 @@ static int bind_and_listen(struct control_socket *s, struct err *e)
     return 0;
 }
 
-int control_socket_open(struct control_socket *s, const char *path, struct err *e)
+int unix_socket_open(struct unix_socket *s, const char *option, const char *path, struct err *e)
 {
-    *s = (struct control_socket){.fd = -1, .lock_fd = -1};
+    *s = (struct unix_socket){.fd = -1, .lock_fd = -1, .option = option};
     if (strlen(path) >= sizeof(s->path))
-        return err_set_param(e, LLMD_EINVAL, "control_socket",
-                             "the control socket's path \"%s\" has more than %zu bytes", path,
+        return err_set_param(e, LLMD_EINVAL, option,
+                             "the socket's path \"%s\" has more than %zu bytes", path,
                              sizeof(s->path) - 1);
     memcpy(s->path, path, strlen(path));
-    peer_rule_init(&s->rule, CONTROL_GROUP);
+    peer_rule_init(&s->rule, SOCKET_GROUP);
     int rc = take_lock(s, e);
     if (rc == 0)
         rc = remove_stale(s, e);
     if (rc == 0)
         rc = bind_and_listen(s, e);
     if (rc != 0)
-        control_socket_close(s);
+        unix_socket_close(s);
     return rc;
 }
 
-void control_socket_close(struct control_socket *s)
+void unix_socket_close(struct unix_socket *s)
 {
     if (s->lock_fd < 0)
         return;
