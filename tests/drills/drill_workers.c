@@ -91,7 +91,7 @@ static void start(struct drill *d, uint32_t n, bool faults)
 
 static void stop(struct drill *d)
 {
-    if (!router_shutdown(d->router, clock_now_us() + WAIT_LIMIT_US))
+    if (!router_shutdown(d->router, clock_now_us() + PATIENCE_US))
         fail_msg("a worker's thread did not end");
     router_free(d->router);
 }

@@ -2,50 +2,8 @@
  * decisions that were written, read back and made again. */
 #include "core/router/record.h"
 
-#include "core/router/router.h"
 #include "core/util/json.h"
-#include "tests/unit/llama_fixture.h"
-
-enum { MAX_WORKERS = 4 };
-
-struct world {
-    struct router *router;
-    struct worker_opts opts[MAX_WORKERS];
-    uint32_t n;
-};
-
-static void world_init(struct world *w, const struct router_model_opts *o)
-{
-    memset(w, 0, sizeof(*w));
-    assert_int_equal(router_new(&w->router, NULL), 0);
-    assert_int_equal(router_add_model(w->router, "tiny", o, NULL), 0);
-}
-
-static struct worker_opts *add_worker(struct world *w)
-{
-    struct worker_opts *o = &w->opts[w->n];
-    *o = sim_worker_opts(&llama);
-    o->index = w->n++;
-    return o;
-}
-
-static void start(struct world *w)
-{
-    struct router_worker_view v[MAX_WORKERS];
-    for (uint32_t i = 0; i < w->n; i++)
-        assert_int_equal(router_start_worker(w->router, "tiny", &w->opts[i], NULL), 0);
-    for (uint32_t n_up = 0; n_up < w->n;) {
-        n_up = 0;
-        for (uint32_t i = 0; i < router_workers(w->router, v, MAX_WORKERS); i++)
-            n_up += v[i].status.state == WORKER_READY;
-    }
-}
-
-static void world_fini(struct world *w)
-{
-    (void)router_shutdown(w->router, clock_now_us() + WAIT_LIMIT_US);
-    router_free(w->router);
-}
+#include "tests/unit/router_fixture.h"
 
 /* Of family f: the first half of the prompt is the family's. */
 static void request_of(struct reader *rd, const char *id, uint32_t f, uint32_t n_prompt,
@@ -60,14 +18,6 @@ static void request_of(struct reader *rd, const char *id, uint32_t f, uint32_t n
     rd->r->model = "tiny";
     rd->r->key_name = "team-a";
     rd->r->id = arena_strdup(&rd->r->arena, id);
-}
-
-static int submit(struct world *w, struct reader *rd)
-{
-    int rc = router_submit(w->router, request_ref(rd->r), NULL);
-    if (rc)
-        request_unref(rd->r);
-    return rc;
 }
 
 /* The record of that id, as the operator reads it; NULL: there is none. */
@@ -104,7 +54,7 @@ static const char *text(const json_t *v, const char *name)
 static void wait_none_live(struct world *w)
 {
     struct router_request_view v;
-    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
+    const uint64_t until_us = clock_now_us() + PATIENCE_US;
     while (router_requests(w->router, &v, 1) > 0)
         assert_true(clock_now_us() < until_us);
 }
@@ -119,16 +69,16 @@ static void test_from_its_start_to_its_end(void **state)
     struct reader rd[3];
     struct router_request_view v[3];
     world_init(&w, &two);
-    struct worker_opts *o = add_worker(&w);
+    struct worker_opts *o = world_add(&w);
     o->sim_step_us = 20000;
     o->max_num_seqs = 1;
-    start(&w);
+    world_start(&w);
     request_of(&rd[0], "first", 1, 320, 5);
     request_of(&rd[1], "second", 1, 320, 5);
     assert_null(record_of(&w, "first"));
     assert_null(router_record(w.router, rd[0].r));
-    assert_int_equal(submit(&w, &rd[0]), 0);
-    assert_int_equal(submit(&w, &rd[1]), 0);
+    assert_int_equal(world_try(&w, &rd[0], NULL), 0);
+    assert_int_equal(world_try(&w, &rd[1], NULL), 0);
 
     assert_int_equal(router_requests(w.router, v, 3), 2);
     assert_string_equal(v[0].id, "first");
@@ -174,7 +124,7 @@ static void test_from_its_start_to_its_end(void **state)
     assert_null(record_of(&w, "third"));
     for (uint32_t i = 0; i < 2; i++)
         reader_fini(&rd[i]);
-    world_fini(&w);
+    (void)world_end(&w);
 }
 
 static void test_refused_cancelled_failed(void **state)
@@ -186,14 +136,14 @@ static void test_refused_cancelled_failed(void **state)
     const struct err why = {.code = LLMD_EWORKER, .msg = "it is gone"};
     o.max_queue = 1;
     world_init(&w, &o);
-    struct worker_opts *wo = add_worker(&w);
+    struct worker_opts *wo = world_add(&w);
     wo->sim_step_us = 20000;
     wo->max_num_seqs = 1;
-    start(&w);
+    world_start(&w);
     const char *const ids[] = {"runs", "waits", "too many"};
     for (uint32_t i = 0; i < 3; i++) {
         request_of(&rd[i], ids[i], i, 32, 400);
-        assert_int_equal(submit(&w, &rd[i]), i < 2 ? 0 : -LLMD_EFULL);
+        assert_int_equal(world_try(&w, &rd[i], NULL), i < 2 ? 0 : -LLMD_EFULL);
     }
     struct route_record *rec = router_record(w.router, rd[2].r);
     assert_int_equal(rec->outcome, OUTCOME_REFUSED);
@@ -221,7 +171,7 @@ static void test_refused_cancelled_failed(void **state)
     json_decref(j);
     for (uint32_t i = 0; i < 3; i++)
         reader_fini(&rd[i]);
-    world_fini(&w);
+    (void)world_end(&w);
 }
 
 /* By id: what runs, what waits, what shares an id; nothing else, and nothing twice. */
@@ -234,13 +184,13 @@ static void test_cancelled_by_id(void **state)
     struct router_model_opts o = two;
     o.max_queue = N + 2;
     world_init(&w, &o);
-    struct worker_opts *wo = add_worker(&w);
+    struct worker_opts *wo = world_add(&w);
     wo->sim_step_us = 5000;
     wo->max_num_seqs = 2;
-    start(&w);
+    world_start(&w);
     for (uint32_t i = 0; i < N + 2; i++) { /* "a" and "b" run, all other "same" wait */
         request_of(&rd[i], i == 0 ? "a" : i == 1 ? "b" : "same", i, 16, i == 1 ? 60 : 400);
-        assert_int_equal(submit(&w, &rd[i]), 0);
+        assert_int_equal(world_try(&w, &rd[i], NULL), 0);
     }
     assert_int_equal(router_cancel(w.router, "nothing"), 0);
     assert_int_equal(router_cancel(w.router, "a"), 1);
@@ -258,7 +208,7 @@ static void test_cancelled_by_id(void **state)
     assert_int_equal(router_cancel(w.router, "a"), 0);
     for (uint32_t i = 0; i < N + 2; i++)
         reader_fini(&rd[i]);
-    world_fini(&w);
+    (void)world_end(&w);
 }
 
 static void test_moves_are_kept(void **state)
@@ -268,10 +218,10 @@ static void test_moves_are_kept(void **state)
     struct reader rd;
     world_init(&w, &two);
     for (uint32_t i = 0; i < 3; i++)
-        add_worker(&w)->sim_step_us = 5000;
-    start(&w);
+        world_add(&w)->sim_step_us = 5000;
+    world_start(&w);
     request_of(&rd, "traveller", 1, 64, 60);
-    assert_int_equal(submit(&w, &rd), 0);
+    assert_int_equal(world_try(&w, &rd, NULL), 0);
     uint32_t lost[2];
     for (uint32_t i = 0; i < 2; i++) {
         struct err why = {0};
@@ -301,7 +251,7 @@ static void test_moves_are_kept(void **state)
     assert_int_equal(number(j, "output_tokens"), 60);
     json_decref(j);
     reader_fini(&rd);
-    world_fini(&w);
+    (void)world_end(&w);
 }
 
 /* More of everything than is kept. */
@@ -434,7 +384,7 @@ static void *watch(void *arg)
 static uint32_t run_randomly(enum route_policy policy, uint32_t n_rounds,
                              uint32_t n_of[REASON_COUNT])
 {
-    enum { TOGETHER = 80 };
+    enum { N_WORKERS = 4, TOGETHER = 80 };
     const struct err why = {.code = LLMD_EWORKER, .msg = "a drill"};
     struct router_model_opts o = {.policy = policy, .max_queue = 1000, .max_migrations = 16};
     struct world w;
@@ -443,22 +393,22 @@ static uint32_t run_randomly(enum route_policy policy, uint32_t n_rounds,
     uint64_t last = 0;
     uint32_t n_new = 0;
     world_init(&w, &o); /* delta is learned */
-    for (uint32_t i = 0; i < MAX_WORKERS; i++) {
-        struct worker_opts *wo = add_worker(&w);
+    for (uint32_t i = 0; i < N_WORKERS; i++) {
+        struct worker_opts *wo = world_add(&w);
         wo->max_num_seqs = 4;
         wo->sim_row_ns = 2000;
     }
-    start(&w);
+    world_start(&w);
     watcher.router = w.router;
     assert_int_equal(pthread_create(&watcher.thread, NULL, watch, &watcher), 0);
     for (uint32_t round = 0; round < n_rounds; round++) {
         for (uint32_t i = 0; i < TOGETHER; i++) {
             request_of(&rd[i], "one of many", rnd(6), 20 + rnd(300), 1 + rnd(12));
             rd[i].r->session = rnd(3) ? 1 + rnd(9) : 0;
-            assert_int_equal(submit(&w, &rd[i]), 0);
+            assert_int_equal(world_try(&w, &rd[i], NULL), 0);
         }
-        router_lose(w.router, round % MAX_WORKERS, &why);
-        int rc = router_restart_worker(w.router, round % MAX_WORKERS, NULL);
+        router_lose(w.router, round % N_WORKERS, &why);
+        int rc = router_restart_worker(w.router, round % N_WORKERS, NULL);
         assert_true(rc == 0 || rc == -LLMD_EINVAL);
         for (uint32_t i = 0; i < TOGETHER; i++) {
             reader_wait(&rd[i]);
@@ -469,7 +419,7 @@ static uint32_t run_randomly(enum route_policy policy, uint32_t n_rounds,
     }
     atomic_store(&watcher.stop, true);
     pthread_join(watcher.thread, NULL);
-    world_fini(&w);
+    (void)world_end(&w);
     return n_new;
 }
 

@@ -1,63 +1,8 @@
 /* The router over simulated workers: turns, prefixes, waiting, refusals, readiness, the end. */
-#include "core/router/router.h"
-#include "tests/unit/llama_fixture.h"
-
-enum { MAX_WORKERS = 8 };
-
-struct world {
-    struct router *router;
-    struct worker_opts opts[MAX_WORKERS];
-    uint32_t n;
-};
+#include "tests/unit/router_fixture.h"
 
 static const struct router_model_opts model_opts = {
     .policy = ROUTE_PREFIX, .delta = 250, .max_queue = 6, .max_migrations = 2};
-
-static void world_init_policy(struct world *w, enum route_policy policy)
-{
-    struct router_model_opts o = model_opts;
-    o.policy = policy;
-    memset(w, 0, sizeof(*w));
-    assert_int_equal(router_new(&w->router, NULL), 0);
-    assert_int_equal(router_add_model(w->router, "tiny", &o, NULL), 0);
-}
-
-static void world_init(struct world *w)
-{
-    world_init_policy(w, ROUTE_PREFIX);
-}
-
-static struct worker_opts *add_opts(struct world *w)
-{
-    assert_true(w->n < MAX_WORKERS);
-    struct worker_opts *o = &w->opts[w->n];
-    *o = sim_worker_opts(&llama);
-    o->index = w->n++;
-    return o;
-}
-
-static void start(struct world *w, const struct worker_opts *o)
-{
-    assert_int_equal(router_start_worker(w->router, "tiny", o, NULL), 0);
-}
-
-static void wait_ready(struct world *w)
-{
-    struct router_worker_view v[MAX_WORKERS];
-    uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
-    for (uint32_t n_up = 0; n_up < w->n;) {
-        n_up = 0;
-        for (uint32_t i = 0; i < router_workers(w->router, v, MAX_WORKERS); i++)
-            n_up += v[i].status.state == WORKER_READY || v[i].status.state == WORKER_DEAD;
-        assert_true(clock_now_us() < until_us);
-    }
-}
-
-static void world_fini(struct world *w)
-{
-    (void)router_shutdown(w->router, clock_now_us() + WAIT_LIMIT_US);
-    router_free(w->router);
-}
 
 static void request_to(struct reader *rd, const char *model, uint32_t n_prompt, uint32_t max_tokens)
 {
@@ -69,11 +14,8 @@ static void request_to(struct reader *rd, const char *model, uint32_t n_prompt, 
 static int submit(struct world *w, struct reader *rd, struct err *e)
 {
     err_clear(e);
-    request_ref(rd->r);
-    int rc = router_submit(w->router, rd->r, e);
+    const int rc = world_try(w, rd, e);
     assert_int_equal(rc, -e->code);
-    if (rc)
-        request_unref(rd->r);
     return rc;
 }
 
@@ -94,10 +36,12 @@ static void test_takes_turns(void **state)
     struct reader rd[9];
     struct err e = {0};
     uint32_t n_of[3] = {0};
-    world_init_policy(&w, ROUTE_ROUNDROBIN);
+    struct router_model_opts turns = model_opts;
+    turns.policy = ROUTE_ROUNDROBIN;
+    world_init(&w, &turns);
     for (uint32_t i = 0; i < 3; i++)
-        start(&w, add_opts(&w));
-    wait_ready(&w);
+        world_add(&w);
+    world_start(&w);
     for (uint32_t i = 0; i < 9; i++) {
         request_to(&rd[i], "tiny", 10, 4);
         assert_int_equal(submit(&w, &rd[i], &e), 0);
@@ -111,7 +55,7 @@ static void test_takes_turns(void **state)
         assert_int_equal(n_of[i], 3);
     for (uint32_t i = 0; i < 9; i++)
         reader_fini(&rd[i]);
-    world_fini(&w);
+    (void)world_end(&w);
 }
 
 /* Everything that does not fit the workers waits in the router, in order; what is too much is
@@ -123,14 +67,13 @@ static void test_waits_for_a_place(void **state)
     struct reader rd[10];
     struct err e = {0};
     struct router_model_view v;
-    world_init(&w);
+    world_init(&w, &model_opts);
     for (uint32_t i = 0; i < 2; i++) {
-        struct worker_opts *o = add_opts(&w);
+        struct worker_opts *o = world_add(&w);
         o->sim_step_us = 20000;
         o->max_num_seqs = 1;
-        start(&w, o);
     }
-    wait_ready(&w);
+    world_start(&w);
     for (uint32_t i = 0; i < 9; i++) {
         request_to(&rd[i], "tiny", 10, 8);
         assert_int_equal(submit(&w, &rd[i], &e), i < 8 ? 0 : -LLMD_EFULL);
@@ -147,7 +90,7 @@ static void test_waits_for_a_place(void **state)
     assert_true(rd[6].r->trace.queued_us < rd[2].r->trace.first_token_us);
     for (uint32_t i = 0; i < 9; i++)
         reader_fini(&rd[i]);
-    world_fini(&w);
+    (void)world_end(&w);
 }
 
 static void test_goes_where_it_fits(void **state)
@@ -156,13 +99,12 @@ static void test_goes_where_it_fits(void **state)
     struct world w;
     struct reader rd;
     struct err e = {0};
-    world_init(&w);
+    world_init(&w, &model_opts);
     for (uint32_t i = 0; i < 2; i++) {
-        struct worker_opts *o = add_opts(&w);
+        struct worker_opts *o = world_add(&w);
         o->kv_cache_blocks = i == 0 ? 4 : 32;
-        start(&w, o);
     }
-    wait_ready(&w);
+    world_start(&w);
     for (uint32_t i = 0; i < 3; i++) {
         request_to(&rd, "tiny", 500, 12);
         assert_int_equal(submit(&w, &rd, &e), 0);
@@ -170,7 +112,7 @@ static void test_goes_where_it_fits(void **state)
         assert_int_equal(rd.r->trace.worker, 1);
         reader_fini(&rd);
     }
-    world_fini(&w);
+    (void)world_end(&w);
 }
 
 /* A reader whose prompt of n tokens begins with n_shared common ones of this family. */
@@ -192,10 +134,10 @@ static void test_prefixes_stay_together(void **state)
     struct world w;
     struct err e = {0};
     uint32_t n_of[2] = {0};
-    world_init(&w);
+    world_init(&w, &model_opts);
     for (uint32_t i = 0; i < 2; i++)
-        start(&w, add_opts(&w));
-    wait_ready(&w);
+        world_add(&w);
+    world_start(&w);
     int32_t homes[FAMILIES];
     for (uint32_t member = 0; member < MEMBERS; member++)
         for (uint32_t f = 0; f < FAMILIES; f++) {
@@ -211,7 +153,7 @@ static void test_prefixes_stay_together(void **state)
             reader_fini(&rd);
         }
     assert_int_equal(n_of[0], n_of[1]);
-    world_fini(&w);
+    (void)world_end(&w);
 }
 
 /* Of siblings that come at once, the later ones see what the first have only promised to compute:
@@ -224,14 +166,13 @@ static void test_promised_blocks_count(void **state)
     struct reader rd[SIBLINGS];
     struct err e = {0};
     struct buf b = {0};
-    world_init(&w);
+    world_init(&w, &model_opts);
     for (uint32_t i = 0; i < 2; i++) {
-        struct worker_opts *o = add_opts(&w);
+        struct worker_opts *o = world_add(&w);
         o->sim_step_us = 50000;
         o->max_num_batched_tokens = 512;
-        start(&w, o);
     }
-    wait_ready(&w);
+    world_start(&w);
     for (uint32_t i = 0; i < SIBLINGS; i++) {
         family_request(&rd[i], 1, i, 480, 500);
         assert_int_equal(submit(&w, &rd[i], &e), 0);
@@ -245,7 +186,7 @@ static void test_promised_blocks_count(void **state)
     for (uint32_t i = 0; i < SIBLINGS; i++)
         reader_fini(&rd[i]);
     buf_fini(&b);
-    world_fini(&w);
+    (void)world_end(&w);
 }
 
 /* A worker without a prefix cache shares nothing: siblings are not drawn to it. */
@@ -256,12 +197,11 @@ static void test_no_cache_no_promises(void **state)
     struct reader rd[2];
     struct err e = {0};
     struct buf b = {0};
-    world_init(&w);
-    struct worker_opts *o = add_opts(&w);
+    world_init(&w, &model_opts);
+    struct worker_opts *o = world_add(&w);
     o->sim_step_us = 20000;
     o->enable_prefix_caching = false;
-    start(&w, o);
-    wait_ready(&w);
+    world_start(&w);
     for (uint32_t i = 0; i < 2; i++) {
         family_request(&rd[i], 1, i, 320, 340);
         assert_int_equal(submit(&w, &rd[i], &e), 0);
@@ -273,7 +213,7 @@ static void test_no_cache_no_promises(void **state)
         reader_fini(&rd[i]);
     }
     buf_fini(&b);
-    world_fini(&w);
+    (void)world_end(&w);
 }
 
 static void test_decisions_are_explained(void **state)
@@ -284,13 +224,12 @@ static void test_decisions_are_explained(void **state)
     struct err e = {0};
     struct buf b = {0};
     struct router_model_view v;
-    world_init(&w);
+    world_init(&w, &model_opts);
     for (uint32_t i = 0; i < 2; i++) {
-        struct worker_opts *o = add_opts(&w);
+        struct worker_opts *o = world_add(&w);
         o->sim_step_us = 30000;
-        start(&w, o);
     }
-    wait_ready(&w);
+    world_start(&w);
     family_request(&rd, 1, 0, 320, 340);
     assert_null(router_record(w.router, rd.r));
     assert_int_equal(submit(&w, &rd, &e), 0);
@@ -303,7 +242,7 @@ static void test_decisions_are_explained(void **state)
     assert_false(router_model(w.router, "large", &v));
     reader_fini(&rd);
     buf_fini(&b);
-    world_fini(&w);
+    (void)world_end(&w);
 }
 
 static void test_refusals_say_why(void **state)
@@ -312,7 +251,7 @@ static void test_refusals_say_why(void **state)
     struct world w;
     struct reader rd;
     struct err e = {0};
-    world_init(&w);
+    world_init(&w, &model_opts);
     request_to(&rd, "large", 10, 4);
     assert_int_equal(submit(&w, &rd, &e), -LLMD_ENOTFOUND);
     rd.r->model = "tiny";
@@ -320,11 +259,11 @@ static void test_refusals_say_why(void **state)
     assert_false(router_model_ready(w.router, "tiny"));
     assert_false(router_all_ready(w.router));
 
-    struct worker_opts *o = add_opts(&w);
+    struct worker_opts *o = world_add(&w);
     o->kv_cache_blocks = 0;
     o->kv_cache_bytes = 1; /* it cannot start */
-    start(&w, o);
-    wait_ready(&w);
+    assert_int_equal(router_start_worker(w.router, "tiny", o, NULL), 0);
+    world_wait_state(&w, 0, WORKER_DEAD);
     int rc;
     do /* its last callback may still be on the way */
         rc = submit(&w, &rd, &e);
@@ -336,10 +275,10 @@ static void test_refusals_say_why(void **state)
     assert_int_equal(v.status.state, WORKER_DEAD);
     assert_non_null(strstr(v.error, "kv_cache_mb"));
 
-    o = add_opts(&w);
+    o = world_add(&w);
     o->kv_cache_blocks = 4;
-    start(&w, o);
-    wait_ready(&w);
+    assert_int_equal(router_start_worker(w.router, "tiny", o, NULL), 0);
+    world_wait_state(&w, 1, WORKER_READY);
     while (!router_all_ready(w.router))
         ;
     assert_true(router_model_ready(w.router, "tiny"));
@@ -350,7 +289,7 @@ static void test_refusals_say_why(void **state)
     request_to(&rd, "tiny", 100, 4);
     assert_int_equal(submit(&w, &rd, &e), -LLMD_ETOOBIG);
     reader_fini(&rd);
-    world_fini(&w);
+    (void)world_end(&w);
 }
 
 static void test_a_long_step_is_a_stall(void **state)
@@ -359,12 +298,11 @@ static void test_a_long_step_is_a_stall(void **state)
     struct world w;
     struct reader rd;
     struct err e = {0};
-    world_init(&w);
+    world_init(&w, &model_opts);
     assert_true(router_progressing(w.router, 1));
-    struct worker_opts *o = add_opts(&w);
+    struct worker_opts *o = world_add(&w);
     o->sim_step_us = 400000;
-    start(&w, o);
-    wait_ready(&w);
+    world_start(&w);
     clock_sleep_us(50000);
     assert_true(router_progressing(w.router, 1000)); /* idle */
     request_to(&rd, "tiny", 10, 2);
@@ -375,7 +313,7 @@ static void test_a_long_step_is_a_stall(void **state)
     assert_true(router_progressing(w.router, UINT64_MAX));
     reader_wait(&rd);
     reader_fini(&rd);
-    world_fini(&w);
+    (void)world_end(&w);
 }
 
 static void test_shutdown_drains_then_stops(void **state)
@@ -385,18 +323,17 @@ static void test_shutdown_drains_then_stops(void **state)
         struct world w;
         struct reader rd[4];
         struct err e = {0};
-        world_init(&w);
+        world_init(&w, &model_opts);
         for (uint32_t i = 0; i < 2; i++) {
-            struct worker_opts *o = add_opts(&w);
+            struct worker_opts *o = world_add(&w);
             o->sim_step_us = 5000;
-            start(&w, o);
         }
-        wait_ready(&w);
+        world_start(&w);
         for (uint32_t i = 0; i < 4; i++) {
             request_to(&rd[i], "tiny", 10, in_time ? 5 : 400);
             assert_int_equal(submit(&w, &rd[i], &e), 0);
         }
-        (void)router_shutdown(w.router, clock_now_us() + (in_time ? WAIT_LIMIT_US : 20000));
+        (void)router_shutdown(w.router, clock_now_us() + (in_time ? PATIENCE_US : 20000));
         struct reader late;
         request_to(&late, "tiny", 10, 5);
         assert_int_equal(submit(&w, &late, &e), -LLMD_EDRAINING);

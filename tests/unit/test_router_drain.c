@@ -1,79 +1,24 @@
 /* Workers that are taken out of service and returned: what they have ends there, nothing new comes,
  * what nobody else can take waits as long as it may. Simulated workers, so that texts are known. */
-#include <string.h>
-
-#include "core/router/router.h"
-#include "core/util/buf.h"
-#include "tests/unit/llama_fixture.h"
+#include "tests/unit/router_fixture.h"
 
 enum { N_WORKERS = 3, N_STREAMS = 24 };
 
-struct world {
-    struct router *router;
-    struct worker_opts opts[N_WORKERS];
-    uint32_t n;
-};
-
-static struct router_worker_view view(struct world *w, uint32_t i)
-{
-    struct router_worker_view v[N_WORKERS];
-    assert_int_equal(router_workers(w->router, v, N_WORKERS), w->n);
-    return v[i];
-}
-
-static void wait_state(struct world *w, uint32_t i, enum worker_state state)
-{
-    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
-    while (view(w, i).status.state != state) {
-        assert_true(clock_now_us() < until_us);
-        clock_sleep_us(200);
-    }
-}
-
-static void world_init(struct world *w, uint32_t n, const struct router_model_opts *o)
+static void open_world(struct world *w, uint32_t n, const struct router_model_opts *o)
 {
     const struct router_model_opts roomy = {.max_queue = 1000, .max_migrations = 0};
-    *w = (struct world){.n = n};
-    assert_int_equal(router_new(&w->router, NULL), 0);
-    assert_int_equal(router_add_model(w->router, "tiny", o ? o : &roomy, NULL), 0);
-    for (uint32_t i = 0; i < n; i++) {
-        w->opts[i] = sim_worker_opts(&llama);
-        w->opts[i].index = i;
-        w->opts[i].sim_step_us = 500;
-        assert_int_equal(router_start_worker(w->router, "tiny", &w->opts[i], NULL), 0);
-    }
+    world_init(w, o ? o : &roomy);
     for (uint32_t i = 0; i < n; i++)
-        wait_state(w, i, WORKER_READY);
+        world_add(w)->sim_step_us = 500;
+    world_start(w);
 }
 
-static void world_fini(struct world *w)
-{
-    assert_true(router_shutdown(w->router, clock_now_us() + WAIT_LIMIT_US));
-    router_free(w->router);
-}
-
-static void make(struct reader *rd, uint32_t number)
-{
-    uint32_t prompt[40];
-    for (uint32_t i = 0; i < 40; i++)
-        prompt[i] = (number * 13 + i) % 200;
-    reader_init(rd, NULL, prompt, 20 + number % 20, 30 + number % 20, 1);
-    rd->r->model = "tiny";
-}
-
-static void submit(struct world *w, struct reader *rd)
-{
-    struct err e = {0};
-    if (router_submit(w->router, request_ref(rd->r), &e) != 0)
-        fail_msg("refused: %s", e.msg);
-}
-
+/* It never moved. */
 static void finish(struct reader *rd)
 {
     reader_wait(rd);
-    assert_int_equal(rd->finish[0], FINISH_LENGTH);
     assert_int_equal(rd->r->trace.n_migrations, 0);
-    reader_fini(rd);
+    reader_finish(rd);
 }
 
 static void drain(struct world *w, uint32_t i)
@@ -86,7 +31,7 @@ static void drain(struct world *w, uint32_t i)
 static void bring_back(struct world *w, uint32_t i)
 {
     struct err e = {0};
-    wait_state(w, i, WORKER_DEAD);
+    world_wait_state(w, i, WORKER_DEAD);
     while (router_return_worker(w->router, i, &e) == -LLMD_ENOTREADY) { /* its thread still ends */
         err_clear(&e);
         clock_sleep_us(200);
@@ -100,20 +45,20 @@ static void test_it_finishes_what_it_has_and_takes_no_more(void **state)
     (void)state;
     struct world w;
     struct reader rd[N_STREAMS], more[4];
-    world_init(&w, 2, NULL);
+    open_world(&w, 2, NULL);
     for (uint32_t i = 0; i < N_STREAMS; i++) {
-        make(&rd[i], i);
-        submit(&w, &rd[i]);
+        reader_init_number(&rd[i], i);
+        world_submit(&w, &rd[i]);
     }
     drain(&w, 0);
     drain(&w, 0); /* idempotent */
-    assert_true(view(&w, 0).drained && !view(&w, 1).drained);
-    const uint64_t n_chosen = view(&w, 0).n_chosen;
+    assert_true(world_view(&w, 0).drained && !world_view(&w, 1).drained);
+    const uint64_t n_chosen = world_view(&w, 0).n_chosen;
     assert_true(n_chosen > 0);
     for (uint32_t i = 0; i < 4; i++) {
         struct buf why = {0};
-        make(&more[i], 100 + i);
-        submit(&w, &more[i]);
+        reader_init_number(&more[i], 100 + i);
+        world_submit(&w, &more[i]);
         struct route_record *rec = router_record(w.router, more[i].r);
         assert_non_null(rec);
         record_add_json(rec, &why);
@@ -129,8 +74,8 @@ static void test_it_finishes_what_it_has_and_takes_no_more(void **state)
         assert_int_equal(more[i].r->trace.worker, 1);
         finish(&more[i]);
     }
-    wait_state(&w, 0, WORKER_DEAD);
-    assert_int_equal(view(&w, 0).n_chosen, n_chosen);
+    world_wait_state(&w, 0, WORKER_DEAD);
+    assert_int_equal(world_view(&w, 0).n_chosen, n_chosen);
     world_fini(&w);
 }
 
@@ -140,26 +85,26 @@ static void test_its_place_stays_down_until_it_is_returned(void **state)
     struct world w;
     struct reader rd;
     struct err e = {0};
-    world_init(&w, 1, NULL);
+    open_world(&w, 1, NULL);
     assert_int_equal(router_drain_worker(w.router, 7, &e), -LLMD_ENOTFOUND);
     err_clear(&e);
     assert_int_equal(router_return_worker(w.router, 0, &e), -LLMD_EINVAL);
     assert_non_null(strstr(e.msg, "in service"));
     err_clear(&e);
-    make(&rd, 1);
-    submit(&w, &rd);
+    reader_init_number(&rd, 1);
+    world_submit(&w, &rd);
     drain(&w, 0);
     assert_int_equal(router_return_worker(w.router, 0, &e), -LLMD_ENOTREADY);
     finish(&rd);
-    wait_state(&w, 0, WORKER_DEAD);
+    world_wait_state(&w, 0, WORKER_DEAD);
     assert_int_equal(router_restart_worker(w.router, 0, NULL), -LLMD_EINVAL);
-    assert_true(view(&w, 0).drained);
+    assert_true(world_view(&w, 0).drained);
     bring_back(&w, 0);
-    wait_state(&w, 0, WORKER_READY);
-    assert_false(view(&w, 0).drained);
-    assert_int_equal(view(&w, 0).n_starts, 2);
-    make(&rd, 2);
-    submit(&w, &rd);
+    world_wait_state(&w, 0, WORKER_READY);
+    assert_false(world_view(&w, 0).drained);
+    assert_int_equal(world_view(&w, 0).n_starts, 2);
+    reader_init_number(&rd, 2);
+    world_submit(&w, &rd);
     finish(&rd);
     world_fini(&w);
 }
@@ -170,11 +115,11 @@ static void test_without_others_requests_wait_for_its_return(void **state)
     struct world w;
     struct reader rd[N_STREAMS];
     struct router_model_view v;
-    world_init(&w, 1, NULL);
+    open_world(&w, 1, NULL);
     drain(&w, 0);
     for (uint32_t i = 0; i < N_STREAMS; i++) {
-        make(&rd[i], i);
-        submit(&w, &rd[i]);
+        reader_init_number(&rd[i], i);
+        world_submit(&w, &rd[i]);
     }
     assert_true(router_model(w.router, "tiny", &v));
     assert_int_equal(v.n_waiting, N_STREAMS);
@@ -192,12 +137,12 @@ static void test_waiting_is_bounded(void **state)
     struct reader rd[3];
     struct err e = {0};
     const struct router_model_opts o = {.max_queue = 2, .max_queue_us = 100000};
-    world_init(&w, 1, &o);
+    open_world(&w, 1, &o);
     drain(&w, 0);
     for (uint32_t i = 0; i < 3; i++)
-        make(&rd[i], i);
-    submit(&w, &rd[0]);
-    submit(&w, &rd[1]);
+        reader_init_number(&rd[i], i);
+    world_submit(&w, &rd[0]);
+    world_submit(&w, &rd[1]);
     assert_int_equal(router_submit(w.router, rd[2].r, &e), -LLMD_EFULL);
     router_expire(w.router);
     assert_int_equal(reader_pull(&rd[0], 1), 0);
@@ -221,11 +166,11 @@ static void test_what_its_successor_cannot_hold_fails(void **state)
     struct world w;
     struct reader rd;
     struct err e = {0};
-    world_init(&w, 1, NULL);
+    open_world(&w, 1, NULL);
     drain(&w, 0);
-    make(&rd, 1); /* 21 + 31 tokens: 4 blocks */
-    submit(&w, &rd);
-    wait_state(&w, 0, WORKER_DEAD);
+    reader_init_number(&rd, 1); /* 21 + 31 tokens: 4 blocks */
+    world_submit(&w, &rd);
+    world_wait_state(&w, 0, WORKER_DEAD);
     w.opts[0].kv_cache_blocks = 3;
     bring_back(&w, 0);
     reader_wait(&rd);
@@ -244,32 +189,29 @@ static void test_texts_under_drains(void **state)
     struct world w;
     struct reader expected[N_STREAMS], rd[N_STREAMS];
     uint32_t n_done = 0;
-    world_init(&w, 1, NULL);
+    open_world(&w, 1, NULL);
     for (uint32_t i = 0; i < N_STREAMS; i++) {
-        make(&expected[i], i);
-        submit(&w, &expected[i]);
+        reader_init_number(&expected[i], i);
+        world_submit(&w, &expected[i]);
         reader_wait(&expected[i]);
     }
     world_fini(&w);
-    world_init(&w, N_WORKERS, NULL);
+    open_world(&w, N_WORKERS, NULL);
     for (uint32_t i = 0; i < N_STREAMS; i++) {
-        make(&rd[i], i);
-        submit(&w, &rd[i]);
+        reader_init_number(&rd[i], i);
+        world_submit(&w, &rd[i]);
     }
     for (uint32_t round = 0; round < ROUNDS; round++) {
         const uint32_t victim = round * 7 % N_WORKERS;
         drain(&w, victim);
-        while (view(&w, victim).status.state != WORKER_DEAD)
+        while (world_view(&w, victim).status.state != WORKER_DEAD)
             for (uint32_t i = 0; i < N_STREAMS; i++) {
-                while (reader_pull(&rd[i], UINT32_MAX) > 0)
-                    ;
-                if (!reader_finished(&rd[i]))
+                if (!reader_ended_as(&rd[i], &expected[i]))
                     continue;
-                assert_same_text(&rd[i], &expected[i]);
                 finish(&rd[i]);
                 n_done++;
-                make(&rd[i], i);
-                submit(&w, &rd[i]);
+                reader_init_number(&rd[i], i);
+                world_submit(&w, &rd[i]);
             }
         bring_back(&w, victim);
     }
@@ -320,8 +262,8 @@ static void *watch_over(void *arg)
 /* In service and ready, however the race left it. */
 static void restore(struct world *w, uint32_t i)
 {
-    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
-    while (view(w, i).status.state != WORKER_READY) {
+    const uint64_t until_us = clock_now_us() + PATIENCE_US;
+    while (world_view(w, i).status.state != WORKER_READY) {
         assert_true(clock_now_us() < until_us);
         if (router_return_worker(w->router, i, NULL) == 0 ||
             router_restart_worker(w->router, i, NULL) == 0)
@@ -338,13 +280,13 @@ static void test_drained_while_it_is_given_up(void **state)
     struct race race = {.w = &w};
     struct reader rd[N_STREAMS];
     pthread_t operator, supervisor;
-    world_init(&w, N_WORKERS, &o);
+    open_world(&w, N_WORKERS, &o);
     assert_int_equal(pthread_create(&operator, NULL, operate, &race), 0);
     assert_int_equal(pthread_create(&supervisor, NULL, watch_over, &race), 0);
     for (uint64_t until_us = clock_now_us() + 400000; clock_now_us() < until_us;) {
         for (uint32_t i = 0; i < N_STREAMS; i++) {
-            make(&rd[i], i);
-            submit(&w, &rd[i]);
+            reader_init_number(&rd[i], i);
+            world_submit(&w, &rd[i]);
         }
         for (uint32_t i = 0; i < N_STREAMS; i++) {
             reader_wait(&rd[i]);

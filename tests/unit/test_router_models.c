@@ -1,29 +1,8 @@
 /* Models that follow each other under one name: requests go to the one that they were made for, wait
  * for its first worker, and what is gone is freed. */
-#include <string.h>
+#include "tests/unit/router_fixture.h"
 
-#include "core/router/router.h"
-#include "tests/unit/llama_fixture.h"
-
-enum { MAX_OPTS = 64, VIEWS = 8, N_STREAMS = 16 };
-
-struct world {
-    struct router *router;
-    struct worker_opts opts[MAX_OPTS];
-    uint32_t n_opts;
-};
-
-static void world_init(struct world *w)
-{
-    *w = (struct world){.n_opts = 0};
-    assert_int_equal(router_new(&w->router, NULL), 0);
-}
-
-static void world_fini(struct world *w)
-{
-    assert_true(router_shutdown(w->router, clock_now_us() + WAIT_LIMIT_US));
-    router_free(w->router);
-}
+enum { N_STREAMS = 16 };
 
 static uint64_t add_model(struct world *w)
 {
@@ -35,55 +14,31 @@ static uint64_t add_model(struct world *w)
 /* A worker's tokens depend on its model's vocabulary and the request alone. */
 static void add_worker(struct world *w, uint64_t generation, uint32_t index)
 {
-    struct worker_opts *o = &w->opts[w->n_opts++];
+    struct worker_opts *o = world_add(w);
     struct err e = {0};
-    assert_true(w->n_opts <= MAX_OPTS);
-    *o = sim_worker_opts(&llama);
     o->index = index;
     o->sim_step_us = 500;
     if (router_add_worker(w->router, generation, o, &e) != 0)
         fail_msg("%s", e.msg);
 }
 
-static bool find_view(struct world *w, uint32_t index, struct router_worker_view *out)
-{
-    struct router_worker_view v[VIEWS];
-    const uint32_t n = router_workers(w->router, v, VIEWS);
-    assert_true(n <= VIEWS);
-    for (uint32_t i = 0; i < n; i++)
-        if (v[i].index == index) {
-            *out = v[i];
-            return true;
-        }
-    return false;
-}
-
-static void wait_state(struct world *w, uint32_t index, enum worker_state state)
-{
-    struct router_worker_view v;
-    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
-    while (!find_view(w, index, &v) || v.status.state != state) {
-        assert_true(clock_now_us() < until_us);
-        clock_sleep_us(100);
-    }
-}
-
 static void drain_and_remove(struct world *w, uint32_t index)
 {
-    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
+    const uint64_t until_us = clock_now_us() + PATIENCE_US;
     struct router_worker_view v;
     assert_int_equal(router_drain_worker(w->router, index, NULL), 0);
     while (router_remove_worker(w->router, index, NULL) != 0) {
         assert_true(clock_now_us() < until_us);
         clock_sleep_us(100);
     }
-    assert_false(find_view(w, index, &v));
+    w->n--;
+    assert_false(world_find(w, index, &v));
 }
 
 static void wait_collected(struct world *w, uint64_t generation)
 {
     struct router_model_view v;
-    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
+    const uint64_t until_us = clock_now_us() + PATIENCE_US;
     while (!router_collect_model(w->router, generation)) {
         assert_true(clock_now_us() < until_us);
         clock_sleep_us(100);
@@ -93,26 +48,8 @@ static void wait_collected(struct world *w, uint64_t generation)
 
 static void make(struct reader *rd, uint32_t number, uint64_t generation)
 {
-    uint32_t prompt[40];
-    for (uint32_t i = 0; i < 40; i++)
-        prompt[i] = (number * 13 + i) % 200;
-    reader_init(rd, NULL, prompt, 20 + number % 20, 30 + number % 20, 1);
-    rd->r->model = "tiny";
+    reader_init_number(rd, number);
     rd->r->generation = generation;
-}
-
-static void submit(struct world *w, struct reader *rd)
-{
-    struct err e = {0};
-    if (router_submit(w->router, request_ref(rd->r), &e) != 0)
-        fail_msg("refused: %s", e.msg);
-}
-
-static void finish(struct reader *rd)
-{
-    reader_wait(rd);
-    assert_int_equal(rd->finish[0], FINISH_LENGTH);
-    reader_fini(rd);
 }
 
 static void test_requests_go_to_their_generation(void **state)
@@ -120,29 +57,29 @@ static void test_requests_go_to_their_generation(void **state)
     (void)state;
     struct world w;
     struct reader old, new, any;
-    world_init(&w);
+    world_init(&w, NULL);
     const uint64_t first = add_model(&w);
     add_worker(&w, first, 0);
     const uint64_t second = add_model(&w);
     add_worker(&w, second, 1);
     assert_true(second > first);
-    wait_state(&w, 0, WORKER_READY);
-    wait_state(&w, 1, WORKER_READY);
+    world_wait_state(&w, 0, WORKER_READY);
+    world_wait_state(&w, 1, WORKER_READY);
     make(&old, 1, first);
     make(&new, 1, second);
     make(&any, 1, 0);
-    submit(&w, &old);
-    submit(&w, &new);
-    submit(&w, &any);
+    world_submit(&w, &old);
+    world_submit(&w, &new);
+    world_submit(&w, &any);
     reader_wait(&old);
     reader_wait(&new);
     reader_wait(&any);
     assert_int_equal(old.r->trace.worker, 0);
     assert_int_equal(new.r->trace.worker, 1);
     assert_int_equal(any.r->trace.worker, 1); /* the newest */
-    finish(&old);
-    finish(&new);
-    finish(&any);
+    reader_finish(&old);
+    reader_finish(&new);
+    reader_finish(&any);
     world_fini(&w);
 }
 
@@ -153,15 +90,15 @@ static void test_a_closed_one_ends_and_is_collected(void **state)
     struct reader rd[N_STREAMS], late;
     struct err e = {0};
     struct router_model_view v;
-    world_init(&w);
+    world_init(&w, NULL);
     const uint64_t first = add_model(&w);
     add_worker(&w, first, 0);
     add_worker(&w, first, 1);
-    wait_state(&w, 0, WORKER_READY);
-    wait_state(&w, 1, WORKER_READY);
+    world_wait_state(&w, 0, WORKER_READY);
+    world_wait_state(&w, 1, WORKER_READY);
     for (uint32_t i = 0; i < N_STREAMS; i++) {
         make(&rd[i], i, first);
-        submit(&w, &rd[i]);
+        world_submit(&w, &rd[i]);
     }
     router_close_model(w.router, first, true);
     make(&late, 99, first);
@@ -176,7 +113,7 @@ static void test_a_closed_one_ends_and_is_collected(void **state)
     assert_in_range(v.n_requests, 1, N_STREAMS);
     drain_and_remove(&w, 0); /* what it bounced went to the other */
     for (uint32_t i = 0; i < N_STREAMS; i++)
-        finish(&rd[i]);
+        reader_finish(&rd[i]);
     assert_false(router_collect_model(w.router, first)); /* a worker is left */
     drain_and_remove(&w, 1);
     wait_collected(&w, first);
@@ -192,7 +129,7 @@ static uint32_t count_candidates(struct world *w, uint32_t number)
 {
     struct reader rd;
     make(&rd, number, 0);
-    submit(w, &rd);
+    world_submit(w, &rd);
     reader_wait(&rd);
     struct route_record *rec = router_record(w->router, rd.r);
     assert_non_null(rec);
@@ -203,7 +140,7 @@ static uint32_t count_candidates(struct world *w, uint32_t number)
         for (uint32_t k = 0; k < i; k++)
             assert_true(d->candidates[i].worker != d->candidates[k].worker);
     free(rec);
-    finish(&rd);
+    reader_finish(&rd);
     return n;
 }
 
@@ -211,17 +148,17 @@ static void test_who_was_removed_is_no_candidate(void **state)
 {
     (void)state;
     struct world w;
-    world_init(&w);
+    world_init(&w, NULL);
     const uint64_t only = add_model(&w);
     for (uint32_t i = 0; i < 3; i++) {
         add_worker(&w, only, i);
-        wait_state(&w, i, WORKER_READY);
+        world_wait_state(&w, i, WORKER_READY);
     }
     assert_int_equal(count_candidates(&w, 0), 3);
     drain_and_remove(&w, 0);
     assert_int_equal(count_candidates(&w, 1), 2);
     add_worker(&w, only, 0); /* before the old one was joined */
-    wait_state(&w, 0, WORKER_READY);
+    world_wait_state(&w, 0, WORKER_READY);
     assert_int_equal(count_candidates(&w, 2), 3);
     drain_and_remove(&w, 1);
     drain_and_remove(&w, 2);
@@ -235,7 +172,7 @@ static void test_held_requests_wait_for_the_first_worker(void **state)
     struct world w;
     struct reader rd[N_STREAMS];
     struct err e = {0};
-    world_init(&w);
+    world_init(&w, NULL);
     const uint64_t first = add_model(&w);
     make(&rd[0], 0, first);
     assert_int_equal(router_submit(w.router, rd[0].r, &e), -LLMD_ENOTREADY);
@@ -243,16 +180,16 @@ static void test_held_requests_wait_for_the_first_worker(void **state)
     router_hold_model(w.router, first, true);
     assert_true(router_model_ready(w.router, "tiny"));
     assert_false(router_all_ready(w.router));
-    submit(&w, &rd[0]);
+    world_submit(&w, &rd[0]);
     for (uint32_t i = 1; i < N_STREAMS; i++) {
         make(&rd[i], i, first);
-        submit(&w, &rd[i]);
+        world_submit(&w, &rd[i]);
     }
     add_worker(&w, first, 0);
-    wait_state(&w, 0, WORKER_READY);
+    world_wait_state(&w, 0, WORKER_READY);
     router_hold_model(w.router, first, false);
     for (uint32_t i = 0; i < N_STREAMS; i++)
-        finish(&rd[i]);
+        reader_finish(&rd[i]);
     world_fini(&w);
 }
 
@@ -262,12 +199,12 @@ static void test_who_leaves_waits_for_no_worker(void **state)
     struct world w;
     struct reader rd;
     struct router_model_view v;
-    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
-    world_init(&w);
+    const uint64_t until_us = clock_now_us() + PATIENCE_US;
+    world_init(&w, NULL);
     const uint64_t first = add_model(&w);
     router_hold_model(w.router, first, true);
     make(&rd, 0, first);
-    submit(&w, &rd);
+    world_submit(&w, &rd);
     request_cancel(rd.r);
     do {
         assert_true(clock_now_us() < until_us);
@@ -289,19 +226,19 @@ static void test_waiting_requests_go_back(void **state)
     struct reader rd[N_STREAMS], lost;
     struct err e = {0};
     struct router_model_view v;
-    world_init(&w);
+    world_init(&w, NULL);
     const uint64_t first = add_model(&w), second = add_model(&w);
     router_hold_model(w.router, second, true);
     for (uint32_t i = 0; i < N_STREAMS; i++) {
         make(&rd[i], i, second);
-        submit(&w, &rd[i]);
+        world_submit(&w, &rd[i]);
     }
     router_hold_model(w.router, first, true);
     router_move_waiting(w.router, second, first);
     assert_true(router_model_generation(w.router, first, &v));
     assert_int_equal(v.n_waiting, N_STREAMS);
     make(&lost, 0, second);
-    submit(&w, &lost);
+    world_submit(&w, &lost);
     router_close_model(w.router, second, true);
     router_hold_model(w.router, second, false); /* what is left there fails */
     reader_wait(&lost);
@@ -312,7 +249,7 @@ static void test_waiting_requests_go_back(void **state)
     wait_collected(&w, second);
     add_worker(&w, first, 0);
     for (uint32_t i = 0; i < N_STREAMS; i++)
-        finish(&rd[i]);
+        reader_finish(&rd[i]);
     world_fini(&w);
 }
 
@@ -324,7 +261,7 @@ static void test_who_waits_keeps_its_turn(void **state)
     struct world w;
     struct reader greedy[N_GREEDY], modest;
     uint64_t last_us = 0;
-    world_init(&w);
+    world_init(&w, NULL);
     const uint64_t first = add_model(&w), second = add_model(&w);
     router_hold_model(w.router, first, true);
     router_hold_model(w.router, second, true);
@@ -333,11 +270,10 @@ static void test_who_waits_keeps_its_turn(void **state)
         make(rd, i, first);
         rd->r->sampling.max_tokens = 2;
         rd->r->key_name = i < N_GREEDY ? "greedy" : "modest";
-        submit(&w, rd);
+        world_submit(&w, rd);
     }
     router_move_waiting(w.router, first, second);
-    struct worker_opts *o = &w.opts[w.n_opts++];
-    *o = sim_worker_opts(&llama);
+    struct worker_opts *o = world_add(&w);
     o->max_num_seqs = 1;
     o->sim_step_us = 200;
     assert_int_equal(router_add_worker(w.router, second, o, NULL), 0);
@@ -348,8 +284,8 @@ static void test_who_waits_keeps_its_turn(void **state)
     reader_wait(&modest);
     assert_true(modest.r->trace.scheduled_us < last_us);
     for (uint32_t i = 0; i < N_GREEDY; i++)
-        finish(&greedy[i]);
-    finish(&modest);
+        reader_finish(&greedy[i]);
+    reader_finish(&modest);
     world_fini(&w);
 }
 
@@ -361,16 +297,16 @@ static void test_texts_over_many_generations(void **state)
     struct world w;
     struct reader expected[N_STREAMS], rd[N_STREAMS];
     uint32_t n_done = 0;
-    world_init(&w);
+    world_init(&w, NULL);
     uint64_t now = add_model(&w);
     add_worker(&w, now, 0);
-    wait_state(&w, 0, WORKER_READY);
+    world_wait_state(&w, 0, WORKER_READY);
     for (uint32_t i = 0; i < N_STREAMS; i++) {
         make(&expected[i], i, now);
-        submit(&w, &expected[i]);
+        world_submit(&w, &expected[i]);
         reader_wait(&expected[i]);
         make(&rd[i], i, now);
-        submit(&w, &rd[i]);
+        world_submit(&w, &rd[i]);
     }
     for (uint32_t round = 1; round <= ROUNDS; round++) {
         const uint64_t next = add_model(&w);
@@ -379,21 +315,18 @@ static void test_texts_over_many_generations(void **state)
         struct router_model_view v = {.n_requests = 1};
         while (v.n_requests > 0) {
             for (uint32_t i = 0; i < N_STREAMS; i++) {
-                while (reader_pull(&rd[i], UINT32_MAX) > 0)
-                    ;
-                if (!reader_finished(&rd[i]))
+                if (!reader_ended_as(&rd[i], &expected[i]))
                     continue;
-                assert_same_text(&rd[i], &expected[i]);
                 reader_fini(&rd[i]);
                 make(&rd[i], i, next);
-                submit(&w, &rd[i]);
+                world_submit(&w, &rd[i]);
                 n_done++;
             }
             assert_true(router_model_generation(w.router, now, &v));
         }
         drain_and_remove(&w, 0);
         add_worker(&w, next, 0);
-        wait_state(&w, 0, WORKER_READY);
+        world_wait_state(&w, 0, WORKER_READY);
         router_hold_model(w.router, next, false);
         wait_collected(&w, now);
         now = next;

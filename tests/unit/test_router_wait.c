@@ -1,71 +1,16 @@
 /* What waits in the router always goes or ends: slow readers, long prompts among short ones, workers
  * that are lost while a request is handed over, workers that will never do. */
-#include "core/router/router.h"
 #include "core/util/fault.h"
-#include "tests/unit/llama_fixture.h"
-
-enum { MAX_WORKERS = 4 };
+#include "tests/unit/router_fixture.h"
 
 static const struct err taken = {.code = LLMD_EWORKER, .msg = "taken away"};
 
-struct world {
-    struct router *router;
-    struct worker_opts opts[MAX_WORKERS];
-    uint32_t n;
-};
-
-static void world_init_queue(struct world *w, uint32_t max_queue, uint64_t max_queue_us)
+/* Of a queue of that length and, unless 0, duration. */
+static void open_world(struct world *w, uint32_t max_queue, uint64_t max_queue_us)
 {
     const struct router_model_opts o = {
         .delta = 250, .max_queue = max_queue, .max_queue_us = max_queue_us, .max_migrations = 1000};
-    *w = (struct world){.n = 0};
-    assert_int_equal(router_new(&w->router, NULL), 0);
-    assert_int_equal(router_add_model(w->router, "tiny", &o, NULL), 0);
-}
-
-static void world_init_for(struct world *w, uint64_t max_queue_us)
-{
-    world_init_queue(w, 1000, max_queue_us);
-}
-
-static void world_init(struct world *w)
-{
-    world_init_for(w, 0);
-}
-
-static struct worker_opts *add(struct world *w)
-{
-    struct worker_opts *o = &w->opts[w->n];
-    *o = sim_worker_opts(&llama);
-    o->index = w->n++;
-    return o;
-}
-
-static void wait_ready(struct world *w)
-{
-    struct router_worker_view v[MAX_WORKERS];
-    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
-    for (uint32_t n_up = 0; n_up < w->n;) {
-        n_up = 0;
-        (void)router_workers(w->router, v, MAX_WORKERS);
-        for (uint32_t i = 0; i < w->n; i++)
-            n_up += v[i].status.state == WORKER_READY;
-        assert_true(clock_now_us() < until_us);
-        clock_sleep_us(100);
-    }
-}
-
-static void start(struct world *w)
-{
-    for (uint32_t i = 0; i < w->n; i++)
-        assert_int_equal(router_start_worker(w->router, "tiny", &w->opts[i], NULL), 0);
-    wait_ready(w);
-}
-
-static void world_fini(struct world *w)
-{
-    assert_true(router_shutdown(w->router, clock_now_us() + WAIT_LIMIT_US));
-    router_free(w->router);
+    world_init(w, &o);
 }
 
 /* No two numbers have a prefix in common. */
@@ -78,22 +23,12 @@ static void make(struct reader *rd, uint32_t number, uint32_t n_prompt, uint32_t
     rd->r->model = "tiny";
 }
 
-static void submit(struct world *w, struct reader *rd)
-{
-    struct err e = {0};
-    if (router_submit(w->router, request_ref(rd->r), &e) != 0)
-        fail_msg("refused: %s", e.msg);
-}
-
 /* Of a key; what became of it. */
 static int submit_for(struct world *w, struct reader *rd, const char *key, struct err *e)
 {
     err_clear(e);
     rd->r->key_name = key;
-    int rc = router_submit(w->router, request_ref(rd->r), e);
-    if (rc)
-        request_unref(rd->r);
-    return rc;
+    return world_try(w, rd, e);
 }
 
 static uint32_t n_waiting(struct world *w)
@@ -111,22 +46,22 @@ static void test_a_worker_full_of_slow_readers(void **state)
     enum { SLOW = 6, MORE = 4 };
     struct world w;
     struct reader slow[SLOW], more[MORE];
-    world_init(&w);
-    struct worker_opts *o = add(&w);
+    open_world(&w, 1000, 0);
+    struct worker_opts *o = world_add(&w);
     o->max_num_seqs = 4;
     o->max_queue = SLOW - 4;
-    start(&w);
+    world_start(&w);
     for (uint32_t i = 0; i < SLOW; i++) {
         struct router_worker_view v;
         make(&slow[i], i, 20, 200);
-        submit(&w, &slow[i]);
+        world_submit(&w, &slow[i]);
         do /* until it pauses */
             (void)router_workers(w.router, &v, 1);
         while (v.status.generated_tokens < (i + 1) * 63 || v.status.n_running > 0);
     }
     for (uint32_t i = 0; i < MORE; i++) {
         make(&more[i], SLOW + i, 20, 5);
-        submit(&w, &more[i]);
+        world_submit(&w, &more[i]);
     }
     assert_int_equal(n_waiting(&w), MORE);
     reader_wait(&slow[0]);
@@ -151,21 +86,21 @@ static void test_who_never_reads_is_ended_when_others_wait(void **state)
     static struct reader slow[SLOW], more[MORE];
     struct err e = {0};
     uint32_t n_ended = 0;
-    world_init(&w);
-    struct worker_opts *o = add(&w);
+    open_world(&w, 1000, 0);
+    struct worker_opts *o = world_add(&w);
     o->max_queue = SLOW - o->max_num_seqs;
     o->slow_reader_us = 200000;
-    start(&w);
+    world_start(&w);
     for (uint32_t i = 0; i < SLOW; i++) {
         make(&slow[i], i, 20, 200);
-        submit(&w, &slow[i]);
+        world_submit(&w, &slow[i]);
     }
     clock_sleep_us(300000); /* all of them pause */
     for (uint32_t i = 0; i < MORE; i++) {
         make(&more[i], SLOW + i, 20, 200);
-        submit(&w, &more[i]);
+        world_submit(&w, &more[i]);
     }
-    for (uint64_t until_us = clock_now_us() + WAIT_LIMIT_US, n_done = 0; n_done < MORE;) {
+    for (uint64_t until_us = clock_now_us() + PATIENCE_US, n_done = 0; n_done < MORE;) {
         assert_true(clock_now_us() < until_us);
         router_expire(w.router);
         n_done = 0;
@@ -201,18 +136,18 @@ static void test_a_long_prompt_among_short_ones(void **state)
     struct world w;
     struct reader rd[SHORT], large;
     uint32_t number = 0;
-    world_init(&w);
-    struct worker_opts *o = add(&w);
+    open_world(&w, 1000, 0);
+    struct worker_opts *o = world_add(&w);
     o->kv_cache_blocks = 32;
     o->sim_step_us = 500;
-    start(&w);
+    world_start(&w);
     for (uint32_t i = 0; i < SHORT; i++) {
         make(&rd[i], ++number, 20, 20 + 3 * i);
-        submit(&w, &rd[i]);
+        world_submit(&w, &rd[i]);
     }
     make(&large, 0, 480, 4); /* 30 or 31 of the 32 blocks */
-    submit(&w, &large);
-    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US / 6;
+    world_submit(&w, &large);
+    const uint64_t until_us = clock_now_us() + PATIENCE_US / 6;
     while (!reader_finished(&large)) {
         assert_true(clock_now_us() < until_us);
         (void)reader_pull(&large, UINT32_MAX);
@@ -222,7 +157,7 @@ static void test_a_long_prompt_among_short_ones(void **state)
                 continue;
             reader_fini(&rd[i]);
             make(&rd[i], ++number, 20, 20 + 3 * i);
-            submit(&w, &rd[i]);
+            world_submit(&w, &rd[i]);
         }
     }
     assert_int_equal(large.finish[0], FINISH_LENGTH);
@@ -248,11 +183,10 @@ static void *client_main(void *arg)
         struct reader rd;
         struct err e = {0};
         make(&rd, c->seed + i, 20, 1 + i % 3);
-        if (router_submit(c->w->router, request_ref(rd.r), &e) == 0) {
+        if (world_try(c->w, &rd, &e) == 0) {
             reader_wait(&rd);
             assert_true(rd.finish[0] == FINISH_LENGTH || rd.finish[0] == FINISH_ERROR);
-        } else
-            request_unref(rd.r);
+        }
         reader_fini(&rd);
     }
     return NULL;
@@ -267,10 +201,10 @@ static void test_lost_while_requests_are_handed_over(void **state)
     struct world w;
     struct client c[CLIENTS];
     atomic_bool end = false;
-    world_init(&w);
+    open_world(&w, 1000, 0);
     for (uint32_t i = 0; i < 2; i++)
-        add(&w);
-    start(&w);
+        world_add(&w);
+    world_start(&w);
     for (uint32_t i = 0; i < CLIENTS; i++) {
         c[i] = (struct client){.w = &w, .seed = i * 10007, .end = &end};
         assert_int_equal(pthread_create(&c[i].thread, NULL, client_main, &c[i]), 0);
@@ -279,7 +213,7 @@ static void test_lost_while_requests_are_handed_over(void **state)
         router_lose(w.router, i % 2, &taken);
         router_reap(w.router);
         assert_int_equal(router_restart_worker(w.router, i % 2, NULL), 0);
-        wait_ready(&w);
+        world_wait_ready(&w);
     }
     atomic_store(&end, true);
     for (uint32_t i = 0; i < CLIENTS; i++)
@@ -296,17 +230,17 @@ static void test_only_the_lost_worker_could_hold_it(void **state)
     struct world w;
     struct reader runs, waits, late;
     struct err e = {0};
-    world_init(&w);
-    add(&w)->kv_cache_blocks = 4;
-    struct worker_opts *o = add(&w);
+    open_world(&w, 1000, 0);
+    world_add(&w)->kv_cache_blocks = 4;
+    struct worker_opts *o = world_add(&w);
     o->max_num_seqs = 1;
     o->sim_step_us = 2000;
-    start(&w);
+    world_start(&w);
     make(&runs, 1, 300, 100);
     make(&waits, 2, 300, 100);
     make(&late, 3, 300, 100);
-    submit(&w, &runs);
-    submit(&w, &waits);
+    world_submit(&w, &runs);
+    world_submit(&w, &waits);
     clock_sleep_us(20000);
     assert_int_equal(n_waiting(&w), 1);
     router_lose(w.router, 1, &taken);
@@ -337,19 +271,19 @@ static void test_nobody_waits_longer_than_allowed(void **state)
     struct world w;
     struct reader runs, waits, moved;
     struct err e = {0};
-    world_init_for(&w, 200000);
-    struct worker_opts *o = add(&w);
+    open_world(&w, 1000, 200000);
+    struct worker_opts *o = world_add(&w);
     o->max_num_seqs = 1;
     o->sim_step_us = 10000;
-    start(&w);
+    world_start(&w);
     make(&runs, 1, 100, 100);
     make(&waits, 2, 100, 100);
     make(&moved, 3, 100, 10);
-    submit(&w, &runs);
+    world_submit(&w, &runs);
     clock_sleep_us(20000);
-    submit(&w, &waits);
+    world_submit(&w, &waits);
     const uint64_t began_us = clock_now_us();
-    for (uint64_t until_us = began_us + WAIT_LIMIT_US; !reader_finished(&waits);) {
+    for (uint64_t until_us = began_us + PATIENCE_US; !reader_finished(&waits);) {
         assert_true(clock_now_us() < until_us);
         router_expire(w.router);
         (void)reader_pull(&waits, 1);
@@ -359,7 +293,7 @@ static void test_nobody_waits_longer_than_allowed(void **state)
     assert_true(stream_error(waits.r, &e));
     assert_int_equal(e.code, LLMD_EFULL);
     assert_int_equal(n_waiting(&w), 0);
-    submit(&w, &moved); /* it waits less */
+    world_submit(&w, &moved); /* it waits less */
     request_cancel(runs.r);
     reader_wait(&moved);
     assert_int_equal(moved.finish[0], FINISH_LENGTH);
@@ -378,14 +312,14 @@ static void test_cancelled_in_the_queue(void **state)
     enum { N = 200 };
     struct world w;
     struct reader rd[N];
-    world_init(&w);
-    struct worker_opts *o = add(&w);
+    open_world(&w, 1000, 0);
+    struct worker_opts *o = world_add(&w);
     o->max_num_seqs = 1;
     o->sim_step_us = 20000;
-    start(&w);
+    world_start(&w);
     for (uint32_t i = 0; i < N; i++) {
         make(&rd[i], i, 20, 100);
-        submit(&w, &rd[i]);
+        world_submit(&w, &rd[i]);
     }
     for (uint32_t i = N - 1; i > 1; i--)
         request_cancel(rd[i].r);
@@ -415,14 +349,14 @@ static void test_too_long_a_wait_is_refused(void **state)
     struct reader flood[FLOOD], other;
     struct err e = {0};
     uint32_t n = 0;
-    world_init_for(&w, 600000);
-    struct worker_opts *o = add(&w);
+    open_world(&w, 1000, 600000);
+    struct worker_opts *o = world_add(&w);
     o->max_num_seqs = 2;
     o->sim_step_us = 10000;
-    start(&w);
+    world_start(&w);
     for (uint32_t i = 0; i < 4; i++) { /* 10 steps: about 20 requests a second */
         make(&flood[i], i, 100, 10);
-        submit(&w, &flood[i]);
+        world_submit(&w, &flood[i]);
         reader_wait(&flood[i]);
         reader_fini(&flood[i]);
     }
@@ -458,11 +392,11 @@ static void test_a_full_queue_has_room_for_other_keys(void **state)
     struct reader rd[32];
     struct err e = {0};
     uint32_t n = 0;
-    world_init_queue(&w, 8, 0);
-    struct worker_opts *o = add(&w);
+    open_world(&w, 8, 0);
+    struct worker_opts *o = world_add(&w);
     o->max_num_seqs = 1;
     o->sim_step_us = 20000;
-    start(&w);
+    world_start(&w);
     for (uint32_t k = 0; k < ARRAY_LEN(keys); k++) {
         uint32_t n_of = 0;
         for (;; n_of++, n++) {

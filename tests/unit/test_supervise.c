@@ -7,81 +7,50 @@
 
 #include "core/observe/log.h"
 #include "core/observe/metrics.h"
-#include "core/router/router.h"
 #include "core/supervise/supervise.h"
 #include "core/util/fault.h"
-#include "tests/unit/llama_fixture.h"
+#include "tests/unit/router_fixture.h"
 
-enum { MAX_WORKERS = 4, N_STREAMS = 8 };
+enum { N_STREAMS = 8 };
 
-struct world {
-    struct router *router;
-    struct supervise *supervise;
-    struct worker_opts opts[MAX_WORKERS];
-    uint32_t n;
-};
+static struct supervise *supervise; /* of the test's world */
 
-static void world_init(struct world *w)
+static void open_world(struct world *w)
 {
     const struct router_model_opts o = {.max_queue = 100, .max_migrations = 2};
-    *w = (struct world){.n = 0};
-    assert_int_equal(router_new(&w->router, NULL), 0);
-    assert_int_equal(router_add_model(w->router, "tiny", &o, NULL), 0);
+    supervise = NULL;
+    world_init(w, &o);
 }
 
 static struct worker_opts *add(struct world *w)
 {
-    struct worker_opts *o = &w->opts[w->n];
-    *o = sim_worker_opts(&llama);
-    o->index = w->n++;
+    struct worker_opts *o = world_add(w);
     o->sim_step_us = 1000;
     return o;
-}
-
-static void view(struct world *w, uint32_t i, struct router_worker_view *out)
-{
-    struct router_worker_view v[MAX_WORKERS];
-    assert_int_equal(router_workers(w->router, v, MAX_WORKERS), w->n);
-    *out = v[i];
-}
-
-static void wait_state(struct world *w, uint32_t i, enum worker_state state, uint32_t n_starts)
-{
-    struct router_worker_view v;
-    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
-    for (view(w, i, &v); v.status.state != state || v.n_starts < n_starts; view(w, i, &v)) {
-        assert_true(clock_now_us() < until_us);
-        clock_sleep_us(1000);
-    }
 }
 
 static void start(struct world *w, const struct supervise_opts *base)
 {
     struct supervise_opts o = *base;
-    for (uint32_t i = 0; i < w->n; i++)
-        assert_int_equal(router_start_worker(w->router, "tiny", &w->opts[i], NULL), 0);
-    for (uint32_t i = 0; i < w->n; i++)
-        wait_state(w, i, WORKER_READY, 1);
+    world_start(w);
     o.router = w->router;
-    assert_int_equal(supervise_start(&o, &w->supervise, NULL), 0);
+    assert_int_equal(supervise_start(&o, &supervise, NULL), 0);
 }
 
-static void world_fini(struct world *w)
+static void close_world(struct world *w)
 {
-    supervise_stop(w->supervise);
-    assert_true(router_shutdown(w->router, clock_now_us() + WAIT_LIMIT_US));
-    router_free(w->router);
+    supervise_stop(supervise);
+    world_fini(w);
 }
 
 static void submit(struct world *w, struct reader *rd, uint32_t number)
 {
     uint32_t prompt[16];
-    struct err e = {0};
     for (uint32_t i = 0; i < 16; i++)
         prompt[i] = number * 3 + i;
     reader_init(rd, NULL, prompt, 16, 100, 1);
     rd->r->model = "tiny";
-    assert_int_equal(router_submit(w->router, request_ref(rd->r), &e), 0);
+    world_submit(w, rd);
 }
 
 /* Streams over two workers, of which the first has a fault on its way. */
@@ -90,7 +59,7 @@ static void run_with_fault(const struct fault *f, const struct supervise_opts *o
     struct world w;
     struct reader rd[2][N_STREAMS];
     for (int faulty = 0; faulty < 2; faulty++) {
-        world_init(&w);
+        open_world(&w);
         for (uint32_t i = 0; i < 2; i++)
             add(&w);
         if (faulty)
@@ -106,9 +75,9 @@ static void run_with_fault(const struct fault *f, const struct supervise_opts *o
         }
         assert_true(faulty ? n_migrations > 0 : n_migrations == 0);
         if (faulty)
-            wait_state(&w, 0, WORKER_READY, 2);
+            world_wait_start(&w, 0, WORKER_READY, 2);
         fault_clear();
-        world_fini(&w);
+        close_world(&w);
     }
     for (uint32_t i = 0; i < N_STREAMS; i++) {
         assert_same_text(&rd[0][i], &rd[1][i]);
@@ -141,7 +110,7 @@ static void test_slow_is_not_stalled(void **state)
     struct reader rd;
     struct router_worker_view v;
     const struct supervise_opts o = {.tick_us = 2000, .suspect_us = 20000, .stall_us = 40000};
-    world_init(&w);
+    open_world(&w);
     add(&w)->sim_step_us = 60000;
     start(&w, &o);
     submit(&w, &rd, 1);
@@ -150,10 +119,10 @@ static void test_slow_is_not_stalled(void **state)
     request_cancel(rd.r);
     reader_wait(&rd);
     reader_fini(&rd);
-    view(&w, 0, &v);
+    v = world_view(&w, 0);
     assert_int_equal(v.n_starts, 1);
     assert_int_equal(v.status.state, WORKER_READY);
-    world_fini(&w);
+    close_world(&w);
 }
 
 /* Streams of a process that is stopped again and again. True when no worker was given up for it. */
@@ -163,7 +132,7 @@ static bool outlives_being_stopped(void)
     struct reader rd;
     struct router_worker_view v;
     const struct supervise_opts o = {.tick_us = 2000, .suspect_us = 20000, .stall_us = 40000};
-    world_init(&w);
+    open_world(&w);
     add(&w)->sim_step_us = 20000;
     start(&w, &o);
     submit(&w, &rd, 1);
@@ -172,12 +141,12 @@ static bool outlives_being_stopped(void)
         raise(SIGSTOP);
         clock_sleep_us(30000);
     }
-    view(&w, 0, &v);
+    v = world_view(&w, 0);
     const bool same = v.n_starts == 1 && v.status.state == WORKER_READY;
     request_cancel(rd.r);
     reader_wait(&rd);
     reader_fini(&rd);
-    world_fini(&w);
+    close_world(&w);
     return same;
 }
 
@@ -208,8 +177,8 @@ static void test_what_cannot_start_is_tried_less_and_less(void **state)
                                      .restart_first_us = 10000,
                                      .restart_max_us = 40000,
                                      .breaker_starts = 4,
-                                     .breaker_us = WAIT_LIMIT_US};
-    world_init(&w);
+                                     .breaker_us = PATIENCE_US};
+    open_world(&w);
     add(&w);
     add(&w);
     fault_add(&(struct fault){.point = FAULT_STEP_FAILS, .worker = 1, .at = 20});
@@ -221,12 +190,12 @@ static void test_what_cannot_start_is_tried_less_and_less(void **state)
         assert_int_equal(rd.finish[0], FINISH_LENGTH);
         reader_fini(&rd);
     }
-    wait_state(&w, 1, WORKER_DEAD, 5); /* after 10, 20, 40, 40 ms; then the breaker */
+    world_wait_start(&w, 1, WORKER_DEAD, 5); /* after 10, 20, 40, 40 ms; then the breaker */
     clock_sleep_us(300000);
-    view(&w, 1, &v);
+    v = world_view(&w, 1);
     assert_int_equal(v.n_starts, 5);
     assert_true(router_model_ready(w.router, "tiny"));
-    world_fini(&w);
+    close_world(&w);
     fault_clear();
 }
 
@@ -240,13 +209,13 @@ static void test_a_drained_worker_is_left_alone(void **state)
     struct router_worker_view v;
     struct err e = {0};
     const struct router_model_opts hasty = {.max_queue = 10, .max_queue_us = 50000};
-    world_init(&w);
+    open_world(&w);
     assert_int_equal(router_add_model(w.router, "hasty", &hasty, NULL), 0);
     *add(&w) = sim_worker_opts(&llama);
     assert_int_equal(router_start_worker(w.router, "hasty", &w.opts[0], NULL), 0);
-    wait_state(&w, 0, WORKER_READY, 1);
+    world_wait_state(&w, 0, WORKER_READY);
     const struct supervise_opts o = {.router = w.router, .tick_us = 1000, .restart_first_us = 1000};
-    assert_int_equal(supervise_start(&o, &w.supervise, NULL), 0);
+    assert_int_equal(supervise_start(&o, &supervise, NULL), 0);
     assert_int_equal(router_drain_worker(w.router, 0, NULL), 0);
     uint32_t prompt[4] = {1, 2, 3, 4};
     reader_init(&rd, NULL, prompt, 4, 10, 1);
@@ -257,15 +226,15 @@ static void test_a_drained_worker_is_left_alone(void **state)
     assert_true(stream_error(rd.r, &e));
     assert_int_equal(e.code, LLMD_ENOTREADY);
     reader_fini(&rd);
-    wait_state(&w, 0, WORKER_DEAD, 1);
+    world_wait_state(&w, 0, WORKER_DEAD);
     clock_sleep_us(50000);
-    view(&w, 0, &v);
+    v = world_view(&w, 0);
     assert_true(v.drained);
     assert_int_equal(v.n_starts, 1);
     while (router_return_worker(w.router, 0, NULL) != 0)
         clock_sleep_us(1000);
-    wait_state(&w, 0, WORKER_READY, 2);
-    world_fini(&w);
+    world_wait_start(&w, 0, WORKER_READY, 2);
+    close_world(&w);
 }
 
 /* A model that was served comes back also in a place of its own that is new, as when an update is taken
@@ -275,7 +244,7 @@ static void test_a_model_that_was_ready_is_not_given_up(void **state)
     (void)state;
     struct world w;
     const struct supervise_opts o = {.tick_us = 1000, .restart_first_us = 1000};
-    world_init(&w);
+    open_world(&w);
     add(&w);
     start(&w, &o);
     assert_int_equal(router_drain_worker(w.router, 0, NULL), 0);
@@ -284,9 +253,9 @@ static void test_a_model_that_was_ready_is_not_given_up(void **state)
     clock_sleep_us(20000); /* the supervisor has seen it */
     fault_add(&(struct fault){.point = FAULT_STEP_FAILS, .at = 1, .times = 1});
     assert_int_equal(router_start_worker(w.router, "tiny", &w.opts[0], NULL), 0);
-    wait_state(&w, 0, WORKER_READY, 2);
+    world_wait_start(&w, 0, WORKER_READY, 2);
     fault_clear();
-    world_fini(&w);
+    close_world(&w);
 }
 
 /* Address space, which a thread's stack takes until somebody has joined it. */
@@ -304,11 +273,11 @@ static void drain_and_return(struct world *w, uint32_t n_times)
 {
     for (uint32_t i = 0; i < n_times; i++) {
         struct router_worker_view v;
-        view(w, 0, &v);
+        v = world_view(w, 0);
         assert_int_equal(router_drain_worker(w->router, 0, NULL), 0);
         while (router_return_worker(w->router, 0, NULL) != 0)
             clock_sleep_us(200);
-        wait_state(w, 0, WORKER_READY, v.n_starts + 1);
+        world_wait_start(w, 0, WORKER_READY, v.n_starts + 1);
     }
 }
 
@@ -317,7 +286,7 @@ static void test_replaced_workers_leave_nothing_behind(void **state)
     (void)state;
     enum { N_TIMES = 40 };
     struct world w;
-    world_init(&w);
+    open_world(&w);
     add(&w);
     start(&w, &(struct supervise_opts){.tick_us = 1000});
     drain_and_return(&w, 10); /* what is kept for the next ones is there */
@@ -325,7 +294,7 @@ static void test_replaced_workers_leave_nothing_behind(void **state)
     drain_and_return(&w, N_TIMES);
     const uint64_t after = mapped_bytes();
     assert_in_range(after > before ? after - before : 0, 0, (N_TIMES / 2) * (8ull << 20));
-    world_fini(&w);
+    close_world(&w);
 }
 
 /* Nobody supervises any more; one worker stalls in the step that is its last, one while it loads. */
@@ -334,11 +303,11 @@ static void test_the_end_does_not_wait_for_stalled_workers(void **state)
     (void)state;
     struct world w;
     struct reader rd;
-    world_init(&w);
+    open_world(&w);
     add(&w);
     fault_add(&(struct fault){.point = FAULT_STEP_STALLS, .at = 50, .us = UINT64_MAX});
     start(&w, &(struct supervise_opts){.tick_us = 0});
-    supervise_stop(w.supervise);
+    supervise_stop(supervise);
     fault_add(&(struct fault){.point = FAULT_LOAD_STALLS, .worker = 1, .at = 2, .us = UINT64_MAX});
     assert_int_equal(router_start_worker(w.router, "tiny", add(&w), NULL), 0);
     submit(&w, &rd, 1);
@@ -379,15 +348,15 @@ static void test_a_suspect_gets_nothing_new(void **state)
     const struct supervise_opts o = {.metrics = m,
                                      .tick_us = 2000,
                                      .suspect_us = 20000,
-                                     .stall_us = WAIT_LIMIT_US,
+                                     .stall_us = PATIENCE_US,
                                      .recover_us = 200000};
-    world_init(&w);
+    open_world(&w);
     add(&w);
     add(&w);
     fault_add(&(struct fault){.point = FAULT_STEP_STALLS, .at = 40, .us = UINT64_MAX, .times = 1});
     start(&w, &o);
     submit(&w, &first, 0);
-    wait_state(&w, 0, WORKER_SUSPECT, 1);
+    world_wait_state(&w, 0, WORKER_SUSPECT);
     assert_true(router_model_ready(w.router, "tiny"));
     for (uint32_t i = 0; i < ARRAY_LEN(rd); i++) {
         submit(&w, &rd[i], 1 + i);
@@ -400,14 +369,14 @@ static void test_a_suspect_gets_nothing_new(void **state)
     const uint64_t freed_us = clock_now_us();
     fault_clear();
     reader_wait(&first);
-    view(&w, 0, &v);
+    v = world_view(&w, 0);
     assert_int_equal(v.status.state, WORKER_SUSPECT);
-    wait_state(&w, 0, WORKER_READY, 1);
+    world_wait_state(&w, 0, WORKER_READY);
     assert_true(clock_now_us() >= freed_us + 150000);
     reader_fini(&first);
-    view(&w, 0, &v);
+    v = world_view(&w, 0);
     assert_int_equal(v.n_starts, 1);
-    world_fini(&w);
+    close_world(&w);
     metrics_free(m);
 }
 
@@ -417,14 +386,13 @@ static void test_a_lone_suspect_still_works(void **state)
     (void)state;
     struct world w;
     struct reader rd[2];
-    const struct supervise_opts o = {
-        .tick_us = 2000, .suspect_us = 20000, .stall_us = WAIT_LIMIT_US};
-    world_init(&w);
+    const struct supervise_opts o = {.tick_us = 2000, .suspect_us = 20000, .stall_us = PATIENCE_US};
+    open_world(&w);
     add(&w);
     fault_add(&(struct fault){.point = FAULT_STEP_STALLS, .at = 40, .us = UINT64_MAX, .times = 1});
     start(&w, &o);
     submit(&w, &rd[0], 0);
-    wait_state(&w, 0, WORKER_SUSPECT, 1);
+    world_wait_state(&w, 0, WORKER_SUSPECT);
     submit(&w, &rd[1], 1);
     fault_clear();
     for (uint32_t i = 0; i < 2; i++) {
@@ -432,7 +400,7 @@ static void test_a_lone_suspect_still_works(void **state)
         assert_int_equal(rd[i].finish[0], FINISH_LENGTH);
         reader_fini(&rd[i]);
     }
-    world_fini(&w);
+    close_world(&w);
 }
 
 /* --- hanging --- */
@@ -448,7 +416,7 @@ static void hangs_on_its_way_back(const struct fault *f)
                                      .unknown_us = 100000,
                                      .load_us = 100000,
                                      .restart_first_us = 10000};
-    world_init(&w);
+    open_world(&w);
     add(&w);
     fault_add(&(struct fault){.point = FAULT_STEP_FAILS, .at = 40, .times = 1});
     start(&w, &o);
@@ -457,13 +425,13 @@ static void hangs_on_its_way_back(const struct fault *f)
     reader_wait(&rd);
     assert_int_equal(rd.finish[0], FINISH_ERROR);
     reader_fini(&rd);
-    wait_state(&w, 0, WORKER_READY, 3);
+    world_wait_start(&w, 0, WORKER_READY, 3);
     submit(&w, &rd, 0);
     reader_wait(&rd);
     assert_int_equal(rd.finish[0], FINISH_LENGTH);
     reader_fini(&rd);
     fault_clear();
-    world_fini(&w);
+    close_world(&w);
 }
 
 static void test_hangs_while_loading(void **state)
@@ -492,13 +460,13 @@ static void needs_a_new_process(const struct fault *f, int code, uint32_t n_star
     struct err why = {0};
     const struct supervise_opts o = {
         .tick_us = 2000, .suspect_us = 20000, .stall_us = 40000, .restart_first_us = 10000};
-    world_init(&w);
+    open_world(&w);
     add(&w);
     add(&w);
     fault_add(f);
     start(&w, &o);
-    const uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
-    while (!supervise_must_exit(w.supervise, &why)) {
+    const uint64_t until_us = clock_now_us() + PATIENCE_US;
+    while (!supervise_must_exit(supervise, &why)) {
         assert_true(clock_now_us() < until_us);
         for (uint32_t i = 0; i < N_STREAMS; i++)
             submit(&w, &rd[i], i);
@@ -510,11 +478,11 @@ static void needs_a_new_process(const struct fault *f, int code, uint32_t n_star
     }
     assert_int_equal(why.code, code);
     clock_sleep_us(100000);
-    view(&w, 0, &v);
+    v = world_view(&w, 0);
     assert_int_equal(v.status.state, WORKER_DEAD);
     assert_int_equal(v.n_starts, n_starts);
     fault_clear();
-    world_fini(&w);
+    close_world(&w);
 }
 
 static void test_a_poisoned_device(void **state)

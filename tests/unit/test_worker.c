@@ -17,7 +17,7 @@ static const uint32_t *prompt_of(uint32_t seed, uint32_t n)
 
 static void wait_until_free(struct worker *w, uint64_t *out_steps)
 {
-    uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
+    uint64_t until_us = clock_now_us() + PATIENCE_US;
     struct worker_status s;
     do {
         worker_status(w, &s);
@@ -364,7 +364,7 @@ static void test_a_slow_reader_delays_only_itself(void **state)
     while (s.n_running > 0);
     assert_int_equal(s.n_waiting, 0); /* paused is neither */
     assert_true(s.n_free_kv_blocks < s.n_kv_blocks);
-    for (uint64_t until_us = clock_now_us() + WAIT_LIMIT_US; !reader_finished(&slow);) {
+    for (uint64_t until_us = clock_now_us() + PATIENCE_US; !reader_finished(&slow);) {
         reader_pull(&slow, 3);
         assert_true(clock_now_us() < until_us);
     }
@@ -408,7 +408,7 @@ static void *edge_main(void *arg)
     struct request *ready[64];
     while (t->n_left > 0) {
         struct pollfd p = {.fd = t->waker.event_fd, .events = POLLIN};
-        if (poll(&p, 1, WAIT_LIMIT_US / 1000) != 1)
+        if (poll(&p, 1, PATIENCE_US / 1000) != 1)
             break; /* n_left tells */
         t->n_wakeups++;
         uint32_t n;

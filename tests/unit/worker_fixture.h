@@ -1,13 +1,8 @@
 /* worker_fixture.h - workers over a tiny model, and clients that read their streams. */
 #pragma once
 #include <pthread.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
-
-#include <cmocka.h>
 
 #include "core/engine/worker.h"
 #include "core/model/model.h"
@@ -16,8 +11,7 @@
 #include "core/util/clock.h"
 #include "core/util/lock.h"
 #include "tests/unit/model_sample.h"
-
-enum { WAIT_LIMIT_US = 60 * 1000000 };
+#include "tests/unit/patience.h"
 
 /* --- the model --- */
 
@@ -115,7 +109,7 @@ static inline void noted_start(struct noted_worker *n, const struct worker_opts 
     lock_init(&n->mu, LOCK_RANK_LEAF);
     lock_cond_init(&n->changed);
     assert_int_equal(worker_start(o, &cb, &n->w, &e), 0);
-    uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
+    uint64_t until_us = clock_now_us() + PATIENCE_US;
     lock_take(&n->mu);
     while (!n->ready && !n->dead)
         assert_true(lock_wait(&n->mu, &n->changed, until_us));
@@ -124,7 +118,7 @@ static inline void noted_start(struct noted_worker *n, const struct worker_opts 
 
 static inline void noted_wait_dead(struct noted_worker *n)
 {
-    uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
+    uint64_t until_us = clock_now_us() + PATIENCE_US;
     lock_take(&n->mu);
     while (!n->dead)
         assert_true(lock_wait(&n->mu, &n->changed, until_us));
@@ -245,16 +239,16 @@ static inline uint32_t reader_pull(struct reader *rd, uint32_t max)
     return n;
 }
 
-/* Reads until every choice is finished. */
+/* Reads what there is. True: that was the end of every choice. */
+static inline bool reader_ended(struct reader *rd)
+{
+    (void)reader_pull(rd, UINT32_MAX);
+    return reader_finished(rd);
+}
+
 static inline void reader_wait(struct reader *rd)
 {
-    uint64_t until_us = clock_now_us() + WAIT_LIMIT_US;
-    while (!reader_finished(rd)) {
-        if (reader_pull(rd, UINT32_MAX) > 0)
-            continue;
-        assert_true(clock_now_us() < until_us);
-        clock_sleep_us(200);
-    }
+    assert_soon(reader_ended(rd));
 }
 
 static inline void assert_same_text(const struct reader *a, const struct reader *b)
