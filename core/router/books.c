@@ -128,7 +128,7 @@ bool books_has_future(const struct routed *m, const struct dispatch *dp)
         return true;
     for (uint32_t i = 0; i < m->n_slots; i++) {
         const struct slot *s = m->slots[i];
-        if (s->awaited && !(dp->too_small >> s->bit & 1) &&
+        if (router_slot_awaited(s) && !(dp->too_small >> s->bit & 1) &&
             blocks_of_all(dp->req, s->opts) <= s->n_kv_blocks)
             return true;
     }
@@ -178,7 +178,7 @@ static enum route_bar bar_of(const struct slot *s, const struct dispatch *dp,
     const struct worker_status *st = &s->status;
     const uint64_t n_seqs = (uint64_t)st->n_seqs + s->fresh.n_seqs + s->unstarted.n_seqs;
     const uint64_t n_spoken = st->n_owed_blocks + s->fresh.n_blocks + s->unstarted.n_blocks;
-    if (s->drained)
+    if (s->service == SLOT_DRAINED)
         return BAR_DRAINED;
     if (!router_slot_able(s))
         return BAR_STATE;
@@ -256,7 +256,7 @@ const struct decision *books_decide(struct routed *m, struct dispatch *dp)
         .delta = books_delta(m),
     };
     for (uint32_t i = 0; i < m->n_slots; i++) {
-        if (m->slots[i]->removed) /* its index may be another's by now */
+        if (m->slots[i]->service == SLOT_REMOVED) /* its index may be another's by now */
             continue;
         m->candidates[d->n_candidates] = (uint8_t)i;
         fill_candidate(m->slots[i], dp, &matches[i], &d->candidates[d->n_candidates++]);

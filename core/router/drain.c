@@ -1,8 +1,9 @@
 /* drain.c - workers that are taken out of service, and returned.
  *
- *   in service ── router_drain_worker ──> finishes what it has ──> ended: its place stays down
- *        ^                                                              │
- *        └── ready ── starting <── router_return_worker ────────────────┘
+ *   SLOT_SERVES ── router_drain_worker ──> SLOT_DRAINED: finishes what it has, ends, stays down
+ *        ^                                   │    │
+ *        │                                   │    └── router_remove_worker ──> SLOT_REMOVED
+ *        └── ready or dead ── SLOT_RETURNING <┘ router_return_worker
  *
  * From the drain to ready again the worker is awaited: what no other can take waits for it. A worker
  * that fails on its way back is awaited no more. Whatever a request waits for, it does so no longer
@@ -12,25 +13,39 @@
 
 enum { EXPIRY_US = 100000 }; /* a look at all that waits */
 
-/* The slot of that index, with the lock held; NULL with the fault in e. */
-static struct slot *find(struct router *r, uint32_t index, struct err *e)
+/* The slot of that index, with the lock held. */
+static int find(const struct router *r, uint32_t index, struct slot **out, struct err *e)
 {
-    struct slot *s = router_find_slot(r, index);
-    if (!s)
-        err_set(e, LLMD_ENOTFOUND, "there is no worker %u", index);
-    else if (r->draining)
-        err_set(e, LLMD_EDRAINING, "the server is shutting down");
-    return r->draining ? NULL : s;
+    *out = router_find_slot(r, index);
+    if (!*out)
+        return err_set(e, LLMD_ENOTFOUND, "there is no worker %u", index);
+    if (r->draining)
+        return err_set(e, LLMD_EDRAINING, "the server is shutting down");
+    return 0;
+}
+
+/* One that was drained and has ended, with the lock held. */
+static int find_down(const struct router *r, uint32_t index, struct slot **out, struct err *e)
+{
+    int rc = find(r, index, out, e);
+    if (rc)
+        return rc;
+    if ((*out)->service != SLOT_DRAINED)
+        return err_set(e, LLMD_EINVAL, "worker %u is in service", index);
+    if (!link_is_down(*out))
+        return err_set(e, LLMD_ENOTREADY,
+                       "worker %u still finishes what it has; wait until it has ended", index);
+    return 0;
 }
 
 int router_drain_worker(struct router *r, uint32_t index, struct err *e)
 {
     struct dispatch_list bound = {NULL, NULL};
-    struct err why = {0};
+    struct slot *s;
     lock_take(&r->mu);
-    struct slot *s = find(r, index, &why);
-    if (s) {
-        s->drained = s->awaited = true;
+    int rc = find(r, index, &s, e);
+    if (rc == 0) {
+        s->service = SLOT_DRAINED;
         if (s->status.state == WORKER_READY)
             s->status.state = WORKER_DRAINING;
         if (s->link && s->link->worker && !s->link->lost)
@@ -39,42 +54,21 @@ int router_drain_worker(struct router *r, uint32_t index, struct err *e)
     }
     lock_drop(&r->mu);
     submit_bound(r, &bound);
-    return s ? 0 : err_set(e, why.code, "%s", why.msg);
-}
-
-/* Whether it was drained and has ended. r->mu is held. */
-static int is_down(const struct slot *s, struct err *e)
-{
-    const uint32_t index = s->opts->index;
-    if (!s->drained)
-        return err_set(e, LLMD_EINVAL, "worker %u is in service", index);
-    if (s->status.state != WORKER_DEAD || (s->link && !s->link->lost && !s->link->ended))
-        return err_set(e, LLMD_ENOTREADY,
-                       "worker %u still finishes what it has; wait until it has ended", index);
-    return 0;
+    return rc;
 }
 
 int router_return_worker(struct router *r, uint32_t index, struct err *e)
 {
-    struct err why = {0};
+    struct slot *s;
     lock_take(&r->mu);
-    struct slot *s = find(r, index, &why);
-    int rc = s ? is_down(s, &why) : -why.code;
+    int rc = find_down(r, index, &s, e);
     if (rc == 0) {
         link_retire(s);
-        s->drained = false;
+        s->service = SLOT_RETURNING;
         s->status.state = WORKER_STARTING; /* nobody else starts it */
     }
     lock_drop(&r->mu);
-    if (rc)
-        return err_set(e, why.code, "%s", why.msg);
-    rc = link_start(s, e);
-    if (rc) {
-        lock_take(&r->mu);
-        s->drained = true;
-        lock_drop(&r->mu);
-    }
-    return rc;
+    return rc ? rc : link_start(s, e);
 }
 
 static void unlist(struct slot *s)
@@ -97,28 +91,26 @@ static void unlist(struct slot *s)
 int router_remove_worker(struct router *r, uint32_t index, struct err *e)
 {
     struct dispatch_list unborn = {NULL, NULL};
-    struct err why = {0};
+    struct slot *s;
     lock_take(&r->mu);
-    struct slot *s = find(r, index, &why);
-    int rc = s ? is_down(s, &why) : -why.code;
+    int rc = find_down(r, index, &s, e);
     if (rc == 0) {
         link_retire(s);
         unlist(s);
-        s->removed = true;
-        s->awaited = false;
+        s->service = SLOT_REMOVED;
         submit_take_hopeless(s->routed, &unborn);
     }
     lock_drop(&r->mu);
     submit_fail(r, &unborn, &submit_nobody);
-    return rc ? err_set(e, why.code, "%s", why.msg) : 0;
+    return rc;
 }
 
 void drain_settle(struct slot *s, struct dispatch_list *out)
 {
     const enum worker_state state = s->status.state;
-    if (!s->awaited || s->drained || (state != WORKER_READY && state != WORKER_DEAD))
+    if (s->service != SLOT_RETURNING || (state != WORKER_READY && state != WORKER_DEAD))
         return;
-    s->awaited = false;
+    s->service = SLOT_SERVES;
     submit_take_hopeless(s->routed, out);
 }
 

@@ -188,7 +188,8 @@ void link_lose(struct link *l, const struct err *why)
         s->status.n_running = s->status.n_waiting = 0;
         s->status.n_prefill_tokens = 0;
         s->why = *why;
-        s->awaited = s->drained;
+        if (s->service == SLOT_RETURNING)
+            s->service = SLOT_SERVES;
         take_routes(s, l, &moved);
         if (s->routed->map)
             prefix_map_forget(s->routed->map, s->bit);
@@ -236,6 +237,16 @@ void router_suspect(struct router *r, uint32_t index, bool suspect)
 
 /* --- start, and start again --- */
 
+static void start_failed(struct slot *s)
+{
+    lock_take(&s->router->mu);
+    s->link = NULL;
+    s->status.state = WORKER_DEAD;
+    if (s->service == SLOT_RETURNING)
+        s->service = SLOT_DRAINED;
+    lock_drop(&s->router->mu);
+}
+
 int link_start(struct slot *s, struct err *e)
 {
     const struct worker_callbacks callbacks = {
@@ -249,9 +260,7 @@ int link_start(struct slot *s, struct err *e)
     struct link *l = callbacks.ctx;
     struct worker *w = NULL;
     if (!l) {
-        lock_take(&s->router->mu);
-        s->status.state = WORKER_DEAD;
-        lock_drop(&s->router->mu);
+        start_failed(s);
         return err_set(e, LLMD_ENOMEM, "out of memory for a worker of \"%s\"", s->routed->name);
     }
     l->slot = s;
@@ -262,21 +271,24 @@ int link_start(struct slot *s, struct err *e)
     s->suspect = false;
     lock_drop(&s->router->mu);
     int rc = worker_start(s->opts, &callbacks, &w, e);
-    lock_take(&s->router->mu);
     if (rc) {
-        s->link = NULL;
-        s->status.state = WORKER_DEAD;
-    } else {
-        if (!l->worker) /* its first callback was sooner: somebody may submit to it already */
-            l->worker = w;
-        s->n_starts++;
-        if (s->drained) /* meanwhile */
-            worker_drain(w);
-    }
-    lock_drop(&s->router->mu);
-    if (rc)
+        start_failed(s);
         free(l);
-    return rc;
+        return rc;
+    }
+    lock_take(&s->router->mu);
+    if (!l->worker) /* its first callback was sooner: somebody may submit to it already */
+        l->worker = w;
+    s->n_starts++;
+    if (s->service == SLOT_DRAINED) /* meanwhile */
+        worker_drain(w);
+    lock_drop(&s->router->mu);
+    return 0;
+}
+
+bool link_is_down(const struct slot *s)
+{
+    return s->status.state == WORKER_DEAD && (!s->link || s->link->lost || s->link->ended);
 }
 
 void link_retire(struct slot *s)
@@ -293,8 +305,7 @@ int router_restart_worker(struct router *r, uint32_t index, struct err *e)
 {
     lock_take(&r->mu);
     struct slot *s = router_find_slot(r, index);
-    const bool fit = s && !r->draining && !s->drained && s->status.state == WORKER_DEAD &&
-                     (!s->link || s->link->lost || s->link->ended);
+    const bool fit = s && !r->draining && s->service != SLOT_DRAINED && link_is_down(s);
     if (fit) {
         link_retire(s);
         s->status.state = WORKER_STARTING; /* nobody else starts it */

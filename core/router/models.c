@@ -158,7 +158,7 @@ bool router_collect_model(struct router *r, uint64_t generation)
     struct routed *m = routed_find(r, generation);
     bool gone = !m || (m->closed && m->n_dispatches == 0 && !has_links(r, m));
     for (uint32_t i = 0; m && i < m->n_slots; i++)
-        gone &= m->slots[i]->removed;
+        gone &= m->slots[i]->service == SLOT_REMOVED;
     if (m && gone) {
         struct routed **at = &r->models;
         while (*at != m)

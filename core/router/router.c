@@ -82,7 +82,7 @@ void router_free(struct router *r)
 /* Whether nothing is left of a worker that was removed. r->mu is held. */
 static bool is_vacant(const struct slot *s)
 {
-    if (!s->removed)
+    if (s->service != SLOT_REMOVED)
         return false;
     for (const struct link *l = s->router->lost; l; l = l->next)
         if (l->slot == s)
@@ -153,7 +153,12 @@ int router_start_worker(struct router *r, const char *model, const struct worker
 
 bool router_slot_able(const struct slot *s)
 {
-    return s->status.state == WORKER_READY && !s->drained;
+    return s->status.state == WORKER_READY && s->service != SLOT_DRAINED;
+}
+
+bool router_slot_awaited(const struct slot *s)
+{
+    return s->service == SLOT_DRAINED || s->service == SLOT_RETURNING;
 }
 
 struct slot *router_find_slot(const struct router *r, uint32_t index)
@@ -168,7 +173,7 @@ bool router_awaits(const struct routed *m)
 {
     bool awaited = m->held;
     for (uint32_t i = 0; i < m->n_slots; i++)
-        awaited |= m->slots[i]->awaited;
+        awaited |= router_slot_awaited(m->slots[i]);
     return awaited;
 }
 
@@ -287,7 +292,7 @@ uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32
                                          .n_bound = s->n_bound,
                                          .n_chosen = s->n_chosen,
                                          .n_migrated = s->n_migrated,
-                                         .drained = s->drained};
+                                         .drained = s->service == SLOT_DRAINED};
         snprintf(v->model, sizeof(v->model), "%.*s", (int)sizeof(v->model) - 1, s->routed->name);
         snprintf(v->error, sizeof(v->error), "%.*s", (int)sizeof(v->error) - 1, s->why.msg);
         current_status(s, &v->status);

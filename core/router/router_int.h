@@ -110,6 +110,14 @@ struct link {
     bool ended;       /* its last callback was made */
 };
 
+/* Whether a place is in service, see drain.c. */
+enum slot_service {
+    SLOT_SERVES,
+    SLOT_DRAINED,   /* takes nothing new, and stays down when its worker has ended */
+    SLOT_RETURNING, /* its worker starts again: not ready yet */
+    SLOT_REMOVED,   /* out of the router's list; it stays with its model until that is collected */
+};
+
 struct slot {
     struct router *router;
     struct routed *routed;
@@ -126,11 +134,9 @@ struct slot {
     uint32_t n_kv_blocks;        /* of the last worker here that told; 0: none did */
     uint64_t n_reports;
     uint64_t number; /* of the router's slots, from 1 */
-    bool removed;    /* out of the router's list; it stays with its model until that is collected */
-    bool suspect;    /* seems to stall; of the present worker */
-    bool drained;    /* takes nothing new; once it ended it stays down until it is returned */
-    bool awaited;    /* drained or on its way back: what nobody else takes may wait for it */
-    bool refuses;    /* took no request, for a reason of its own: nothing more until it reports */
+    enum slot_service service;
+    bool suspect; /* seems to stall; of the present worker */
+    bool refuses; /* took no request, for a reason of its own: nothing more until it reports */
     uint64_t last_chosen, n_chosen, n_migrated;
 };
 
@@ -187,6 +193,8 @@ struct router {
 struct routed *router_find_model(const struct router *r, const char *name); /* the newest */
 struct slot *router_find_slot(const struct router *r, uint32_t index);
 bool router_slot_able(const struct slot *s); /* ready, as far as the router knows */
+/* Drained or on its way back: what nobody else takes may wait for it. */
+bool router_slot_awaited(const struct slot *s);
 /* Whether a request may wait though no worker is ready: one is about to come back. */
 bool router_awaits(const struct routed *m);
 /* Why nobody can take a request of the model. */
@@ -280,7 +288,9 @@ void records_end(struct router *r, struct dispatch *dp, const struct err *why);
 /* Puts the worker of a slot among those that were lost, to be freed when its thread has ended. r->mu
  * is held. */
 void link_retire(struct slot *s);
-/* Starts a worker in the slot. Not under the lock. */
+/* Whether its worker has ended or was given up: another may be started there. r->mu is held. */
+bool link_is_down(const struct slot *s);
+/* Starts a worker in the slot; on failure the slot is down again. Not under the lock. */
 MUST_CHECK int link_start(struct slot *s, struct err *e);
 /* The worker is lost: its requests go on elsewhere, or fail when nobody is left. Idempotent; not
  * under the lock. */

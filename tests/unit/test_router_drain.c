@@ -28,15 +28,22 @@ static void drain(struct world *w, uint32_t i)
         fail_msg("%s", e.msg);
 }
 
+/* When its thread has ended, too. */
+static int return_it(struct world *w, uint32_t i, struct err *e)
+{
+    int rc;
+    world_wait_state(w, i, WORKER_DEAD);
+    while ((rc = router_return_worker(w->router, i, e)) == -LLMD_ENOTREADY) {
+        err_clear(e);
+        clock_sleep_us(200);
+    }
+    return rc;
+}
+
 static void bring_back(struct world *w, uint32_t i)
 {
     struct err e = {0};
-    world_wait_state(w, i, WORKER_DEAD);
-    while (router_return_worker(w->router, i, &e) == -LLMD_ENOTREADY) { /* its thread still ends */
-        err_clear(&e);
-        clock_sleep_us(200);
-    }
-    assert_int_equal(e.code, 0);
+    assert_int_equal(return_it(w, i, &e), 0);
     router_reap(w->router);
 }
 
@@ -106,6 +113,27 @@ static void test_its_place_stays_down_until_it_is_returned(void **state)
     reader_init_number(&rd, 2);
     world_submit(&w, &rd);
     finish(&rd);
+    world_fini(&w);
+}
+
+static void test_it_is_drained_again_when_it_cannot_start(void **state)
+{
+    (void)state;
+    struct world w;
+    struct err e = {0};
+    open_world(&w, 1, NULL);
+    drain(&w, 0);
+    w.opts[0].max_num_seqs = 0;
+    assert_int_equal(return_it(&w, 0, &e), -LLMD_EINVAL);
+    assert_non_null(strstr(e.msg, "max_num_seqs"));
+    assert_true(world_view(&w, 0).drained);
+    assert_int_equal(world_view(&w, 0).status.state, WORKER_DEAD);
+    assert_int_equal(router_restart_worker(w.router, 0, NULL), -LLMD_EINVAL);
+
+    w.opts[0].max_num_seqs = sim_worker_opts(&llama).max_num_seqs;
+    bring_back(&w, 0);
+    world_wait_state(&w, 0, WORKER_READY);
+    assert_false(world_view(&w, 0).drained);
     world_fini(&w);
 }
 
@@ -307,6 +335,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_it_finishes_what_it_has_and_takes_no_more),
         cmocka_unit_test(test_its_place_stays_down_until_it_is_returned),
+        cmocka_unit_test(test_it_is_drained_again_when_it_cannot_start),
         cmocka_unit_test(test_without_others_requests_wait_for_its_return),
         cmocka_unit_test(test_waiting_is_bounded),
         cmocka_unit_test(test_what_its_successor_cannot_hold_fails),
