@@ -48,10 +48,18 @@ all: $(BUILD)/$(if $(filter 1,$(FAULTS)),faults/)llmd
 help:
 	@sed -n 's/^## //p' $(MAKEFILE_LIST)
 
-## make            build build/llmd
+## make            build build/llmd (CUDA=1: with the GPU backend)
+# Linked anew when CUDA= is another than last time.
+$(BUILD)/linked-cuda$(CUDA): FORCE
+	@mkdir -p $(@D)
+	@test -e $@ || { rm -f $(BUILD)/linked-cuda* && touch $@; }
+.PHONY: FORCE
+$(BUILD)/llmd: $(BUILD)/linked-cuda$(CUDA)
+ifneq ($(CUDA),1)
 $(BUILD)/llmd: $(CMD_OBJ) $(LIB)
 	@echo "  LINK $@"
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(CMD_OBJ) $(LIB) $(LIBS)
+endif
 
 $(LIB): $(OBJ)
 	@echo "  AR   $@"
@@ -120,8 +128,20 @@ GPU_GEN  := $(foreach a,$(GPU_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
             $(if $(word 2,$(GPU_ARCH)),-gencode arch=compute_120$(comma)code=compute_120)
 NVFLAGS  := -std=c++17 -O3 -lineinfo -I. $(GPU_GEN) -Werror all-warnings -Xptxas -warn-spills \
             -Xcompiler -Wall,-Wextra,-fPIE
+# What knows whether the backend is there is compiled twice; the rest of the program is the same.
+GPU_CMD  := cmd/gpus
+GPU_REST := $(filter-out $(BUILD)/$(GPU_CMD).o,$(CMD_OBJ))
+$(BUILD)/cmd/gpus.with.o: cmd/gpus.c VERSION Makefile
+	@mkdir -p $(@D)
+	@echo "  CC   $< (CUDA)"
+	$(Q)$(CC) $(CFLAGS_ALL) -DLLMD_CUDA -c -o $@ $<
+# The CUDA runtime is linked statically; it opens the driver when a GPU is asked for.
+CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v nvcc)))
+CUDART    := -L$(CUDA_HOME)/lib64 -L$(CUDA_HOME)/lib -L$(CUDA_HOME)/targets/x86_64-linux/lib -lcudart_static -lrt
 ifeq ($(CUDA),1)
-all: $(GPU_LIB)
+$(BUILD)/llmd: $(GPU_REST) $(BUILD)/cmd/gpus.with.o $(GPU_LIB) $(LIB)
+	@echo "  LINK $@ (CUDA)"
+	$(Q)$(CXX) $(LDFLAGS_ALL) -static-libstdc++ -static-libgcc -o $@ $(filter %.o %.a,$^) $(CUDART) $(LIBS)
 endif
 $(GPU_LIB): $(GPU_CU:%.cu=$(BUILD)/%.cuda.o) $(GPU_C:%.c=$(BUILD)/%.o)
 	@echo "  AR   $@"
@@ -156,6 +176,11 @@ $(BUILD)/gpu-test/%: $(BUILD)/tests/gpu/%.o $(HOST_LIB) $(LIB)
 	@mkdir -p $(@D)
 	@echo "  TEST $@"
 	$(Q)$(CXX) $(LDFLAGS_ALL) -o $@ $< $(HOST_LIB) $(LIB) -lcmocka $(LIBS)
+# The program on the stand-in: for tests of `devices = { "cuda:0" }` and of a GPU's faults.
+$(BUILD)/stand-in/llmd: $(GPU_REST) $(BUILD)/cmd/gpus.with.o $(HOST_LIB) $(LIB)
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	$(Q)$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
 .PHONY: gpu-test-build print-gpu-test gpu-test
 gpu-test-build: $(GPU_TEST)
 print-gpu-test:

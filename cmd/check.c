@@ -6,6 +6,7 @@
 #include "cmd/args.h"
 #include "cmd/commands.h"
 #include "cmd/facts.h"
+#include "cmd/gpus.h"
 #include "core/config/config.h"
 #include "core/model/model.h"
 #include "core/util/json.h"
@@ -62,6 +63,16 @@ static void check_cpu(struct check *c, const struct config_model *cm, const stru
             (unsigned long long)((blocks * block_bytes + (1u << 20) - 1) >> 20), longest);
 }
 
+static void check_gpus(struct check *c, const struct config_model *cm)
+{
+    for (uint32_t i = 0; i < cm->n_devices; i++) {
+        uint32_t first, n;
+        struct err e = {0};
+        if (gpus_named(cm->devices[i], &first, &n, &e) != 0)
+            buf_addf(&c->faults, "%s:%d: model \"%s\": %s\n", c->path, cm->line, cm->name, e.msg);
+    }
+}
+
 static void check_model(struct check *c, const struct config_model *cm)
 {
     struct model *m = NULL;
@@ -79,6 +90,7 @@ static void check_model(struct check *c, const struct config_model *cm)
     facts_of(m, strcmp(cm->dtype, "float32") == 0 ? COMPUTE_F32 : COMPUTE_AUTO, &f);
     if (runs_on_cpu(cm))
         check_cpu(c, cm, m, &f);
+    check_gpus(c, cm);
     describe(c, cm, m, &f);
     model_free(m);
 }

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd/gpus.h"
 #include "cmd/identity.h"
 #include "core/model/model.h"
 #include "core/observe/log.h"
@@ -114,16 +115,26 @@ static uint32_t default_threads(const struct config *c)
     return (uint32_t)u64_min(cores / workers, MAX_WORKER_THREADS);
 }
 
-static uint32_t count_workers(const struct config_model *c)
+/* What a word of `devices` asks for. */
+struct device_share {
+    enum worker_device device;
+    uint32_t n_workers, first_gpu;
+};
+
+static int share_of(const struct config_model *c, const char *word, struct device_share *out,
+                    struct err *e)
 {
-    uint32_t n = 0;
-    for (uint32_t d = 0; d < c->n_devices; d++)
-        n += strcmp(c->devices[d], "sim") == 0 ? c->sim_workers : c->cpu_workers;
-    return n;
+    uint32_t gpu;
+    *out = (struct device_share){.device = DEVICE_CUDA};
+    if (config_names_gpu(word, &gpu))
+        return gpus_named(word, &out->first_gpu, &out->n_workers, e);
+    out->device = strcmp(word, "sim") == 0 ? DEVICE_SIM : DEVICE_CPU;
+    out->n_workers = out->device == DEVICE_SIM ? c->sim_workers : c->cpu_workers;
+    return 0;
 }
 
 static struct worker_opts worker_opts_of(const struct fleet *f, const struct served *s,
-                                         enum worker_device device, uint32_t threads)
+                                         enum worker_device device, uint32_t gpu, uint32_t threads)
 {
     const struct config_model *c = &s->c;
     return (struct worker_opts){
@@ -137,6 +148,9 @@ static struct worker_opts worker_opts_of(const struct fleet *f, const struct ser
         .compute_f32 = strcmp(c->dtype, "float32") == 0,
         .sim_step_us = c->sim_step_us,
         .sim_row_ns = c->sim_row_ns,
+        .open_gpu = gpus_open,
+        .gpu = gpu,
+        .gpu_memory_percent = c->gpu_memory_utilization,
         .max_model_len = s->max_model_len,
         .max_num_seqs = c->max_num_seqs,
         .max_num_batched_tokens = c->max_num_batched_tokens,
@@ -149,16 +163,25 @@ static struct worker_opts worker_opts_of(const struct fleet *f, const struct ser
 static int plan_workers(const struct fleet *f, struct served *s, uint32_t threads, struct err *e)
 {
     const struct config_model *c = &s->c;
+    struct device_share share;
     uint32_t n = 0;
-    s->n_workers = count_workers(c);
-    BUG_ON(s->n_workers == 0); /* a model without devices is a fault of the configuration */
-    s->workers = calloc(s->n_workers, sizeof(*s->workers));
+    for (uint32_t d = 0; d < c->n_devices; d++) {
+        int rc = share_of(c, c->devices[d], &share, e);
+        if (rc != 0) {
+            err_prefix(e, "model \"%s\": ", c->name);
+            return rc;
+        }
+        n += share.n_workers;
+    }
+    BUG_ON(n == 0); /* a model without devices is a fault of the configuration */
+    s->workers = calloc(n, sizeof(*s->workers));
     if (!s->workers)
         return err_set(e, LLMD_ENOMEM, "out of memory for the workers of model \"%s\"", c->name);
     for (uint32_t d = 0; d < c->n_devices; d++) {
-        const bool sim = strcmp(c->devices[d], "sim") == 0;
-        for (uint32_t k = 0; k < (sim ? c->sim_workers : c->cpu_workers); k++)
-            s->workers[n++] = worker_opts_of(f, s, sim ? DEVICE_SIM : DEVICE_CPU, threads);
+        int rc = share_of(c, c->devices[d], &share, e);
+        for (uint32_t k = 0; rc == 0 && k < share.n_workers && s->n_workers < n; k++)
+            s->workers[s->n_workers++] =
+                worker_opts_of(f, s, share.device, share.first_gpu + k, threads);
     }
     return 0;
 }

@@ -90,12 +90,31 @@ static void drain_at(struct roll *r, uint32_t index)
     take_out(r);
 }
 
+/* A GPU's new worker comes where its old one was: only there is memory free. */
+static void match_gpu(struct roll *r, uint32_t k, int64_t index)
+{
+    struct worker_opts *new = r->new->workers, *old = NULL;
+    for (uint32_t i = 0; r->old && i < r->old->n_workers; i++)
+        if ((int64_t)r->old->workers[i].index == index)
+            old = &r->old->workers[i];
+    if (!old || old->device != DEVICE_CUDA)
+        return;
+    for (uint32_t i = k; i < r->new->n_workers; i++)
+        if (new[i].device == DEVICE_CUDA &&new[i].gpu == old->gpu) {
+            const struct worker_opts first = new[k];
+            new[k] = new[i];
+            new[i] = first;
+            return;
+        }
+}
+
 /* The next new worker, in the place of an old one or in any. */
 static void start_next(struct roll *r, int64_t index)
 {
     struct err e = {0};
     struct served *s = r->new;
     const uint32_t k = r->n_started++;
+    match_gpu(r, k, index);
     r->state = ROLL_START;
     if (fleet_start_worker(r->fleet, s, k, index, &e) == 0) {
         r->index = s->workers[k].index;

@@ -10,6 +10,7 @@
 
 #include "cmd/args.h"
 #include "cmd/commands.h"
+#include "cmd/gpus.h"
 #include "core/util/json.h"
 
 #if defined(__clang__)
@@ -66,11 +67,12 @@ int cmd_version(int argc, char **argv)
         json_add_cstr(&out, LLMD_VERSION);
         buf_addstr(&out, ",\"compiler\":");
         json_add_cstr(&out, COMPILER);
-        buf_addstr(&out, ",\"cuda\":false,\"libraries\":{");
+        buf_addf(&out, ",\"cuda\":%s,\"libraries\":{", gpus_built_in() ? "true" : "false");
         list_libraries(&out, true);
         buf_addstr(&out, "}}\n");
     } else {
-        buf_addstr(&out, "llmd " LLMD_VERSION "\n" COMPILER ", without CUDA\n");
+        buf_addf(&out, "llmd " LLMD_VERSION "\n" COMPILER ", with%s CUDA\n",
+                 gpus_built_in() ? "" : "out");
         list_libraries(&out, false);
         buf_addch(&out, '\n');
     }

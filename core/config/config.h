@@ -28,7 +28,7 @@ struct config_model {
     const char *path;
     const char *const *aliases;
     uint32_t n_aliases;
-    const char *const *devices; /* "cpu" or "sim"; "cuda:N" is recognised, not built in */
+    const char *const *devices; /* "cpu", "sim", "cuda" or "cuda:N" */
     uint32_t n_devices;
     const char *dtype; /* "auto" | "float32" */
     uint32_t cpu_workers;
@@ -37,7 +37,8 @@ struct config_model {
     uint32_t max_model_len; /* 0: the model's own, bounded (see option help) */
     uint32_t max_num_seqs;
     uint32_t max_num_batched_tokens;
-    uint64_t kv_cache_mb; /* 0: automatic */
+    uint64_t kv_cache_mb;            /* 0: automatic */
+    uint32_t gpu_memory_utilization; /* percent */
     bool enable_prefix_caching;
     const char *policy;
     uint32_t max_queue, max_queue_time_s;
@@ -91,6 +92,9 @@ MUST_CHECK int config_load(const char *path, struct config **out, struct buf *fa
 void config_free(struct config *c); /* NULL is fine */
 /* Whether clients of that address of listen or admin_listen speak TLS. */
 bool config_is_tls(const struct config *c, const char *address);
+enum { CONFIG_MAX_GPUS = 64, CONFIG_ALL_GPUS = CONFIG_MAX_GPUS };
+/* Whether a word of `devices` names a GPU, and which: "cuda:2" the third, "cuda" all there are. */
+bool config_names_gpu(const char *device, uint32_t *out_index);
 /* Appends the control_socket of a file, for programs that talk to the server: other options may be at
  * fault for this user, whose business that is not. EINVAL when the file or the option cannot be read. */
 MUST_CHECK int config_control_socket(const char *path, struct buf *out, struct err *e);

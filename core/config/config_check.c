@@ -246,12 +246,45 @@ static void check_keys(struct config_ctx *c)
 
 /* ---- models ---- */
 
+bool config_names_gpu(const char *device, uint32_t *out_index)
+{
+    char *end;
+    if (strcmp(device, "cuda") == 0) {
+        *out_index = CONFIG_ALL_GPUS;
+        return true;
+    }
+    if (strncmp(device, "cuda:", 5) != 0 || device[5] < '0' || device[5] > '9')
+        return false;
+    const unsigned long index = strtoul(device + 5, &end, 10);
+    if (*end != '\0' || index >= CONFIG_MAX_GPUS || (device[5] == '0' && device[6] != '\0'))
+        return false;
+    *out_index = (uint32_t)index;
+    return true;
+}
+
+/* "cuda" stands for any of them. */
 static bool has_device(const struct config_model *m, const char *device)
 {
+    uint32_t index;
+    const bool gpu = strcmp(device, "cuda") == 0;
     for (uint32_t i = 0; i < m->n_devices; i++)
-        if (strcmp(m->devices[i], device) == 0)
+        if (gpu ? config_names_gpu(m->devices[i], &index) : strcmp(m->devices[i], device) == 0)
             return true;
     return false;
+}
+
+/* The device before the i-th that leaves it nothing; NULL. */
+static const char *device_twin(const struct config_model *m, uint32_t i)
+{
+    uint32_t a, b;
+    for (uint32_t k = 0; k < i; k++) {
+        if (strcmp(m->devices[k], m->devices[i]) == 0)
+            return m->devices[k];
+        if (config_names_gpu(m->devices[k], &a) && config_names_gpu(m->devices[i], &b) &&
+            (a == CONFIG_ALL_GPUS || b == CONFIG_ALL_GPUS))
+            return m->devices[k];
+    }
+    return NULL;
 }
 
 static void check_devices(struct config_ctx *c, struct config_section *s,
@@ -261,19 +294,23 @@ static void check_devices(struct config_ctx *c, struct config_section *s,
     for (uint32_t i = 0; i < m->n_devices && !set->bad; i++) {
         const char *device = m->devices[i], *shown = config_shown(c, device);
         int line = element_line(set, i);
-        if (strncmp(device, "cuda", 4) == 0)
+        uint32_t gpu;
+        const char *twin = device_twin(m, i);
+        if (!config_names_gpu(device, &gpu) && strcmp(device, "cpu") != 0 &&
+            strcmp(device, "sim") != 0)
             config_fault(c, line, "devices",
-                         "'%s': this build has no CUDA backend; write \"cpu\" or \"sim\"", shown);
-        else if (strcmp(device, "cpu") != 0 && strcmp(device, "sim") != 0)
-            config_fault(c, line, "devices", "'%s' is unknown; write \"cpu\" or \"sim\"", shown);
-        for (uint32_t k = 0; k < i; k++)
-            if (strcmp(device, m->devices[k]) == 0) {
-                config_fault(c, line, "devices",
-                             "'%s' stands there twice; for more workers set cpu_workers or "
-                             "sim_workers",
-                             shown);
-                break;
-            }
+                         "'%s' is unknown; write \"cuda:0\", \"cuda\" (all GPUs), \"cpu\" or "
+                         "\"sim\"",
+                         shown);
+        if (twin && strcmp(twin, device) != 0)
+            config_fault(c, line, "devices",
+                         "'%s' beside '%s': \"cuda\" names every GPU; remove one of them", shown,
+                         twin);
+        else if (twin)
+            config_fault(c, line, "devices",
+                         "'%s' stands there twice; for more workers set cpu_workers or "
+                         "sim_workers",
+                         shown);
     }
 }
 
@@ -284,8 +321,10 @@ static void warn_unused(struct config_ctx *c, struct config_section *s,
     static const struct {
         const char *option, *device;
     } of_device[] = {
-        {"cpu_workers", "cpu"}, {"threads", "cpu"},     {"cpu_isa", "cpu"},    {"dtype", "cpu"},
-        {"sim_workers", "sim"}, {"sim_step_us", "sim"}, {"sim_row_ns", "sim"},
+        {"cpu_workers", "cpu"}, {"threads", "cpu"},
+        {"cpu_isa", "cpu"},     {"dtype", "cpu"},
+        {"sim_workers", "sim"}, {"sim_step_us", "sim"},
+        {"sim_row_ns", "sim"},  {"gpu_memory_utilization", "cuda"},
     };
     if (config_setting_of(s, "devices")->bad)
         return;

@@ -1,5 +1,6 @@
 #include "core/engine/forward.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "core/engine/engine_weights.h"
@@ -11,7 +12,7 @@ struct forward {
     struct engine_weights *weights;
     struct backend_limits limits;
     float eps;
-    uint32_t n_out; /* of the last step */
+    uint32_t n_rows, n_out; /* of the last step */
     struct tensor x, normed, qkv, attn, delta, ffn;
     struct tensor head_in, logits;
     const float *host_logits; /* NULL: the backend samples by itself */
@@ -131,6 +132,14 @@ static int head(struct forward *f)
     return rc;
 }
 
+/* where: "in layer 3 of", "to finish". The device's own words follow, when it has some. */
+static int device_failed(const struct forward *f, int rc, const char *where, struct err *e)
+{
+    const char *why = f->ops->fault ? f->ops->fault(f->be) : NULL;
+    return err_set(e, -rc, "the device failed %s a step of %u rows%s%s", where, f->n_rows,
+                   why ? ": " : "", why ? why : "");
+}
+
 static int run_layers(struct forward *f, const struct batch *b, struct err *e)
 {
     const uint32_t n_layers = f->weights->n_layers;
@@ -140,9 +149,11 @@ static int run_layers(struct forward *f, const struct batch *b, struct err *e)
         /* Without logits to compute, nothing reads what follows the last KV write. */
         if (!rc && (layer + 1 < n_layers || b->n_out > 0))
             rc = layer_rest(f, layer);
-        if (rc)
-            return err_set(e, -rc, "the device failed in layer %u of a step of %u rows", layer,
-                           b->n_rows);
+        if (rc) {
+            char where[32];
+            snprintf(where, sizeof(where), "in layer %u of", layer);
+            return device_failed(f, rc, where, e);
+        }
         pending = &f->delta;
     }
     return 0;
@@ -158,13 +169,14 @@ int forward_step(struct forward *f, const struct batch *b, struct err *e)
 {
     BUG_ON(b->n_rows == 0 || b->n_rows > f->limits.max_rows);
     BUG_ON(b->n_seqs > f->limits.max_seqs || b->n_out > f->limits.max_out);
+    f->n_rows = b->n_rows;
     f->n_out = b->n_out;
 
     int rc = f->ops->begin(f->be, b);
     if (!rc)
         rc = f->ops->embed(f->be, f->weights->embed, &f->x);
     if (rc)
-        return err_set(e, -rc, "the device failed to begin a step of %u rows", b->n_rows);
+        return device_failed(f, rc, "to begin", e);
     rc = run_layers(f, b, e);
     if (rc)
         return rc;
@@ -173,7 +185,7 @@ int forward_step(struct forward *f, const struct batch *b, struct err *e)
     if (!rc && !forward_samples(f))
         rc = f->ops->finish(f->be);
     if (rc)
-        return err_set(e, -rc, "the device failed to finish a step of %u rows", b->n_rows);
+        return device_failed(f, rc, "to finish", e);
     return 0;
 }
 

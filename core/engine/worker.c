@@ -409,6 +409,7 @@ static int check_opts(const struct worker_opts *o, struct err *e)
     if (o->max_num_seqs == 0 || o->max_num_batched_tokens == 0 || o->max_queue == 0)
         return err_set(e, LLMD_EINVAL,
                        "max_num_seqs, max_num_batched_tokens and max_queue must be at least 1");
+    BUG_ON(o->device == DEVICE_CUDA && !o->open_gpu);
     if (o->max_queue > UINT32_MAX / 4 || o->max_num_seqs > UINT32_MAX / 4)
         return err_set(e, LLMD_EINVAL, "max_queue or max_num_seqs is too large");
     return 0;

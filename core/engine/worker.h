@@ -15,6 +15,7 @@
 #include "core/util/base.h"
 #include "core/util/err.h"
 
+struct backend;
 struct model;
 struct metrics;
 struct request;
@@ -88,25 +89,33 @@ struct worker_callbacks {
     void (*dead)(void *ctx, struct worker *w, const struct err *why); /* the last call */
 };
 
-enum worker_device { DEVICE_CPU, DEVICE_SIM };
+enum worker_device { DEVICE_CPU, DEVICE_SIM, DEVICE_CUDA };
+
+/* Makes the backend of a GPU, on the worker's thread. Given by who links gpu/, of which core knows
+ * nothing. */
+typedef int worker_open_gpu(uint32_t gpu, struct backend **out, struct err *e);
 
 struct worker_opts {
     const char *model_name; /* label of metrics */
     uint32_t index;         /* within the process */
     const struct model *model;
-    struct shared_weights *shared; /* CPU replicas of one model share it */
-    struct metrics *metrics;       /* may be NULL */
+    struct shared_weights
+        *shared;             /* CPU replicas of one model share it; others load for themselves */
+    struct metrics *metrics; /* may be NULL */
     enum worker_device device;
     uint32_t n_threads;              /* cpu; 0: automatic */
     const char *isa;                 /* cpu; "auto" */
     bool compute_f32;                /* cpu: F32 arithmetic instead of quantized */
     uint64_t sim_step_us;            /* sim */
     uint64_t sim_row_ns;             /* sim */
+    worker_open_gpu *open_gpu;       /* cuda */
+    uint32_t gpu;                    /* cuda; which of the machine's */
+    uint32_t gpu_memory_percent;     /* cuda; of the device's memory, for everything; 0: 90 */
     uint32_t max_model_len;          /* tokens of prompt and output together */
     uint32_t max_num_seqs;           /* sequences in one step */
     uint32_t max_num_batched_tokens; /* rows of one step: the token budget */
-    uint64_t kv_cache_bytes;  /* size of the pool; 0: chosen from max_model_len and max_num_seqs */
-    uint32_t kv_cache_blocks; /* not 0: size of the pool in blocks, wins over bytes */
+    uint64_t kv_cache_bytes;         /* size of the pool; 0: see core/engine/kv_budget.h */
+    uint32_t kv_cache_blocks;        /* not 0: size of the pool in blocks, wins over bytes */
     bool enable_prefix_caching;
     uint32_t max_queue;      /* requests that wait in inbox and scheduler */
     uint64_t slow_reader_us; /* see core/engine/README.md; 0: 10 s */

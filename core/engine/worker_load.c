@@ -4,15 +4,11 @@
 
 #include "core/engine/engine_weights.h"
 #include "core/engine/forward.h"
+#include "core/engine/kv_budget.h"
+#include "core/engine/profile.h"
 #include "core/engine/worker_int.h"
 #include "core/model/model.h"
-#include "core/util/meminfo.h"
 #include "core/util/utf8.h"
-
-/* Slots are 32-bit: block * KV_BLOCK_TOKENS + offset. */
-static const uint64_t MAX_KV_BLOCKS = UINT32_MAX / KV_BLOCK_TOKENS;
-/* What an automatic KV cache takes at most: it comes on top of the weights, unasked. */
-static const uint64_t MAX_AUTO_KV_BYTES = 1ull << 30;
 
 /* --- the device --- */
 
@@ -52,6 +48,8 @@ static int open_backend(struct worker *w, struct err *e)
         };
         return cpu_backend_new(&cpu, &w->be, e);
     }
+    if (o->device == DEVICE_CUDA)
+        return o->open_gpu(o->gpu, &w->be, e);
     struct sim_opts sim = {.step_us = o->sim_step_us, .row_us_x1000 = o->sim_row_ns};
     sim_token_range(o->model->tokenizer, o->model->hparams.vocab_size, &sim.first_token,
                     &sim.n_tokens);
@@ -99,75 +97,6 @@ static int load_weights(struct worker *w, struct err *e)
     return rc;
 }
 
-/* --- the KV pool --- */
-
-/* Blocks that nobody chose: every sequence could hold a quarter of the longest context, within
- * MAX_AUTO_KV_BYTES and a quarter of what memory is left; but one sequence of the longest context
- * shall fit, unless that takes more than half of the memory. A simulated cache takes no memory. */
-static uint64_t auto_blocks(const struct worker_opts *o, uint64_t block_bytes)
-{
-    uint64_t longest = blocks_for(o->max_model_len);
-    uint64_t want = u64_max(longest, o->max_num_seqs * ((longest + 3) / 4));
-    if (o->device == DEVICE_SIM)
-        return want;
-    uint64_t available = mem_available_bytes();
-    uint64_t bound = MAX_AUTO_KV_BYTES / block_bytes;
-    if (available > 0) {
-        bound = u64_min(bound, available / 4 / block_bytes);
-        longest = u64_min(longest, available / 2 / block_bytes);
-    }
-    return u64_min(want, u64_max(bound, longest));
-}
-
-/* A pool that was asked for must fit what memory is left: its pages are touched one by one, and the
- * process would be killed under load instead. */
-static int check_memory(const struct worker_opts *o, uint64_t n_blocks, uint64_t block_bytes,
-                        struct err *e)
-{
-    enum { BOOKS_BYTES = 192 }; /* of a block, in pool and prefix cache */
-    const uint64_t available = mem_available_bytes();
-    const uint64_t bytes = n_blocks * (BOOKS_BYTES + (o->device == DEVICE_SIM ? 0 : block_bytes));
-    if (available == 0 || bytes <= available)
-        return 0;
-    return err_set(
-        e, LLMD_EINVAL,
-        "a KV cache of %llu MiB takes %llu MiB, but only %llu MiB of memory are left; lower "
-        "kv_cache_mb",
-        (unsigned long long)(n_blocks * block_bytes >> 20), (unsigned long long)(bytes >> 20),
-        (unsigned long long)(available >> 20));
-}
-
-static int choose_pool(struct worker *w, const struct attn_shape *shape, uint32_t *out_blocks,
-                       struct err *e)
-{
-    const struct worker_opts *o = w->opts;
-    uint64_t block_bytes = u64_max(1, w->be->ops->kv_block_bytes(w->be, shape));
-    uint64_t n = o->kv_cache_blocks;
-    if (n == 0 && o->kv_cache_bytes > 0)
-        n = o->kv_cache_bytes / block_bytes;
-    else if (n == 0)
-        n = auto_blocks(o, block_bytes);
-    n = u64_min(n, MAX_KV_BLOCKS);
-    if (n == 0)
-        return err_set(e, LLMD_EINVAL,
-                       "the KV cache holds no block of %llu bytes (%d tokens); raise kv_cache_mb "
-                       "or free memory",
-                       (unsigned long long)block_bytes, KV_BLOCK_TOKENS);
-    /* A pool given in blocks is taken as it is: requests beyond it are refused one by one. */
-    uint64_t longest = blocks_for(o->max_model_len);
-    if (o->kv_cache_blocks == 0 && n < longest)
-        return err_set(e, LLMD_EINVAL,
-                       "the KV cache of %llu tokens cannot hold max_model_len = %u tokens, which "
-                       "take %llu MiB; lower max_model_len, raise kv_cache_mb or free memory",
-                       (unsigned long long)n * KV_BLOCK_TOKENS, o->max_model_len,
-                       (unsigned long long)((longest * block_bytes + (1u << 20) - 1) >> 20));
-    int rc = check_memory(o, n, block_bytes, e);
-    if (rc)
-        return rc;
-    *out_blocks = (uint32_t)n;
-    return 0;
-}
-
 /* --- all of it --- */
 
 static int init_pools(struct worker *w, uint32_t max_num_seqs, uint32_t n_blocks, struct err *e)
@@ -191,6 +120,36 @@ static int init_pools(struct worker *w, uint32_t max_num_seqs, uint32_t n_blocks
     return 0;
 }
 
+/* KV cache, work space, layer loop. A device of its own has worked before its memory is dealt out. */
+static int take_memory(struct worker *w, const struct backend_limits *limits, uint32_t *out_blocks,
+                       struct err *e)
+{
+    const struct worker_opts *o = w->opts;
+    const struct backend_ops *ops = w->be->ops;
+    struct attn_shape shape;
+    forward_attn_shape(o->model, o->max_model_len, &shape);
+    const uint64_t block_bytes = u64_max(1, ops->kv_block_bytes(w->be, &shape));
+    struct device_memory memory;
+    *out_blocks = 1;
+    int rc = ops->memory ? 0 : kv_budget_host(o, block_bytes, out_blocks, e);
+    if (!rc)
+        rc = ops->reserve(w->be, &shape, limits, *out_blocks, e);
+    if (!rc)
+        rc = forward_new(w->be, o->model, w->weights, &shape, limits, &w->forward, e);
+    if (rc || !ops->memory)
+        return rc;
+    rc = profile_device(w->forward, &shape, limits, e);
+    if (!rc)
+        rc = ops->memory(w->be, &memory, e);
+    if (!rc)
+        rc = kv_budget_device(o, block_bytes, &memory, out_blocks, e);
+    if (!rc)
+        rc = ops->kv_resize(w->be, *out_blocks, e);
+    if (!rc && ops->seal)
+        rc = ops->seal(w->be, e);
+    return rc;
+}
+
 static int load_all(struct worker *w, struct err *e)
 {
     const struct worker_opts *o = w->opts;
@@ -198,20 +157,13 @@ static int load_all(struct worker *w, struct err *e)
     uint32_t max_num_seqs = (uint32_t)u64_min(o->max_num_seqs, o->max_num_batched_tokens);
     const struct backend_limits limits = {
         .max_rows = o->max_num_batched_tokens, .max_seqs = max_num_seqs, .max_out = max_num_seqs};
-    struct attn_shape shape;
     uint32_t n_blocks = 0;
 
     int rc = open_backend(w, e);
     if (!rc)
         rc = load_weights(w, e);
-    if (rc)
-        return rc;
-    forward_attn_shape(o->model, o->max_model_len, &shape);
-    rc = choose_pool(w, &shape, &n_blocks, e);
     if (!rc)
-        rc = w->be->ops->reserve(w->be, &shape, &limits, n_blocks, e);
-    if (!rc)
-        rc = forward_new(w->be, o->model, w->weights, &shape, &limits, &w->forward, e);
+        rc = take_memory(w, &limits, &n_blocks, e);
     if (rc)
         return rc;
     w->limits = (struct seq_limits){

@@ -153,11 +153,16 @@ static void test_warnings(void **state)
     struct config *c = load("model m {\n path = \"m.gguf\"\n devices = { \"cpu\" }\n"
                             " sim_step_us = 5\n threads = 1024\n}\n"
                             "model n {\n path = \"m.gguf\"\n devices = { \"sim\" }\n"
-                            " cpu_isa = \"avx2\"\n}\n");
+                            " cpu_isa = \"avx2\"\n}\n"
+                            "model o {\n path = \"m.gguf\"\n gpu_memory_utilization = 50\n"
+                            " devices = { \"cpu\" }\n}\n"
+                            "model p {\n path = \"m.gguf\"\n gpu_memory_utilization = 50\n"
+                            " devices = { \"cuda:63\", \"cuda:0\" }\n}\n");
     static const char *const expected[] = {
         ":4: option 'sim_step_us': has no effect: devices does not name \"sim\"",
         ":5: option 'threads': 1 CPU workers with 1024 threads each are more than the host's",
         ":10: option 'cpu_isa': has no effect: devices does not name \"cpu\"",
+        ":14: option 'gpu_memory_utilization': has no effect: devices does not name \"cuda\"",
     };
     assert_int_equal(c->n_warnings, ARRAY_LEN(expected));
     for (size_t i = 0; i < ARRAY_LEN(expected); i++)

@@ -170,9 +170,16 @@ static const struct {
      "is a folder without config.json; name a GGUF file, or the folder of"},
     {"model m { path = \"/dev/null\" }", 1, "is not a regular file"},
     {"model m { path = \"m.gguf\"\n devices = { \"cpu\",\n \"gpu\" } }", 3,
-     "option 'devices': 'gpu' is unknown; write \"cpu\" or \"sim\""},
-    {"model m { path = \"m.gguf\"\n devices = { \"cuda:0\" } }", 2,
-     "'cuda:0': this build has no CUDA backend"},
+     "option 'devices': 'gpu' is unknown; write \"cuda:0\", \"cuda\" (all GPUs)"},
+    {"model m { path = \"m.gguf\"\n devices = { \"cuda:64\" } }", 2, "'cuda:64' is unknown"},
+    {"model m { path = \"m.gguf\"\n devices = { \"cuda:01\" } }", 2, "'cuda:01' is unknown"},
+    {"model m { path = \"m.gguf\"\n devices = { \"cuda:\" } }", 2, "'cuda:' is unknown"},
+    {"model m { path = \"m.gguf\"\n devices = { \"cuda:1x\" } }", 2, "'cuda:1x' is unknown"},
+    {"model m { path = \"m.gguf\"\n devices = { \"cuda:1\",\n\"cuda:1\" } }", 3,
+     "'cuda:1' stands there twice"},
+    {"model m { path = \"m.gguf\"\n devices = { \"cuda\",\n\"cuda:1\" } }", 3,
+     "'cuda:1' beside 'cuda': \"cuda\" names every GPU"},
+    {"model m { path = \"m.gguf\"\n gpu_memory_utilization = 0 }", 2, "write 1 to 100 percent"},
     {"model m { path = \"m.gguf\" devices = { \"cpu\", \"cpu\" } }", 1,
      "'cpu' stands there twice; for more workers set cpu_workers"},
     {"model m { path = \"m.gguf\"\n max_num_batched_tokens = 10 }", 2,
@@ -236,7 +243,7 @@ static void test_all_faults(void **state)
                                "unknown = 1\n"
                                "listen = { \"0.0.0.0:80\" }\n"
                                "model m {\n"
-                               "  devices = { \"cuda:1\" }\n"
+                               "  devices = { \"cuda:x\" }\n"
                                "  threads = 9999\n"
                                "  bogus { x = 1 y { } }\n"
                                "}\n"
@@ -246,7 +253,7 @@ static void test_all_faults(void **state)
         const char *what;
     } expected[] = {
         {1, "'max_body_kb'"}, {2, "'unknown'"}, {3, "loopback"},       {4, "'path'"},
-        {5, "CUDA"},          {6, "'threads'"}, {7, "inside section"}, {9, "'log_level'"},
+        {5, "cuda:x"},        {6, "'threads'"}, {7, "inside section"}, {9, "'log_level'"},
     };
     struct config *c = NULL;
     struct buf faults = {0};
