@@ -215,6 +215,6 @@ int forward_sample(struct forward *f, const struct sample_row *rows, uint32_t n,
     if (!rc)
         rc = f->ops->finish(f->be);
     if (rc)
-        return err_set(e, -rc, "the device failed to sample %u rows", n);
+        return device_failed(f, rc, "to sample", e);
     return 0;
 }

@@ -10,6 +10,8 @@ struct trial {
     uint32_t *tokens, *positions, *slots; /* [max_rows] */
     struct batch_seq *seqs;               /* [max_seqs] */
     uint32_t *out_rows;                   /* [max_seqs] */
+    struct sample_row *samples;           /* [max_seqs] */
+    uint32_t *ids;                        /* [max_seqs] */
     uint32_t *table;                      /* [blocks of the longest context] all 0 */
 };
 
@@ -20,6 +22,8 @@ static void trial_fini(struct trial *t)
     free(t->slots);
     free(t->seqs);
     free(t->out_rows);
+    free(t->samples);
+    free(t->ids);
     free(t->table);
 }
 
@@ -33,12 +37,25 @@ static int trial_init(struct trial *t, const struct attn_shape *s, const struct 
         .slots = calloc(l->max_rows, sizeof(*t->slots)),
         .seqs = calloc(l->max_seqs, sizeof(*t->seqs)),
         .out_rows = calloc(l->max_seqs, sizeof(*t->out_rows)),
+        .samples = calloc(l->max_seqs, sizeof(*t->samples)),
+        .ids = calloc(l->max_seqs, sizeof(*t->ids)),
         .table = calloc(n_blocks, sizeof(*t->table)),
     };
-    if (t->tokens && t->positions && t->slots && t->seqs && t->out_rows && t->table)
+    if (t->tokens && t->positions && t->slots && t->seqs && t->out_rows && t->samples && t->ids &&
+        t->table)
         return 0;
     trial_fini(t);
     return err_set(e, LLMD_ENOMEM, "out of memory for a trial of %u rows", l->max_rows);
+}
+
+/* Nothing is cut: what costs most. */
+static struct sample_row any_token(uint32_t row, uint32_t position)
+{
+    return (struct sample_row){
+        .row = row,
+        .position = position,
+        .how = {.temperature = 1, .top_p = 1, .repetition_penalty = 1},
+    };
 }
 
 /* A sequence of n rows from a position on, whose last row's logits are wanted. */
@@ -51,6 +68,7 @@ static void add(struct trial *t, uint32_t n, uint32_t first_pos)
         t->positions[b->n_rows] = first_pos + i;
         t->slots[b->n_rows] = (first_pos + i) % KV_BLOCK_TOKENS;
     }
+    t->samples[b->n_out] = any_token(b->n_out, first_pos + n);
     t->out_rows[b->n_out++] = b->n_rows - 1;
 }
 
@@ -61,7 +79,9 @@ static int run(struct trial *t, struct forward *f, struct err *e)
     t->batch.slots = t->slots;
     t->batch.seqs = t->seqs;
     t->batch.out_rows = t->out_rows;
-    const int rc = forward_step(f, &t->batch, e);
+    int rc = forward_step(f, &t->batch, e);
+    if (!rc && forward_has_sampler(f))
+        rc = forward_sample(f, t->samples, t->batch.n_out, t->ids, e);
     t->batch = (struct batch){0};
     return rc;
 }
