@@ -13,10 +13,12 @@ set -u
 cd "$(dirname "$0")/.." || exit 2
 
 T=${T:-10}
+T_STEP=300 # seconds that a test program may take
 logs=build/test-logs
 mkdir -p "$logs"
 passed=0
 failed=0
+failed_steps=()
 
 # The C tests whose subject is threads: the TSan selection.
 threaded=(stream stream_stress metrics log worker worker_fault router router_lost router_wait
@@ -44,6 +46,14 @@ timed() { # name, command...: runs it; its log, exit code and seconds lie in $lo
 export -f timed
 export logs
 
+# What failed and where, before whatever the failure left behind (a failed assertion leaks its fixture).
+causes='^\[  ERROR   \]|^\[   LINE   \]|^\[  FAILED  \] |^FAILED |^FAIL|^E   |ERROR: |SUMMARY: '
+causes+='|WARNING: ThreadSanitizer|runtime error: |:[0-9]+: (fatal )?error: |undefined reference|^[A-Za-z]*Error: '
+
+show_causes() { # log, number of lines
+    grep -nE "$causes" "$1" | head -n "$2" | cut -c 1-300 | sed 's/^/        > /'
+}
+
 report() { # name: what timed() left
     local name=$1 rc seconds
     read -r rc seconds <"$logs/$name.rc"
@@ -52,7 +62,10 @@ report() { # name: what timed() left
         printf 'ok      %-28s %3d s\n' "$name" "$seconds"
     else
         printf 'FAILED  %-28s %3d s   (%s)\n' "$name" "$seconds" "$logs/$name.log"
-        tail -n 25 "$logs/$name.log" | sed 's/^/        | /'
+        failed_steps+=("$name")
+        [ "$rc" -eq 124 ] && echo "        > it hung: $T_STEP s were over"
+        show_causes "$logs/$name.log" 20
+        tail -n 25 "$logs/$name.log" | cut -c 1-300 | sed 's/^/        | /'
     fi
     return "$rc"
 }
@@ -67,7 +80,7 @@ steps_of() { # label, binary...
     local label=$1 binary
     shift
     printf '%s\n' "$@" |
-        xargs -P 2 -I{} bash -c "timed $label-\$(basename {}) timeout 300 {}"
+        xargs -P 2 -I{} bash -c "timed $label-\$(basename {}) timeout $T_STEP {}"
     for binary in "$@"; do
         report "$label-$(basename "$binary")"
     done
@@ -130,5 +143,9 @@ for s in "${steps[@]}"; do
     esac
 done
 
+for name in "${failed_steps[@]}"; do # again: who sees only the end learns it, too
+    echo "failed: $name"
+    show_causes "$logs/$name.log" 4
+done
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]
