@@ -42,7 +42,7 @@ static int status_at(uint16_t port, const char *request)
 static int status_on(struct client *c, const char *request)
 {
     client_send_str(c, request);
-    assert_true(client_until_closed(c, 20000));
+    assert_true(client_until_closed(c));
     const int status = status_of(buf_str(&c->in));
     client_close(c);
     return status;
@@ -64,7 +64,7 @@ static void test_a_unix_socket_serves_clients(void **state)
     }
     assert_true(client_connect_unix(&c, path));
     client_post(&c, CHAT, "Connection: close\r\n", HI);
-    assert_true(client_until_closed(&c, 20000));
+    assert_true(client_until_closed(&c));
     assert_int_equal(client_count(&c, "\"content\":\"abc\""), 1);
     client_close(&c);
     server_stop(&server);
