@@ -39,5 +39,6 @@ struct sample_logprobs {
     uint32_t n_top; /* set by the caller, at most SAMPLE_TOP_MAX and the vocabulary */
     uint32_t top_ids[SAMPLE_TOP_MAX]; /* the likeliest first; of equals the lower id */
     float top[SAMPLE_TOP_MAX];
-    float chosen; /* the sampled token's */
+    float chosen;  /* the sampled token's */
+    uint32_t rank; /* one more than the number of tokens that are likelier than it */
 };

@@ -1,5 +1,6 @@
 #include "core/engine/batch_build.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "core/engine/sampler.h"
@@ -15,9 +16,11 @@ int batch_build_init(struct batch_build *b, uint32_t max_rows, uint32_t max_seqs
         .out_rows = calloc(max_seqs, sizeof(*b->out_rows)),
         .sample_rows = calloc(max_seqs, sizeof(*b->sample_rows)),
         .out_ids = calloc(max_seqs, sizeof(*b->out_ids)),
+        .forced = calloc(max_seqs, sizeof(*b->forced)),
+        .logprobs = calloc(max_seqs, sizeof(*b->logprobs)),
     };
     if (b->tokens && b->positions && b->slots && b->seqs && b->out_rows && b->sample_rows &&
-        b->out_ids)
+        b->out_ids && b->forced && b->logprobs)
         return 0;
     batch_build_fini(b);
     return -LLMD_ENOMEM;
@@ -32,6 +35,8 @@ void batch_build_fini(struct batch_build *b)
     free(b->out_rows);
     free(b->sample_rows);
     free(b->out_ids);
+    free(b->forced);
+    free(b->logprobs);
     *b = (struct batch_build){0};
 }
 
@@ -45,6 +50,39 @@ static void add_rows(struct batch_build *b, const struct seq *q, uint32_t first_
         b->slots[first_row + i] =
             q->blocks[pos / KV_BLOCK_TOKENS] * KV_BLOCK_TOKENS + pos % KV_BLOCK_TOKENS;
     }
+}
+
+/* Where the device is to put what the model thinks of row n's token. */
+static struct sample_logprobs *want_logprobs(struct batch_build *b, uint32_t n,
+                                             const struct logprobs_wanted *wanted)
+{
+    if (!wanted->on)
+        return NULL;
+    b->logprobs[n].n_top = wanted->n_top;
+    return &b->logprobs[n];
+}
+
+/* Row n of the logits scores a prompt token: a device that samples by itself is made to choose it. */
+static void add_score(struct batch_build *b, uint32_t n, const struct seq *q, uint32_t position)
+{
+    const struct request *r = q->group->req;
+    b->sample_rows[n] = (struct sample_row){.row = n, .tag = q->tag, .position = position};
+    if (!q->sampler)
+        return;
+    b->forced[n] = (struct sample_bias){.token = r->prompt[position], .bias = INFINITY};
+    b->sample_rows[n].how = (struct sample_how){
+        .top_p = 1.0f, .repetition_penalty = 1.0f, .bias = &b->forced[n], .n_bias = 1};
+    b->sample_rows[n].logprobs = want_logprobs(b, n, &r->sampling.prompt_logprobs);
+}
+
+/* Row n of the logits gives the next token. */
+static void add_token(struct batch_build *b, uint32_t n, const struct seq *q)
+{
+    b->sample_rows[n] = (struct sample_row){.row = n, .tag = q->tag, .position = q->n_known};
+    if (!q->sampler)
+        return;
+    sampler_describe(q->sampler, seq_n_generated(q), &b->sample_rows[n].how);
+    b->sample_rows[n].logprobs = want_logprobs(b, n, &q->group->req->sampling.logprobs);
 }
 
 const struct batch *batch_build_plan(struct batch_build *b, const struct plan *p)
@@ -62,13 +100,14 @@ const struct batch *batch_build_plan(struct batch_build *b, const struct plan *p
             .tag = q->tag,
         };
         row += entry->n_rows;
+        for (uint32_t left = entry->n_scores; left > 0; left--) {
+            const uint32_t at = row - left - entry->wants_token;
+            b->out_rows[n_out] = at;
+            add_score(b, n_out++, q, b->positions[at] + 1);
+        }
         if (entry->wants_token) {
             b->out_rows[n_out] = row - 1;
-            b->sample_rows[n_out] =
-                (struct sample_row){.row = n_out, .tag = q->tag, .position = q->n_known};
-            if (q->sampler)
-                sampler_describe(q->sampler, seq_n_generated(q), &b->sample_rows[n_out].how);
-            n_out++;
+            add_token(b, n_out++, q);
         }
     }
     b->batch = (struct batch){

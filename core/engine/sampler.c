@@ -22,8 +22,14 @@ struct sampler {
     uint32_t n_seen, max_seen;
     uint32_t *index; /* [index_mask + 1] */
     uint32_t index_mask;
-    struct sample_bias *bias; /* [n_bias]: the client's, then what min_tokens suppresses */
-    uint32_t n_bias;
+    /* The client's; then what bad words forbid for the next token: n_always; then what min_tokens
+     * suppresses: n_bias. */
+    struct sample_bias *bias;
+    uint32_t n_always, n_bias;
+    uint32_t *mask; /* of allowed_ids, a bit per token; NULL: anything is allowed */
+    /* The last tokens, the newest at the end, as far as bad words look back. */
+    uint32_t *recent; /* [max_recent], n_recent in use */
+    uint32_t n_recent, max_recent;
 };
 
 static struct sample_seen *seen_entry(struct sampler *s, uint32_t id)
@@ -62,37 +68,90 @@ static uint32_t n_suppressed(const struct sampling_params *p)
     return p->min_tokens > 0 ? p->n_eos_ids + p->n_stop_ids : 0;
 }
 
+/* Whether the tokens just now were the word's but for its last. */
+static bool nearly_said(const struct sampler *s, const struct token_run *word)
+{
+    const uint32_t n = word->n - 1;
+    return n <= s->n_recent && (n == 0 || memcmp(s->recent + (s->n_recent - n), word->ids,
+                                                 n * sizeof(*word->ids)) == 0);
+}
+
+/* What follows the client's own entries, for the next token. */
+static void bias_update(struct sampler *s)
+{
+    const struct sampling_params *p = s->params;
+    uint32_t n = p->n_logit_bias;
+    for (uint32_t i = 0; i < p->n_bad_words; i++) {
+        const struct token_run *word = &p->bad_words[i];
+        if (nearly_said(s, word))
+            s->bias[n++] = (struct sample_bias){word->ids[word->n - 1], -INFINITY};
+    }
+    s->n_always = n;
+    for (uint32_t i = 0; n_suppressed(p) > 0 && i < p->n_eos_ids; i++)
+        s->bias[n++] = (struct sample_bias){p->eos_ids[i], -INFINITY};
+    for (uint32_t i = 0; n_suppressed(p) > 0 && i < p->n_stop_ids; i++)
+        s->bias[n++] = (struct sample_bias){p->stop_ids[i], -INFINITY};
+    s->n_bias = n;
+}
+
 static int bias_init(struct sampler *s)
 {
     const struct sampling_params *p = s->params;
-    uint32_t n = 0;
-    s->n_bias = p->n_logit_bias + n_suppressed(p);
-    if (s->n_bias == 0)
+    const uint32_t n = p->n_logit_bias + p->n_bad_words + n_suppressed(p);
+    for (uint32_t i = 0; i < p->n_bad_words; i++)
+        s->max_recent = (uint32_t)u64_max(s->max_recent, p->bad_words[i].n - 1);
+    if (s->max_recent > 0) {
+        s->recent = malloc(s->max_recent * sizeof(*s->recent));
+        if (!s->recent)
+            return -LLMD_ENOMEM;
+    }
+    if (n == 0)
         return 0;
-    s->bias = malloc(s->n_bias * sizeof(*s->bias));
+    s->bias = malloc(n * sizeof(*s->bias));
     if (!s->bias)
         return -LLMD_ENOMEM;
     for (uint32_t i = 0; i < p->n_logit_bias; i++)
-        s->bias[n++] = (struct sample_bias){p->logit_bias[i].token, p->logit_bias[i].bias};
-    for (uint32_t i = 0; n < s->n_bias && i < p->n_eos_ids; i++)
-        s->bias[n++] = (struct sample_bias){p->eos_ids[i], -INFINITY};
-    for (uint32_t i = 0; n < s->n_bias && i < p->n_stop_ids; i++)
-        s->bias[n++] = (struct sample_bias){p->stop_ids[i], -INFINITY};
+        s->bias[i] = (struct sample_bias){p->logit_bias[i].token, p->logit_bias[i].bias};
+    bias_update(s);
     return 0;
+}
+
+static int mask_init(struct sampler *s)
+{
+    const struct sampling_params *p = s->params;
+    if (p->n_allowed_ids == 0)
+        return 0;
+    s->mask = calloc((s->vocab_size + 31) / 32, sizeof(*s->mask));
+    for (uint32_t i = 0; s->mask && i < p->n_allowed_ids; i++)
+        s->mask[p->allowed_ids[i] / 32] |= 1u << p->allowed_ids[i] % 32;
+    return s->mask ? 0 : -LLMD_ENOMEM;
+}
+
+static bool is_allowed(const struct sampler *s, uint32_t id)
+{
+    return !s->mask || (s->mask[id / 32] >> id % 32 & 1);
+}
+
+static bool all_below(const uint32_t *ids, uint32_t n, uint32_t vocab_size)
+{
+    bool ok = true;
+    for (uint32_t i = 0; i < n; i++)
+        ok &= ids[i] < vocab_size;
+    return ok;
 }
 
 static bool in_vocabulary(const struct sampling_params *p, const uint32_t *prompt,
                           uint32_t n_prompt, uint32_t vocab_size)
 {
-    bool ok = true;
+    bool ok = all_below(p->stop_ids, p->n_stop_ids, vocab_size) &&
+              all_below(p->eos_ids, p->n_eos_ids, vocab_size) &&
+              all_below(p->allowed_ids, p->n_allowed_ids, vocab_size) &&
+              all_below(p->logprob_ids, p->n_logprob_ids, vocab_size) &&
+              all_below(prompt, n_prompt, vocab_size);
     for (uint32_t i = 0; i < p->n_logit_bias; i++)
         ok &= p->logit_bias[i].token < vocab_size;
-    for (uint32_t i = 0; i < p->n_stop_ids; i++)
-        ok &= p->stop_ids[i] < vocab_size;
-    for (uint32_t i = 0; i < p->n_eos_ids; i++)
-        ok &= p->eos_ids[i] < vocab_size;
-    for (uint32_t i = 0; i < n_prompt; i++)
-        ok &= prompt[i] < vocab_size;
+    for (uint32_t i = 0; i < p->n_bad_words; i++)
+        ok &= all_below(p->bad_words[i].ids, p->bad_words[i].n, vocab_size);
     return ok;
 }
 
@@ -109,7 +168,7 @@ int sampler_new(const struct sampling_params *p, const uint32_t *prompt, uint32_
     s->choice = choice;
     s->penalties = p->repetition_penalty != 1.0f || p->frequency_penalty != 0.0f ||
                    p->presence_penalty != 0.0f;
-    if (bias_init(s) || (s->penalties && seen_init(s, n_prompt))) {
+    if (bias_init(s) || mask_init(s) || (s->penalties && seen_init(s, n_prompt))) {
         sampler_free(s);
         return -LLMD_ENOMEM;
     }
@@ -126,7 +185,18 @@ void sampler_free(struct sampler *s)
     free(s->seen);
     free(s->index);
     free(s->bias);
+    free(s->recent);
+    free(s->mask);
     free(s);
+}
+
+/* Bad words look back at it. */
+static void recent_push(struct sampler *s, uint32_t token)
+{
+    if (s->n_recent == s->max_recent)
+        memmove(s->recent, s->recent + 1, --s->n_recent * sizeof(*s->recent));
+    s->recent[s->n_recent++] = token;
+    bias_update(s);
 }
 
 void sampler_accept(struct sampler *s, uint32_t token)
@@ -134,6 +204,8 @@ void sampler_accept(struct sampler *s, uint32_t token)
     BUG_ON(token >= s->vocab_size);
     if (s->penalties)
         seen_entry(s, token)->n_output++;
+    if (s->max_recent > 0)
+        recent_push(s, token);
 }
 
 /* --- logits --- */
@@ -155,19 +227,21 @@ static void apply_penalties(const struct sampler *s, float *logits)
 /* Entries of bias that hold for the next token. */
 static uint32_t n_bias_now(const struct sampler *s, uint32_t n_generated)
 {
-    return n_generated < s->params->min_tokens ? s->n_bias : s->params->n_logit_bias;
+    return n_generated < s->params->min_tokens ? s->n_bias : s->n_always;
 }
 
-/* The logits with bias, min_tokens and penalties: the caller's when nothing applies. */
+/* The logits with all that changes them: the caller's when nothing applies. */
 static const float *adjusted(const struct sampler *s, const float *logits,
                              struct sampler_scratch *scratch, uint32_t n_generated)
 {
     const uint32_t n_bias = n_bias_now(s, n_generated);
-    if (n_bias == 0 && s->n_seen == 0)
+    if (n_bias == 0 && s->n_seen == 0 && !s->mask)
         return logits;
 
     float *l = scratch->logits;
     memcpy(l, logits, s->vocab_size * sizeof(*l));
+    for (uint32_t i = 0; s->mask && i < s->vocab_size; i++)
+        l[i] = is_allowed(s, i) ? l[i] : -INFINITY;
     for (uint32_t i = 0; i < n_bias; i++)
         l[s->bias[i].token] += s->bias[i].bias;
     apply_penalties(s, l);
@@ -181,6 +255,8 @@ uint32_t sampler_pick(const struct sampler *s, const float *logits, struct sampl
     BUG_ON(scratch->vocab_size != s->vocab_size);
     const float *l = adjusted(s, logits, scratch, n_generated);
     float max = sampler_block_max(scratch, l);
+    if (max == -INFINITY && s->mask)
+        return p->allowed_ids[0]; /* all others are forbidden: rather that one than any */
     if (p->temperature < GREEDY_BELOW || !isfinite(max))
         return sampler_argmax(scratch, l, max);
 
@@ -213,6 +289,7 @@ void sampler_describe(const struct sampler *s, uint32_t n_generated, struct samp
         .n_bias = n_bias_now(s, n_generated),
         .n_seen = s->n_seen,
         .seen = s->seen,
+        .mask = s->mask,
     };
 }
 

@@ -1,6 +1,6 @@
 /* sampler.h - from logits to a token, on the host.
  *
- * Order, as in vLLM: logit_bias and min_tokens, repetition, frequency and presence penalties,
+ * Order, as in vLLM: allowed ids, bad words, logit_bias and min_tokens, repetition, frequency and presence penalties,
  * temperature, min_p, top_k, top_p, draw. Where candidates tie, the lower id comes first; top_k
  * keeps exactly k and top_p the fewest that reach its mass, so top_k = 1 is the greedy choice.
  *

@@ -38,3 +38,5 @@ uint32_t sampler_candidates(struct sampler_scratch *s, const float *logits, floa
 uint32_t sampler_draw(const struct sampler_scratch *s, uint32_t n, double u);
 uint32_t sampler_draw_all(struct sampler_scratch *s, const float *logits, float max,
                           float temperature, double u);
+/* The sum of exp(logit - max) over all logits; max is finite. */
+double sampler_mass(struct sampler_scratch *s, const float *logits, float max);

@@ -160,6 +160,12 @@ static double all_weights(struct sampler_scratch *s, const float *logits, const 
     return total;
 }
 
+double sampler_mass(struct sampler_scratch *s, const float *logits, float max)
+{
+    const struct scale sc = {max, 1.0f};
+    return all_weights(s, logits, &sc);
+}
+
 /* --- cutting at a rank or at a mass --- */
 
 /* Better candidates come first: by logit, then by the lower id. A strict order. */

@@ -216,7 +216,9 @@ static uint32_t parent_of(const struct seq *q, uint32_t block)
 
 uint32_t sched_adopt(struct sched *s, struct seq *q)
 {
-    uint32_t limit = (q->n_known - 1) / KV_BLOCK_TOKENS, n_before = q->n_indexed;
+    /* What is to be scored is computed here. */
+    uint32_t n_useful = (uint32_t)u64_min(q->n_known - 1, seq_first_score_row(q));
+    uint32_t limit = n_useful / KV_BLOCK_TOKENS, n_before = q->n_indexed;
     uint32_t tokens[KV_BLOCK_TOKENS];
     if (q->n_blocks != q->n_indexed)
         return 0; /* in the middle of a block */
@@ -297,8 +299,9 @@ void sched_add(struct sched *s, struct seq_group *g)
     s->groups = g;
     s->n_groups++;
     s->n_waiting += g->n_live;
+    g->n_scored = stream_n_scored(g->req);
     waiting_push(s, g->leader);
-    if (!s->opts.enable_prefix_caching)
+    if (!s->opts.enable_prefix_caching && seq_first_score_row(g->leader) == UINT32_MAX)
         release_siblings(s, g);
 }
 

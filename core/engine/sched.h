@@ -10,6 +10,9 @@
  *      ones behind it from their first token, and short ones can at most double its time; the
  *      first in order always moves, so every prompt gets there.
  *
+ * Who wants its prompt scored (prompt_logprobs) takes nothing from the prefix cache that is to be
+ * scored, and so many rows per step as their logits fit beside one row of each other sequence.
+ *
  * Blocks are taken when rows need them. When the pool is dry, blocks are taken away from sequences
  * that do not run (paused, or waiting for a place again), then from the last in order that runs
  * (preemption by recompute): it waits again, and finds in the prefix cache what was not
@@ -24,8 +27,8 @@
  *
  * Invariants  I1: running is sorted by seq_before(); n_running <= max_num_seqs.
  *             I2: a sequence holds blocks only while it runs or is parked.
- *             I3: a plan has n_rows <= max_num_batched_tokens, n_out <= n <= max_num_seqs, and is
- *                 empty only when nothing runs and nothing waits.
+ *             I3: a plan has n_rows <= max_num_batched_tokens, n <= max_num_seqs, n_out <=
+ *                 max_num_seqs, and is empty only when nothing runs and nothing waits.
  * Thread      confined to its worker.
  * Memory      nothing is allocated after init. Groups belong to the worker; the scheduler links
  *             them from sched_add to sched_remove. */
@@ -44,14 +47,18 @@ struct sched_opts {
 
 struct plan_entry {
     struct seq *seq;
-    uint32_t n_rows;  /* from seq->n_computed on */
-    bool wants_token; /* its last row is the last known token: sample the next */
+    uint32_t n_rows;   /* from seq->n_computed on */
+    uint32_t n_scores; /* of its last rows (before the one that gives a token): logits are wanted
+                        * to score the prompt */
+    bool wants_token;  /* its last row is the last known token: sample the next */
 };
 
 /* One step. */
 struct plan {
     struct plan_entry *entries; /* [max_num_seqs], n in use */
-    uint32_t n, n_rows, n_out;
+    uint32_t n, n_rows;
+    uint32_t n_out;    /* rows whose logits are wanted: */
+    uint32_t n_tokens; /* those that give a token; the others score prompts */
 };
 
 /* Sums since start. */

@@ -27,10 +27,13 @@ static void return_room(struct seq_group *g)
 static void plan_add(struct sched *s, struct seq *q, uint32_t n_rows, bool wants_token)
 {
     struct plan *p = &s->plan;
-    p->entries[p->n++] =
-        (struct plan_entry){.seq = q, .n_rows = n_rows, .wants_token = wants_token};
+    const uint32_t first = seq_first_score_row(q), end = q->n_computed + n_rows - wants_token;
+    const uint32_t n_scores = end > first ? end - (uint32_t)u64_max(first, q->n_computed) : 0;
+    p->entries[p->n++] = (struct plan_entry){
+        .seq = q, .n_rows = n_rows, .n_scores = n_scores, .wants_token = wants_token};
     p->n_rows += n_rows;
-    p->n_out += wants_token;
+    p->n_out += n_scores + wants_token;
+    p->n_tokens += wants_token;
     q->n_planned = n_rows;
 }
 
@@ -189,7 +192,8 @@ static void mark_twins(struct sched *s)
         if (!first)
             first = q;
         sched_count_adopted(s, q, sched_adopt(s, q)); /* somebody may have computed it meanwhile */
-        if (!caching || q->n_computed % KV_BLOCK_TOKENS != 0 || seq_n_todo(q) < KV_BLOCK_TOKENS)
+        if (!caching || seq_first_score_row(q) != UINT32_MAX ||
+            q->n_computed % KV_BLOCK_TOKENS != 0 || seq_n_todo(q) < KV_BLOCK_TOKENS)
             continue;
         struct seq **slot = sched_twin_slot(s, q);
         if (*slot == NULL)
@@ -205,6 +209,19 @@ static void mark_twins(struct sched *s)
     }
 }
 
+/* Rows that q can compute when the logits of those that score fit beside one row of each other
+ * sequence that runs (I3). */
+static uint64_t rows_beside_others(const struct sched *s, const struct seq *q)
+{
+    const struct plan *p = &s->plan;
+    const uint32_t first = seq_first_score_row(q);
+    if (first == UINT32_MAX)
+        return UINT64_MAX;
+    uint32_t taken = p->n_out + (s->n_running - p->n) - 1; /* q is one of those not planned */
+    uint32_t n_before = first > q->n_computed ? first - q->n_computed : 0;
+    return (uint64_t)n_before + (s->opts.max_num_seqs - taken);
+}
+
 /* Plans a chunk of at most max_rows rows; returns its size. */
 static uint32_t plan_chunk(struct sched *s, struct seq *q, uint32_t max_rows, bool may_preempt)
 {
@@ -214,7 +231,7 @@ static uint32_t plan_chunk(struct sched *s, struct seq *q, uint32_t max_rows, bo
         (void)secure_blocks(s, q, missing_blocks(q, q->n_computed + 1));
     uint64_t holds =
         ((uint64_t)q->n_blocks + kv_prefix_n_free(&s->prefix)) * KV_BLOCK_TOKENS - q->n_computed;
-    n_rows = (uint32_t)u64_min(n_rows, holds);
+    n_rows = (uint32_t)u64_min(u64_min(n_rows, holds), rows_beside_others(s, q));
     if (n_rows == 0)
         return 0;
     bool wants_token = n_rows == todo;
@@ -286,7 +303,7 @@ const struct plan *sched_plan(struct sched *s)
     struct plan *p = &s->plan;
     for (;;) {
         uint32_t n_paused = s->n_paused;
-        p->n = p->n_rows = p->n_out = 0;
+        p->n = p->n_rows = p->n_out = p->n_tokens = 0;
         s->preempted = false;
         plan_decodes(s);
         sched_sweep(s);

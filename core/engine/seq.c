@@ -49,6 +49,10 @@ static int seq_init(struct seq *s, struct seq_group *g, uint32_t choice,
                        g->n_prompt + g->max_output);
     if (!limits->samplers)
         return 0;
+    if (r->sampling.n_logprob_ids > 0 && !limits->has_logits)
+        return err_set_param(e, LLMD_EUNSUPPORTED, "logprob_token_ids",
+                             "field 'logprob_token_ids' is not supported on this device; use "
+                             "top_logprobs");
     int rc =
         sampler_new(&r->sampling, r->prompt, r->n_prompt, limits->vocab_size, choice, &s->sampler);
     if (rc == -LLMD_EINVAL)

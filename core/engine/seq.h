@@ -71,6 +71,7 @@ struct seq_group {
     uint32_t n_live;     /* not DONE */
     struct seq *leader;  /* the first that was live: computes the prompt for the others */
     bool started;        /* the worker's router was told that it is scheduled */
+    uint32_t n_scored;   /* prompt tokens that need no score (any more), since sched_add() */
     uint32_t room;       /* items that the stream is known to take beyond: */
     uint32_t n_reserved; /* tokens that the step under way will give */
 
@@ -96,7 +97,8 @@ struct seq_limits {
     uint32_t vocab_size;
     uint32_t max_model_len;
     uint32_t n_kv_blocks;
-    bool samplers; /* give each sequence a sampler */
+    bool samplers;   /* give each sequence a sampler */
+    bool has_logits; /* the host sees all logits: anything may be asked of them */
 };
 
 /* Takes a reference of the request. ETOOBIG: can never fit the pool; ECONTEXT: no room for one
@@ -111,6 +113,13 @@ void seq_copy_tokens(const struct seq *s, uint32_t i, uint32_t n, uint32_t *out)
 static inline uint32_t seq_n_generated(const struct seq *s)
 {
     return s->n_known - s->group->n_prompt;
+}
+
+/* The first row whose logits score the next prompt token; UINT32_MAX when it has none to give. */
+static inline uint32_t seq_first_score_row(const struct seq *s)
+{
+    const struct seq_group *g = s->group;
+    return s == g->leader && g->n_scored < g->n_prompt ? g->n_scored - 1 : UINT32_MAX;
 }
 
 static inline bool seq_is_running(const struct seq *s)

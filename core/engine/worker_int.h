@@ -39,8 +39,9 @@ struct worker {
     struct sched sched;
     struct batch_build build;
     struct sampler_scratch scratch;
-    struct engine_metrics metrics; /* zeroed until ready */
-    struct sched_counts counted;   /* what metrics were told */
+    struct token_logprob logprobs[1 + MAX_TOP_LOGPROBS + MAX_LOGPROB_IDS]; /* of one token */
+    struct engine_metrics metrics;                                         /* zeroed until ready */
+    struct sched_counts counted; /* what metrics were told */
     struct waker_set touched;
     struct seq_group *over; /* to be freed when no plan names them */
     uint64_t n_steps, n_generated;
@@ -65,6 +66,14 @@ void worker_group_fail(struct worker *w, struct seq_group *g, const struct err *
 void worker_end_slow_reader(struct worker *w);
 /* Takes what is over from the scheduler and frees it. Not while a plan is under way. */
 void worker_reap(struct worker *w);
+/* What the model thought of the token of row out_row of the step's logits, when the request wants to
+ * know; else NULL. Valid until the next call. */
+const struct token_logprob *worker_logprobs(struct worker *w, const struct seq_group *g,
+                                            uint32_t token, uint32_t out_row);
+/* What it thought of the next prompt token to be scored: fills out [sampling_n_scores()], returns the
+ * token's rank. */
+uint32_t worker_score(struct worker *w, const struct seq_group *g, uint32_t out_row,
+                      struct token_logprob out[]);
 /* Plans, computes, samples and pushes one step; false in *out_worked when there was nothing to do.
  * An error is the device's: the worker is to die. */
 MUST_CHECK int worker_step(struct worker *w, bool *out_worked, struct err *e);

@@ -171,6 +171,7 @@ static int load_all(struct worker *w, struct err *e)
         .max_model_len = o->max_model_len,
         .n_kv_blocks = n_blocks,
         .samplers = forward_needs_samplers(w->forward),
+        .has_logits = !forward_has_sampler(w->forward),
     };
     rc = init_pools(w, max_num_seqs, n_blocks, e);
     if (!rc && engine_metrics_cache_config(o->metrics, o->model_name, o->index, n_blocks,

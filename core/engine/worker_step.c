@@ -119,7 +119,7 @@ static void note_scheduled(struct worker *w, const struct plan *p)
     }
 }
 
-/* Fills build.out_ids, one for each entry that wants a token, in their order. */
+/* Fills build.out_ids, one for each row of the logits that gives a token; a device fills all. */
 static int sample(struct worker *w, const struct plan *p, struct err *e)
 {
     uint32_t *ids = w->build.out_ids;
@@ -131,6 +131,7 @@ static int sample(struct worker *w, const struct plan *p, struct err *e)
     uint32_t row = 0;
     for (uint32_t i = 0; i < p->n; i++) {
         const struct seq *q = p->entries[i].seq;
+        row += p->entries[i].n_scores;
         if (!p->entries[i].wants_token)
             continue;
         ids[row] = sampler_pick(q->sampler, forward_logits(w->forward, row), &w->scratch,
@@ -185,10 +186,24 @@ static void note_cached(struct seq *q)
     lock_drop(&r->stream.mu);
 }
 
-static void emit(struct worker *w, struct seq *q, uint32_t token, const struct step_facts *facts,
+/* The next prompt tokens of a request that wants them scored. */
+static void emit_scores(struct worker *w, struct seq *q, uint32_t n_scores, uint32_t out_row)
+{
+    struct seq_group *g = q->group;
+    struct token_logprob scores[1 + MAX_TOP_LOGPROBS];
+    for (uint32_t i = 0; i < n_scores && !g->over; i++) {
+        const uint32_t rank = worker_score(w, g, out_row + i, scores);
+        if (stream_push_score(g->req, g->epoch, scores, rank) != 0)
+            return; /* another worker's now: the next push of an item says so */
+        g->n_scored++;
+    }
+}
+
+static void emit(struct worker *w, struct seq *q, uint32_t out_row, const struct step_facts *facts,
                  uint64_t now_us, struct gaps *gaps)
 {
     static const struct err cancelled = {.code = LLMD_ECANCELLED, .msg = "cancelled"};
+    const uint32_t token = w->build.out_ids[out_row];
     struct seq_group *g = q->group;
     struct stream_item item;
     struct trace_gap gap;
@@ -196,6 +211,7 @@ static void emit(struct worker *w, struct seq *q, uint32_t token, const struct s
         return;
     note_cached(q);
     seq_next_item(q, token, &item);
+    item.logprobs = worker_logprobs(w, g, token, out_row);
     bool has_gap = step_trace_gap(facts, q, now_us, &gap);
     int rc = stream_push_gap(g->req, g->epoch, &item, has_gap ? &gap : NULL, &w->touched);
     BUG_ON(rc == -LLMD_EFULL); /* the plan reserved the room */
@@ -215,11 +231,15 @@ static void emit(struct worker *w, struct seq *q, uint32_t token, const struct s
 static void push_tokens(struct worker *w, const struct plan *p, const struct step_facts *facts)
 {
     uint64_t now_us = clock_now_us(), n_before = w->n_generated;
-    uint32_t row = 0;
+    uint32_t out_row = 0;
     struct gaps gaps = {0};
-    for (uint32_t i = 0; i < p->n; i++)
-        if (p->entries[i].wants_token)
-            emit(w, p->entries[i].seq, w->build.out_ids[row++], facts, now_us, &gaps);
+    for (uint32_t i = 0; i < p->n; i++) {
+        const struct plan_entry *entry = &p->entries[i];
+        emit_scores(w, entry->seq, entry->n_scores, out_row);
+        out_row += entry->n_scores;
+        if (entry->wants_token)
+            emit(w, entry->seq, out_row++, facts, now_us, &gaps);
+    }
     waker_set_flush(&w->touched); /* the step's only system calls beside the device's */
     gaps_flush(w, &gaps);
     metric_add(w->metrics.generation_tokens, w->n_generated - n_before);

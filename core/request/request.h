@@ -21,6 +21,19 @@ struct logit_bias {
     float bias; /* added to the logit */
 };
 
+/* Tokens that must not follow each other: after all but the last, the last is forbidden. */
+struct token_run {
+    const uint32_t *ids; /* [n], n >= 1 */
+    uint32_t n;
+};
+
+enum { MAX_TOP_LOGPROBS = 20, MAX_LOGPROB_IDS = 128 };
+
+struct logprobs_wanted {
+    bool on;        /* of each token itself, */
+    uint32_t n_top; /* and of so many that were most likely in its place: <= MAX_TOP_LOGPROBS */
+};
+
 struct sampling_params {
     float temperature;        /* 0: greedy */
     float top_p;              /* (0, 1]; 1: off */
@@ -40,7 +53,29 @@ struct sampling_params {
     uint32_t n_eos_ids;
     const uint32_t *stop_ids; /* [n_stop_ids] the client's: stop_reason is the id */
     uint32_t n_stop_ids;
+    const uint32_t *allowed_ids; /* [n_allowed_ids] nothing else is generated; 0: anything may be */
+    uint32_t n_allowed_ids;
+    const struct token_run *bad_words; /* [n_bad_words] are not generated */
+    uint32_t n_bad_words;
+
+    /* What is told of tokens: natural logarithms of probabilities by the model's own logits,
+     * before anything above changes them. */
+    struct logprobs_wanted logprobs;
+    const uint32_t *logprob_ids; /* [n_logprob_ids] of generated tokens: of these, too;
+                                  * n_logprob_ids <= MAX_LOGPROB_IDS */
+    uint32_t n_logprob_ids;
+    struct logprobs_wanted prompt_logprobs;
 };
+
+/* How many logarithms are told of a generated token, respectively one of the prompt. */
+static inline uint32_t sampling_n_logprobs(const struct sampling_params *p)
+{
+    return p->logprobs.on ? 1 + p->logprobs.n_top + p->n_logprob_ids : 0;
+}
+static inline uint32_t sampling_n_scores(const struct sampling_params *p)
+{
+    return p->prompt_logprobs.on ? 1 + p->prompt_logprobs.n_top : 0;
+}
 
 struct request {
     atomic_uint refs;

@@ -99,6 +99,33 @@ static void touch(struct waker_set *set, struct waker *w)
     set->items[set->n++] = w;
 }
 
+/* What the request's logprobs and scores need beside the ring. */
+static int init_logprobs(struct request *r, uint32_t cap)
+{
+    struct stream *s = &r->stream;
+    const uint32_t n_logprobs = sampling_n_logprobs(&r->sampling);
+    const uint32_t n_scores = sampling_n_scores(&r->sampling);
+    if (n_logprobs > 0) {
+        s->logprobs = arena_array(&r->arena, (size_t)cap * n_logprobs, sizeof(*s->logprobs));
+        if (!s->logprobs)
+            return -LLMD_ENOMEM;
+        s->n_logprobs = n_logprobs;
+    }
+    if (n_scores == 0)
+        return 0;
+    struct stream_scores *sc = arena_array(&r->arena, 1, sizeof(*sc));
+    if (!sc)
+        return -LLMD_ENOMEM;
+    *sc = (struct stream_scores){
+        .n_each = n_scores,
+        .n = 1,
+        .logprobs = arena_array(&r->arena, (size_t)r->n_prompt * n_scores, sizeof(*sc->logprobs)),
+        .ranks = arena_array(&r->arena, r->n_prompt, sizeof(*sc->ranks)),
+    };
+    s->scores = sc;
+    return sc->logprobs && sc->ranks ? 0 : -LLMD_ENOMEM;
+}
+
 int stream_init(struct request *r, struct waker *w, uint32_t n_choices, struct err *e)
 {
     struct stream *s = &r->stream;
@@ -111,7 +138,7 @@ int stream_init(struct request *r, struct waker *w, uint32_t n_choices, struct e
     struct stream_item *ring = arena_array(&r->arena, cap, sizeof(*ring));
     bool *finished = arena_array(&r->arena, n_choices, sizeof(*finished));
     uint32_t *n_outputs = arena_array(&r->arena, n_choices, sizeof(*n_outputs));
-    if (!ring || !finished || !n_outputs)
+    if (!ring || !finished || !n_outputs || init_logprobs(r, cap) != 0)
         return err_set(e, LLMD_ENOMEM, "out of memory for a stream of %u items", cap);
 
     s->ring = ring;
@@ -274,8 +301,14 @@ static void keep(struct stream *s, const struct stream_item *item)
 /* Appends; the caller saw to the room. s->mu is held. */
 static void append(struct stream *s, const struct stream_item *item)
 {
+    const uint32_t at = (s->head + s->len) % s->cap;
     keep(s, item);
-    s->ring[(s->head + s->len) % s->cap] = *item;
+    s->ring[at] = *item;
+    if (item->logprobs) {
+        struct token_logprob *to = s->logprobs + (size_t)at * s->n_logprobs;
+        memcpy(to, item->logprobs, s->n_logprobs * sizeof(*to));
+        s->ring[at].logprobs = to;
+    }
     s->len++;
     if (item->finish != FINISH_NONE) {
         s->finished[item->choice] = true;
@@ -308,7 +341,7 @@ static void link_ready(struct request *r)
 static int push_verdict(struct request *r, uint32_t epoch, const struct stream_item *item)
 {
     struct stream *s = &r->stream;
-    BUG_ON(!s->ring || item->choice >= s->n_choices);
+    BUG_ON(!s->ring || item->choice >= s->n_choices || (item->logprobs && !s->logprobs));
     if (epoch != s->epoch || s->finished[item->choice] || request_is_cancelled(r))
         return -LLMD_ECANCELLED;
     if (item->finish == FINISH_NONE && free_slots(s) == 0) {
@@ -383,18 +416,57 @@ void stream_fail(struct request *r, uint32_t epoch, const struct err *why,
     room_quiesce(s);
 }
 
+int stream_push_score(struct request *r, uint32_t epoch, const struct token_logprob *logprobs,
+                      uint32_t rank)
+{
+    struct stream *s = &r->stream;
+    lock_take(&s->mu);
+    struct stream_scores *sc = s->scores;
+    bool mine = epoch == s->epoch;
+    if (mine) {
+        BUG_ON(!sc || sc->n >= r->n_prompt);
+        memcpy(sc->logprobs + (size_t)sc->n * sc->n_each, logprobs, sc->n_each * sizeof(*logprobs));
+        sc->ranks[sc->n++] = rank;
+    }
+    lock_drop(&s->mu);
+    return mine ? 0 : -LLMD_ECANCELLED;
+}
+
+uint32_t stream_n_scored(struct request *r)
+{
+    struct stream *s = &r->stream;
+    lock_take(&s->mu);
+    uint32_t n = s->scores ? s->scores->n : r->n_prompt;
+    lock_drop(&s->mu);
+    return n;
+}
+
 uint32_t stream_pull(struct request *r, struct stream_item *out, uint32_t max)
+{
+    return stream_pull_logprobs(r, out, max, NULL);
+}
+
+/* The ring's oldest item. s->mu is held. */
+static void take_oldest(struct stream *s, struct stream_item *out, struct token_logprob *logprobs)
+{
+    *out = s->ring[s->head];
+    if (out->logprobs && logprobs)
+        memcpy(logprobs, out->logprobs, s->n_logprobs * sizeof(*logprobs));
+    out->logprobs = out->logprobs ? logprobs : NULL;
+    s->head = (s->head + 1) % s->cap;
+    s->len--;
+}
+
+uint32_t stream_pull_logprobs(struct request *r, struct stream_item *out, uint32_t max,
+                              struct token_logprob *logprobs)
 {
     struct stream *s = &r->stream;
     struct room_call call = {NULL, NULL};
     uint32_t n = 0;
 
     lock_take(&s->mu);
-    while (n < max && s->len > 0) {
-        out[n++] = s->ring[s->head];
-        s->head = (s->head + 1) % s->cap;
-        s->len--;
-    }
+    for (; n < max && s->len > 0; n++)
+        take_oldest(s, &out[n], logprobs ? logprobs + (size_t)n * s->n_logprobs : NULL);
     if (n > 0 && s->starved) {
         s->starved = false;
         call = room_begin(s);

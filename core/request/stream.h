@@ -34,12 +34,20 @@ enum finish_reason {
 
 enum { STREAM_NO_TOKEN = UINT32_MAX };
 
+struct token_logprob {
+    uint32_t token; /* STREAM_NO_TOKEN: the vocabulary has no more */
+    float logprob;
+};
+
 struct stream_item {
     uint32_t choice;
     uint32_t token;  /* STREAM_NO_TOKEN for an item that only finishes */
     int64_t stop_id; /* with FINISH_STOP by one of stop_ids: that id; else -1 */
     uint8_t finish;  /* enum finish_reason */
     bool hidden;     /* counted but not shown (eos, stop id) */
+    /* [sampling_n_logprobs()]: of the token itself, of the most likely ones (the likeliest first), of
+     * logprob_ids. NULL: none. The stream copies them. */
+    const struct token_logprob *logprobs;
 };
 
 struct waker {
@@ -55,6 +63,14 @@ struct waker_set { /* the wakers that one step touched; a producer's own */
     uint32_t n;
 };
 
+/* What the model thinks of the prompt's tokens. The first has no score. */
+struct stream_scores {
+    uint32_t n_each;                /* token_logprobs of a token: its own, then the most likely */
+    uint32_t n;                     /* tokens that have theirs, the first included */
+    struct token_logprob *logprobs; /* [n_prompt][n_each] */
+    uint32_t *ranks;                /* [n_prompt] 1: no other was likelier */
+};
+
 struct stream {
     struct lock mu;
     struct stream_item *ring; /* [cap]; guarded by mu, like all below */
@@ -66,13 +82,16 @@ struct stream {
     uint32_t *outputs;     /* [n_choices][max_output] tokens pushed so far, see stream_keep() */
     uint32_t *n_outputs;   /* [n_choices] */
     uint32_t max_output;
-    struct err error;           /* with FINISH_ERROR */
-    void (*room)(void *ctx);    /* the producer's wake-up; called without locks */
-    void *room_ctx;             /* outlives the request's stay at that producer, see there */
-    bool starved;               /* the producer saw EFULL and waits for room */
-    atomic_uint room_calls;     /* calls of room() under way, see stream_attach() */
-    struct waker *waker;        /* the consumer's; fixed at init */
-    struct request *ready_next; /* guarded by waker->mu, as is: */
+    uint32_t n_logprobs;            /* of an item; 0: none are wanted */
+    struct token_logprob *logprobs; /* [cap][n_logprobs], beside the ring */
+    struct stream_scores *scores;   /* of the prompt's tokens; NULL: none are wanted */
+    struct err error;               /* with FINISH_ERROR */
+    void (*room)(void *ctx);        /* the producer's wake-up; called without locks */
+    void *room_ctx;                 /* outlives the request's stay at that producer, see there */
+    bool starved;                   /* the producer saw EFULL and waits for room */
+    atomic_uint room_calls;         /* calls of room() under way, see stream_attach() */
+    struct waker *waker;            /* the consumer's; fixed at init */
+    struct request *ready_next;     /* guarded by waker->mu, as is: */
     bool linked;
 };
 
@@ -84,8 +103,9 @@ uint32_t waker_take(struct waker *w, struct request *out[], uint32_t max);
 /* Producer: one eventfd write per touched waker that is not armed yet; empties the set. */
 void waker_set_flush(struct waker_set *set);
 
-/* n choices; the ring holds at least 64 items and 4 per choice. The request has its final place
- * and choices now, and no other thread knows it yet. w may be NULL: the consumer polls. */
+/* n choices; the ring holds at least 64 items and 4 per choice. The request has its final place,
+ * prompt and sampling parameters now, and no other thread knows it yet. w may be NULL: the consumer
+ * polls. */
 MUST_CHECK int stream_init(struct request *r, struct waker *w, uint32_t n_choices, struct err *e);
 /* A new producer takes the request: returns its epoch. room(ctx) is called when a starved stream
  * has room again and when the request is cancelled; a producer that attaches looks at `cancelled`
@@ -122,7 +142,16 @@ MUST_CHECK int stream_push_gap(struct request *r, uint32_t epoch, const struct s
  * error. Always succeeds: the ring keeps one slot per choice in reserve for it. */
 void stream_fail(struct request *r, uint32_t epoch, const struct err *why,
                  struct waker_set *touched);
-/* Consumer: moves up to max items to out; wakes a starved producer. */
+/* The scores of the next prompt token without any: [scores.n_each], and the token's rank.
+ * ECANCELLED: another epoch. The prompt's are complete before the first item is pushed. */
+MUST_CHECK int stream_push_score(struct request *r, uint32_t epoch,
+                                 const struct token_logprob *logprobs, uint32_t rank);
+/* How many prompt tokens need no score any more (scores.n); all of them when none are wanted. */
+uint32_t stream_n_scored(struct request *r);
+/* Consumer: moves up to max items to out; wakes a starved producer. Their logprobs are NULL. */
 uint32_t stream_pull(struct request *r, struct stream_item *out, uint32_t max);
+/* The same with the logprobs: they are copied to [max][n_logprobs], where the items point to. */
+uint32_t stream_pull_logprobs(struct request *r, struct stream_item *out, uint32_t max,
+                              struct token_logprob *logprobs);
 /* Consumer: copies the error; false when there is none. */
 bool stream_error(struct request *r, struct err *out);

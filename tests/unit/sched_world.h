@@ -81,6 +81,7 @@ struct client_opts {
     int64_t priority;
     uint64_t salt, arrival_us;
     bool eos;
+    bool scores; /* wants its prompt scored */
 };
 
 static inline void client_init(struct client *c, const struct client_opts *o)
@@ -101,7 +102,8 @@ static inline void client_init(struct client *c, const struct client_opts *o)
                                            .max_tokens = o->max_tokens,
                                            .eos_ids = eos,
                                            .n_eos_ids = 1,
-                                           .ignore_eos = !o->eos};
+                                           .ignore_eos = !o->eos,
+                                           .prompt_logprobs = {.on = o->scores}};
     assert_int_equal(stream_init(r, NULL, r->sampling.n, NULL), 0);
     for (uint32_t i = 0; i < r->sampling.n; i++) {
         c->got[i] = calloc(o->max_tokens, sizeof(uint32_t));
@@ -243,6 +245,8 @@ static inline void emit(struct world *w, struct seq *q, uint32_t token)
     struct stream_item item;
     struct waker_set none = {0};
     seq_next_item(q, token, &item);
+    assert_int_equal(stream_n_scored(q->group->req),
+                     q->group->n_prompt); /* the prompt's come first */
     int rc = stream_push(q->group->req, q->group->epoch, &item, &none);
     assert_int_equal(rc, 0); /* the room was reserved */
     seq_accept(q, token);
@@ -251,6 +255,21 @@ static inline void emit(struct world *w, struct seq *q, uint32_t token)
     c->last_step = w->n_steps;
     if (item.finish != FINISH_NONE)
         sched_end_seq(&w->sched, q);
+}
+
+/* The rows that score the prompt of an entry: each next token once, by the row before it. */
+static inline uint32_t emit_scores(const struct batch *b, const struct plan_entry *entry,
+                                   uint32_t out_row)
+{
+    struct seq_group *g = entry->seq->group;
+    for (uint32_t i = 0; i < entry->n_scores; i++) {
+        const uint32_t position = b->positions[b->out_rows[out_row + i]];
+        const struct token_logprob score = {g->req->prompt[g->n_scored], -(float)position};
+        assert_int_equal(position + 1, g->n_scored);
+        assert_int_equal(stream_push_score(g->req, g->epoch, &score, position), 0);
+        g->n_scored++;
+    }
+    return entry->n_scores;
 }
 
 /* False when there is nothing to do. */
@@ -263,6 +282,7 @@ static inline bool world_step(struct world *w)
     w->n_steps++;
     w->n_rows += p->n_rows;
     assert_true(p->n_rows <= o->max_num_batched_tokens && p->n <= o->max_num_seqs);
+    assert_true(p->n_out <= o->max_num_seqs);
     if (w->sched.n_running > w->max_running)
         w->max_running = w->sched.n_running;
 
@@ -270,16 +290,18 @@ static inline bool world_step(struct world *w)
     assert_int_equal(b->n_rows, p->n_rows);
     assert_int_equal(b->n_out, p->n_out);
     struct seq *wants[WORLD_MAX_SEQS];
-    uint32_t n_out = 0;
+    uint32_t n_out = 0, out_row = 0;
     for (uint32_t i = 0; i < p->n; i++) {
         struct seq *q = p->entries[i].seq;
         uint64_t sum = compute(w, b, &b->seqs[i], q->group->req);
+        out_row += emit_scores(b, &p->entries[i], out_row);
         if (!p->entries[i].wants_token)
             continue;
-        assert_int_equal(b->out_rows[n_out], b->seqs[i].first_row + b->seqs[i].n_rows - 1);
+        assert_int_equal(b->out_rows[out_row++], b->seqs[i].first_row + b->seqs[i].n_rows - 1);
         w->build.out_ids[n_out] = sample(sum, q->group->req, q->choice);
         wants[n_out++] = q;
     }
+    assert_int_equal(out_row, p->n_out);
     sched_commit(&w->sched);
     for (uint32_t i = 0; i < n_out; i++)
         emit(w, wants[i], w->build.out_ids[i]);
@@ -299,6 +321,8 @@ static inline bool world_step(struct world *w)
 static inline void assert_text(const struct client *c)
 {
     const struct request *r = c->r;
+    for (uint32_t i = 1; r->stream.scores && i < r->n_prompt; i++)
+        assert_int_equal(r->stream.scores->logprobs[i].token, r->prompt[i]);
     uint32_t *text = calloc(r->sampling.max_tokens, sizeof(*text));
     assert_non_null(text);
     for (uint32_t i = 0; i < r->sampling.n; i++) {

@@ -360,7 +360,28 @@ static void test_nan_and_infinities(void **state)
 struct dense { /* the obvious bookkeeping */
     uint32_t n_output[100];
     bool in_prompt[100];
+    uint32_t said[100], n_said;
 };
+
+static bool is_listed(const uint32_t *ids, uint32_t n, uint32_t id)
+{
+    while (n > 0 && ids[n - 1] != id)
+        n--;
+    return n > 0;
+}
+
+/* Whether one of the bad words would be complete with this token. */
+static bool completes_bad_word(const struct sampling_params *p, const struct dense *d, uint32_t id)
+{
+    for (uint32_t i = 0; i < p->n_bad_words; i++) {
+        const struct token_run *word = &p->bad_words[i];
+        const uint32_t n = word->n - 1;
+        if (d->n_said >= n && word->ids[n] == id &&
+            memcmp(d->said + d->n_said - n, word->ids, n * sizeof(*word->ids)) == 0)
+            return true;
+    }
+    return false;
+}
 
 static uint32_t reference_greedy(const struct sampling_params *p, const struct dense *d,
                                  const float *logits, uint32_t vocab, uint32_t n_generated)
@@ -369,22 +390,36 @@ static uint32_t reference_greedy(const struct sampling_params *p, const struct d
     memcpy(l, logits, vocab * sizeof(*l));
     for (uint32_t i = 0; i < p->n_logit_bias; i++)
         l[p->logit_bias[i].token] += p->logit_bias[i].bias;
-    if (n_generated < p->min_tokens) {
-        for (uint32_t i = 0; i < p->n_eos_ids; i++)
-            l[p->eos_ids[i]] = -INFINITY;
-        for (uint32_t i = 0; i < p->n_stop_ids; i++)
-            l[p->stop_ids[i]] = -INFINITY;
-    }
-    uint32_t best = 0;
+    for (uint32_t i = 0; n_generated < p->min_tokens && i < p->n_eos_ids; i++)
+        l[p->eos_ids[i]] = -INFINITY;
+    for (uint32_t i = 0; n_generated < p->min_tokens && i < p->n_stop_ids; i++)
+        l[p->stop_ids[i]] = -INFINITY;
+    uint32_t best = p->n_allowed_ids > 0 ? p->allowed_ids[0] : 0;
+    bool found = false;
     for (uint32_t i = 0; i < vocab; i++) {
         if (d->in_prompt[i] || d->n_output[i] > 0)
             l[i] = l[i] > 0 ? l[i] / p->repetition_penalty : l[i] * p->repetition_penalty;
         if (d->n_output[i] > 0)
             l[i] -= p->frequency_penalty * (float)d->n_output[i] + p->presence_penalty;
-        if (l[i] > l[best])
-            best = i;
+        bool allowed = p->n_allowed_ids == 0 || is_listed(p->allowed_ids, p->n_allowed_ids, i);
+        if (!allowed || completes_bad_word(p, d, i) || l[i] == -INFINITY)
+            continue;
+        best = !found || l[i] > l[best] ? i : best;
+        found = true;
     }
     return best;
+}
+
+static void random_words(struct sampling_params *p, struct token_run words[4], uint32_t ids[16],
+                         uint32_t vocab)
+{
+    p->n_bad_words = rnd() % 3 ? 0 : 1 + rnd() % 4;
+    p->bad_words = words;
+    for (uint32_t i = 0; i < p->n_bad_words; i++) {
+        words[i] = (struct token_run){ids + 4 * i, 1 + rnd() % 3};
+        for (uint32_t k = 0; k < words[i].n; k++)
+            ids[4 * i + k] = rnd() % vocab;
+    }
 }
 
 static void random_params(struct sampling_params *p, struct logit_bias *bias, uint32_t *ids,
@@ -407,7 +442,9 @@ static void random_params(struct sampling_params *p, struct logit_bias *bias, ui
     p->n_eos_ids = rnd() % 2;
     p->stop_ids = ids + 1;
     p->n_stop_ids = rnd() % 3;
-    for (int i = 0; i < 3; i++)
+    p->allowed_ids = ids + 3;
+    p->n_allowed_ids = rnd() % 3 ? 0 : 1 + rnd() % 8;
+    for (int i = 0; i < 11; i++)
         ids[i] = rnd() % vocab;
 }
 
@@ -420,9 +457,12 @@ static void test_adjustments_follow_the_model(void **state)
         struct dense d = {0};
         struct sampler_scratch scratch;
         struct sampler *s;
-        uint32_t ids[3], prompt[40], n_prompt = 1 + rnd() % 40, vocab = 4 + rnd() % 96;
+        struct token_run words[4];
+        uint32_t prompt[40], n_prompt = 1 + rnd() % 40, vocab = 4 + rnd() % 96;
+        uint32_t ids[11], word_ids[16];
         float logits[100];
         random_params(&p, bias, ids, vocab);
+        random_words(&p, words, word_ids, vocab);
         for (uint32_t i = 0; i < n_prompt; i++) {
             prompt[i] = rnd() % vocab;
             d.in_prompt[prompt[i]] = true;
@@ -436,6 +476,7 @@ static void test_adjustments_follow_the_model(void **state)
             assert_int_equal(id, reference_greedy(&p, &d, logits, vocab, t));
             sampler_accept(s, id);
             d.n_output[id]++;
+            d.said[d.n_said++] = id;
         }
         sampler_free(s);
         sampler_scratch_fini(&scratch);

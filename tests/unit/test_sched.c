@@ -165,6 +165,36 @@ static void test_equal_prompts_at_once_share_as_they_go(void **state)
     world_fini(&w);
 }
 
+/* A prompt to be scored is computed as a whole, whatever is cached, as many rows at a time as there
+ * is room for logits; others find its blocks. */
+static void test_a_prompt_is_scored(void **state)
+{
+    (void)state;
+    struct world w;
+    struct client c[3];
+    const uint32_t n = 4 * KV_BLOCK_TOKENS;
+    const struct client_opts plain = {.prompt = prompt_of(7, n), .n_prompt = n, .max_tokens = 2};
+    struct client_opts scored = plain;
+    scored.scores = true;
+    scored.n = 2;
+    world_init(&w, &(struct sched_opts){8, 512, 8, 64, true});
+    submit(&w, &c[0], plain);
+    run(&w, c, 1);
+    uint64_t n_rows = w.n_rows, n_steps = w.n_steps;
+    submit(&w, &c[1], scored);
+    run(&w, c + 1, 1);
+    assert_true(w.n_rows - n_rows >= n); /* nothing from the cache */
+    assert_true(w.n_steps - n_steps >= n / 8);
+    assert_text(&c[1]);
+    n_rows = w.n_rows;
+    submit(&w, &c[2], plain);
+    run(&w, c + 2, 1);
+    assert_true(w.n_rows - n_rows <= KV_BLOCK_TOKENS + 2);
+    for (uint32_t i = 0; i < 3; i++)
+        client_fini(&c[i]);
+    world_fini(&w);
+}
+
 static void test_a_long_prompt_does_not_starve_a_short_one(void **state)
 {
     (void)state;
@@ -454,7 +484,8 @@ static void load_submit(struct load *l)
                                                       .priority = (int64_t)rnd(seed, 2),
                                                       .salt = rnd(seed, 2),
                                                       .arrival_us = i / 4,
-                                                      .eos = rnd(seed, 2) == 0});
+                                                      .eos = rnd(seed, 2) == 0,
+                                                      .scores = rnd(seed, 4) == 0});
     l->slow[i] = rnd(seed, 4) == 0;
     l->cancel[i] = rnd(seed, 6) == 0;
     int rc = client_submit(&l->w, &l->clients[i]);
@@ -539,6 +570,7 @@ int main(void)
         cmocka_unit_test(test_choices_compute_the_prompt_once),
         cmocka_unit_test(test_choices_owe_the_prompt_once),
         cmocka_unit_test(test_equal_prompts_at_once_share_as_they_go),
+        cmocka_unit_test(test_a_prompt_is_scored),
         cmocka_unit_test(test_a_long_prompt_does_not_starve_a_short_one),
         cmocka_unit_test(test_short_ones_do_not_starve_a_long_prompt),
         cmocka_unit_test(test_priority_goes_first),

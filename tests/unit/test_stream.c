@@ -166,6 +166,56 @@ static void test_epochs(void **state)
     teardown(&f);
 }
 
+/* Each item's logprobs travel with it through the ring; scores are the current producer's to give. */
+static void test_logprobs_travel_with_their_items(void **state)
+{
+    (void)state;
+    enum { TOP = 2, N = 1 + TOP, N_PROMPT = 3 };
+    static const uint32_t prompt[N_PROMPT] = {4, 5, 6};
+    struct fixture f = {.n_room_calls = 0};
+    assert_int_equal(waker_init(&f.waker, NULL), 0);
+    assert_int_equal(request_new(&f.r), 0);
+    f.r->prompt = prompt;
+    f.r->n_prompt = N_PROMPT;
+    f.r->sampling.logprobs = (struct logprobs_wanted){.on = true, .n_top = TOP};
+    f.r->sampling.prompt_logprobs = (struct logprobs_wanted){.on = true};
+    assert_int_equal(stream_init(f.r, &f.waker, 1, NULL), 0);
+    f.epoch = stream_attach(f.r, count_room, &f);
+
+    const struct token_logprob score = {5, -1.5f};
+    assert_int_equal(stream_n_scored(f.r), 1);
+    assert_int_equal(stream_push_score(f.r, f.epoch - 1, &score, 2), -LLMD_ECANCELLED);
+    assert_int_equal(stream_n_scored(f.r), 1);
+    assert_int_equal(stream_push_score(f.r, f.epoch, &score, 2), 0);
+    assert_int_equal(stream_n_scored(f.r), 2);
+    assert_int_equal(f.r->stream.scores->ranks[1], 2);
+
+    struct stream_item out[8];
+    struct token_logprob got[8][N];
+    for (uint32_t round = 0; round < 100; round++) { /* the ring goes round */
+        for (uint32_t i = 0; i < 5; i++) {
+            const uint32_t t = round * 5 + i;
+            struct token_logprob lps[N] = {{t, -1}, {t + 1, -2}, {t + 2, -3}};
+            struct stream_item it = {.token = t, .stop_id = -1, .logprobs = i < 4 ? lps : NULL};
+            assert_int_equal(stream_push(f.r, f.epoch, &it, &f.set), 0);
+        }
+        assert_int_equal(stream_pull_logprobs(f.r, out, 3, got[0]), 3);
+        assert_int_equal(stream_pull_logprobs(f.r, out + 3, 8, got[3]), 2);
+        for (uint32_t i = 0; i < 4; i++) {
+            assert_ptr_equal(out[i].logprobs, got[i]);
+            assert_int_equal(got[i][0].token, out[i].token);
+            assert_int_equal(got[i][TOP].token, out[i].token + TOP);
+        }
+        assert_null(out[4].logprobs);
+    }
+    struct token_logprob last[N] = {{1, 0}, {2, 0}, {3, 0}};
+    struct stream_item it = {.stop_id = -1, .logprobs = last, .finish = FINISH_LENGTH};
+    assert_int_equal(stream_push(f.r, f.epoch, &it, &f.set), 0);
+    assert_int_equal(stream_pull(f.r, out, 8), 1);
+    assert_null(out[0].logprobs); /* not asked for */
+    teardown(&f);
+}
+
 static void test_room_goes_to_the_current_producer(void **state)
 {
     (void)state;
@@ -349,6 +399,7 @@ int main(void)
         cmocka_unit_test(test_reserve_for_finish),
         cmocka_unit_test(test_starved_producer_is_called),
         cmocka_unit_test(test_epochs),
+        cmocka_unit_test(test_logprobs_travel_with_their_items),
         cmocka_unit_test(test_room_goes_to_the_current_producer),
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_fail_on_a_full_ring),

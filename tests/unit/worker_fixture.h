@@ -171,9 +171,9 @@ struct reader {
     uint8_t finish[READER_MAX_CHOICES]; /* enum finish_reason */
 };
 
-/* A greedy request over a copy of the prompt; change r->sampling before it is submitted. */
-static inline void reader_init(struct reader *rd, struct waker *waker, const uint32_t *prompt,
-                               uint32_t n_prompt, uint32_t max_tokens, uint32_t n)
+/* A greedy request over a copy of the prompt, without its stream: logprobs may still be asked for. */
+static inline void reader_prepare(struct reader *rd, const uint32_t *prompt, uint32_t n_prompt,
+                                  uint32_t max_tokens, uint32_t n)
 {
     memset(rd, 0, sizeof(*rd));
     assert_true(n <= READER_MAX_CHOICES);
@@ -187,12 +187,19 @@ static inline void reader_init(struct reader *rd, struct waker *waker, const uin
     r->arrival_us = clock_now_us();
     r->sampling = (struct sampling_params){
         .top_p = 1, .repetition_penalty = 1, .n = n, .max_tokens = max_tokens, .ignore_eos = true};
-    assert_int_equal(stream_init(r, waker, n, NULL), 0);
     rd->max_tokens = max_tokens;
     for (uint32_t i = 0; i < n; i++) {
         rd->got[i] = calloc(max_tokens, sizeof(uint32_t));
         assert_non_null(rd->got[i]);
     }
+}
+
+/* The same with its stream; r->sampling may be changed before it is submitted. */
+static inline void reader_init(struct reader *rd, struct waker *waker, const uint32_t *prompt,
+                               uint32_t n_prompt, uint32_t max_tokens, uint32_t n)
+{
+    reader_prepare(rd, prompt, n_prompt, max_tokens, n);
+    assert_int_equal(stream_init(rd->r, waker, n, NULL), 0);
 }
 
 static inline void reader_fini(struct reader *rd)
