@@ -311,6 +311,13 @@ struct arrays {
     struct edge_key keys[];
 };
 
+static enum key_scope scope_of(const char *word)
+{
+    return strcmp(word, "admin") == 0       ? SCOPE_ADMIN
+           : strcmp(word, "read_only") == 0 ? SCOPE_READ_ONLY
+                                            : SCOPE_INFERENCE;
+}
+
 int fleet_catalog(const struct fleet *f, struct edge_served *out, void **out_arrays, struct err *e)
 {
     const struct config *c = f->config;
@@ -331,8 +338,18 @@ int fleet_catalog(const struct fleet *f, struct edge_served *out, void **out_arr
     }
     for (uint32_t i = 0; i < c->n_keys; i++) {
         const struct config_key *k = &c->keys[i];
-        a->keys[i] =
-            (struct edge_key){.name = k->name, .admin = k->admin, .log_prompts = k->log_prompts};
+        a->keys[i] = (struct edge_key){
+            .name = k->name,
+            .scope = scope_of(k->scope),
+            .models = k->models,
+            .n_models = k->n_models,
+            .expires_s = k->expires,
+            .limits = {.requests_per_minute = k->requests_per_minute,
+                       .tokens_per_minute = k->tokens_per_minute,
+                       .max_concurrent = k->max_concurrent},
+            .priority = k->priority,
+            .log_prompts = k->log_prompts,
+        };
         memcpy(a->keys[i].sha256, k->sha256, sizeof(k->sha256));
     }
     *out = (struct edge_served){
@@ -340,6 +357,7 @@ int fleet_catalog(const struct fleet *f, struct edge_served *out, void **out_arr
         .n_keys = c->n_keys,
         .models = a->models,
         .n_models = f->n_line_up,
+        .share_prefixes = strcmp(c->prefix_cache_scope, "shared") == 0,
         .limits = {.max_body_bytes = c->max_body_kb * 1024u,
                    .header_timeout_s = c->header_timeout_s,
                    .body_timeout_s = c->body_timeout_s,

@@ -18,7 +18,12 @@
 struct config_key {
     const char *name;
     uint8_t sha256[32];
-    bool admin;
+    const char *scope;         /* "inference" | "admin" | "read_only" */
+    const char *const *models; /* [n_models] names or aliases; none: all */
+    uint32_t n_models;
+    int64_t expires; /* seconds since 1970; 0: never */
+    uint32_t requests_per_minute, tokens_per_minute, max_concurrent; /* 0: no limit */
+    int32_t priority;
     bool log_prompts;
     int line;
 };
@@ -68,8 +73,9 @@ struct config {
     uint32_t n_allow;
     const char *const *proxy_protocol_from;
     uint32_t n_proxy_protocol_from;
-    const char *control_socket; /* "": none */
-    const char *access_log;     /* "off" | "stdout" */
+    const char *control_socket;     /* "": none */
+    const char *access_log;         /* "off" | "stdout" */
+    const char *prefix_cache_scope; /* "key" | "shared" */
     struct config_store store;
     uint32_t edge_threads;
     uint32_t max_connections;
@@ -98,6 +104,8 @@ bool config_names_gpu(const char *device, uint32_t *out_index);
 /* Appends the control_socket of a file, for programs that talk to the server: other options may be at
  * fault for this user, whose business that is not. EINVAL when the file or the option cannot be read. */
 MUST_CHECK int config_control_socket(const char *path, struct buf *out, struct err *e);
+/* Whether it may be the name of a model, alias or key. */
+bool config_name_valid(const char *s);
 /* Whether the option has its default value. */
 bool config_control_socket_is_default(const char *value);
 /* The same two for the directory of the request log. */

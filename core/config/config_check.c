@@ -9,6 +9,7 @@
 
 #include "core/config/config_int.h"
 #include "core/util/cidr.h"
+#include "core/util/clock.h"
 #include "core/util/endpoint.h"
 
 /* ---- addresses ---- */
@@ -162,7 +163,7 @@ bool config_is_tls(const struct config *c, const char *address)
 
 /* ---- names ---- */
 
-static bool valid_name(const char *s)
+bool config_name_valid(const char *s)
 {
     static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
                                   "0123456789-_.:/@+";
@@ -175,7 +176,7 @@ static const char name_rule[] = "1 to 128 letters, digits and - _ . : / @ +";
 static void check_section_names(struct config_ctx *c)
 {
     for (const struct config_section *s = c->sections; s; s = s->next)
-        if (config_scope_titled(s->scope) && !valid_name(s->title))
+        if (config_scope_titled(s->scope) && !config_name_valid(s->title))
             config_fault(c, s->line, NULL, "section '%s \"%s\"': a name consists of %s",
                          config_scope_name(s->scope), config_shown(c, s->title), name_rule);
 }
@@ -201,7 +202,7 @@ static void check_aliases(struct config_ctx *c, struct config_section *s, uint32
     const struct config_setting *set = config_setting_of(s, "aliases");
     for (uint32_t a = 0; a < model->n_aliases && !set->bad; a++) {
         const char *shown = config_shown(c, model->aliases[a]);
-        if (!valid_name(model->aliases[a]))
+        if (!config_name_valid(model->aliases[a]))
             config_fault(c, element_line(set, a), "aliases", "'%s': a name consists of %s", shown,
                          name_rule);
         else if (name_taken(c->config, m, a, model->aliases[a]))
@@ -211,6 +212,38 @@ static void check_aliases(struct config_ctx *c, struct config_section *s, uint32
 }
 
 /* ---- keys ---- */
+
+static bool is_model(const struct config *cfg, const char *name)
+{
+    for (uint32_t i = 0; i < cfg->n_models; i++) {
+        if (strcmp(cfg->models[i].name, name) == 0)
+            return true;
+        for (uint32_t k = 0; k < cfg->models[i].n_aliases; k++)
+            if (strcmp(cfg->models[i].aliases[k], name) == 0)
+                return true;
+    }
+    return false;
+}
+
+static void check_key_models(struct config_ctx *c, struct config_section *s,
+                             const struct config_key *key)
+{
+    const struct config_setting *set = config_setting_of(s, "models");
+    for (uint32_t i = 0; i < key->n_models && !set->bad; i++)
+        if (!is_model(c->config, key->models[i]))
+            config_fault(c, element_line(set, i), "models",
+                         "'%s' is neither the name nor an alias of a model in this file",
+                         config_shown(c, key->models[i]));
+}
+
+static void warn_expired(struct config_ctx *c, struct config_section *s,
+                         const struct config_key *key)
+{
+    const struct config_setting *set = config_setting_of(s, "expires");
+    if (key->expires > 0 && (uint64_t)key->expires <= clock_wall_us() / 1000000)
+        config_warn(c, set->line, "expires", "has passed: key \"%s\" is refused",
+                    config_shown(c, key->name));
+}
 
 static void check_keys(struct config_ctx *c)
 {
@@ -227,6 +260,8 @@ static void check_keys(struct config_ctx *c)
         if (s->scope != CONFIG_KEY)
             continue;
         const struct config_key *key = &cfg->keys[i++];
+        check_key_models(c, s, key);
+        warn_expired(c, s, key);
         set = config_setting_of(s, "sha256");
         if (set->line == 0 || set->bad)
             continue;

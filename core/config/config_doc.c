@@ -34,7 +34,8 @@ static void add_range(struct buf *b, const struct config_option *o, const char *
 
 static void add_default(struct buf *b, const struct config_option *o)
 {
-    bool quoted = !o->default_text || o->type == CONFIG_CHOICE || o->type == CONFIG_PATH;
+    bool quoted = !o->default_text || o->type == CONFIG_CHOICE || o->type == CONFIG_PATH ||
+                  o->type == CONFIG_TIME;
     const char *quote = quoted ? "\"" : "";
     buf_addf(b, "%s%s%s", quote, o->default_text ? o->default_text : "", quote);
 }

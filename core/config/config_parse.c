@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/config/config_int.h"
+#include "core/util/clock.h"
 
 /* The load in progress: libconfuse hands its callbacks no pointer of ours. */
 static struct config_ctx *parsing;
@@ -93,6 +94,10 @@ static const char *string_fault(const struct config_option *o, const char *value
         return is_digest(value) ? NULL
                                 : "is no SHA-256 digest of 64 hexadecimal digits; "
                                   "printf %s \"$KEY\" | sha256sum";
+    case CONFIG_TIME:
+        return !value[0] || clock_parse_utc(value, &(int64_t){0})
+                   ? NULL
+                   : "is no time; write \"2027-01-31\" or \"2027-01-31T12:00:00Z\"";
     case CONFIG_PATH:
         if ((int64_t)strlen(value) > o->max)
             return "is too long for a path";
@@ -157,7 +162,7 @@ static void *field(void *base, const struct config_option *o)
 static void set_number(void *base, const struct config_option *o, int64_t v)
 {
     if (o->size == sizeof(uint32_t))
-        *(uint32_t *)field(base, o) = (uint32_t)v;
+        *(uint32_t *)field(base, o) = (uint32_t)v; /* of an int32_t, too */
     else
         *(uint64_t *)field(base, o) = (uint64_t)v;
 }
@@ -229,6 +234,7 @@ void config_set_default(struct config_ctx *c, const struct config_option *o, voi
     case CONFIG_PATH:
         set_string(c, base, o, o->default_text);
         break;
+    case CONFIG_TIME: /* never */
     case CONFIG_DIGEST:
         break;
     }
@@ -270,6 +276,9 @@ static void store(struct config_ctx *c, struct config_section *s, const struct c
         break;
     case CONFIG_DIGEST:
         set_digest(base, o, cfg_getstr(cfg, o->name));
+        break;
+    case CONFIG_TIME:
+        (void)clock_parse_utc(cfg_getstr(cfg, o->name), field(base, o)); /* "": stays 0 */
         break;
     default:
         set_string(c, base, o, cfg_getstr(cfg, o->name));

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "core/config/config_int.h"
+#include "core/util/clock.h"
 #include "core/util/json.h"
 
 /* Text that reads back as s: in "..." unless that would look like an expansion. */
@@ -43,6 +44,22 @@ static void add_list(struct buf *b, const void *base, const struct config_option
     buf_addstr(b, n ? " }" : "}");
 }
 
+static void add_number(struct buf *b, const void *base, const struct config_option *o)
+{
+    if (o->min < 0)
+        buf_addf(b, "%" PRId32, *(const int32_t *)field(base, o));
+    else
+        buf_addf(b, "%" PRIu64, number(base, o));
+}
+
+static void add_time(struct buf *b, int64_t seconds)
+{
+    char text[CLOCK_UTC_SIZE] = "";
+    if (seconds > 0)
+        clock_utc_seconds(seconds, text);
+    buf_addf(b, "\"%s\"", text);
+}
+
 /* Enough of a digest to tell keys apart. */
 static void add_digest(struct buf *b, const uint8_t *digest)
 {
@@ -55,7 +72,10 @@ void config_add_value(struct buf *b, const void *base, const struct config_optio
 {
     switch (o->type) {
     case CONFIG_INT:
-        buf_addf(b, "%" PRIu64, number(base, o));
+        add_number(b, base, o);
+        break;
+    case CONFIG_TIME:
+        add_time(b, *(const int64_t *)field(base, o));
         break;
     case CONFIG_BOOL:
         buf_addstr(b, *(const bool *)field(base, o) ? "true" : "false");
@@ -76,7 +96,7 @@ void config_add_value(struct buf *b, const void *base, const struct config_optio
 /* The default as config_add_value would write it. */
 static void add_default(struct buf *b, const struct config_option *o)
 {
-    if (o->type == CONFIG_CHOICE || o->type == CONFIG_PATH)
+    if (o->type == CONFIG_CHOICE || o->type == CONFIG_PATH || o->type == CONFIG_TIME)
         add_quoted(b, o->default_text);
     else if (o->type == CONFIG_LIST && strcmp(o->default_text, "{ }") == 0)
         buf_addstr(b, "{ }");

@@ -16,6 +16,7 @@
 #define COUNT_CHOICE(s, name) 0
 #define COUNT_PATH(s, name)   0
 #define COUNT_DIGEST(s, name) 0
+#define COUNT_TIME(s, name)   0
 #define COUNT_LIST(s, name)   offsetof(s, n_##name)
 
 const struct config_option config_options[] = {

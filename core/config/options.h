@@ -13,6 +13,7 @@ enum config_type {
     CONFIG_LIST,
     CONFIG_PATH,
     CONFIG_DIGEST,
+    CONFIG_TIME,
 };
 
 /* When a change takes effect; ROLL: at a reload, which replaces the model's workers one by one. */

@@ -1,21 +1,24 @@
 /* access.h - who may use which route: one rule, over the access class that the route table states.
  *
- *              control socket            listen addresses
- *   OPEN       yes                       yes
- *   KEY        no                        with a key, when any is configured
- *   ADMIN      yes                       with a key that has admin = true; never without keys
+ *              control socket   a key's scope: inference   admin   read_only   no keys configured
+ *   OPEN       yes                             yes         yes     yes         yes
+ *   ANY_KEY    no                              yes         yes     yes         yes
+ *   KEY        no                              yes         yes     no          yes
+ *   ADMIN      yes                             no          yes     GET, HEAD   no
  *
- * With admin_listen, KEY routes answer only at the addresses of listen, and ADMIN routes only at those
- * of admin_listen, whoever asks. Of the control socket all that holds for users whom peer_may() lets through; nobody else gets
- * anything there. */
+ * With admin_listen, ADMIN routes answer only at its addresses, and those that take keys otherwise only
+ * at the addresses of listen, whoever asks. Of the control socket all that holds for users whom
+ * peer_may() lets through; nobody else gets anything there. A key whose time has passed opens nothing.
+ * What states no class is ADMIN. */
 #pragma once
 #include "core/edge/edge.h"
 #include "core/util/base.h"
 
 enum route_access {
-    ACCESS_OPEN,  /* health, metrics */
-    ACCESS_KEY,   /* a bearer key, when any is configured */
-    ACCESS_ADMIN, /* the control socket, or a key that is an administrator's */
+    ACCESS_ADMIN,   /* the control socket, or a key of an administrator, or of a watcher to look */
+    ACCESS_KEY,     /* a key that may generate, when any are configured */
+    ACCESS_ANY_KEY, /* any key, when any are configured */
+    ACCESS_OPEN,    /* health, metrics */
 };
 
 struct caller {
@@ -24,13 +27,17 @@ struct caller {
     bool admin_listener;        /* came to an address of admin_listen */
     bool admin_elsewhere;       /* there are such addresses */
     bool keys;                  /* any are configured */
+    bool looks;                 /* GET or HEAD: changes nothing */
     const struct edge_key *key; /* that the request presents; NULL: none, or an unknown one */
+    int64_t now_s;              /* since 1970 */
 };
 
 enum access_verdict {
     ACCESS_GRANTED,
     ACCESS_NO_KEY,         /* 401 */
+    ACCESS_EXPIRED,        /* 401: the key's time has passed */
     ACCESS_NOT_ADMIN,      /* 403: the key is no administrator's */
+    ACCESS_ONLY_LOOKS,     /* 403: the key is for looking only */
     ACCESS_NO_ADMIN_KEYS,  /* 403: no keys are configured */
     ACCESS_WRONG_USER,     /* 403: of the control socket */
     ACCESS_WRONG_SOCKET,   /* 403: the control socket generates nothing */

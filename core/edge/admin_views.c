@@ -122,15 +122,53 @@ enum MHD_Result admin_config(struct exchange *ex)
     return respond_error(ex, &e);
 }
 
+/* "limit" and what is left of it; nulls without one. */
+static void add_bucket(const char *what, const struct bucket *b, uint32_t per_minute,
+                       struct buf *out)
+{
+    buf_addf(out, ",\"%s_per_minute\":", what);
+    if (per_minute > 0)
+        buf_addf(out, "%u,\"%s_left\":%u", per_minute, what,
+                 bucket_left(b, per_minute, clock_now_us() * 1000));
+    else
+        buf_addf(out, "null,\"%s_left\":null", what);
+}
+
+static void add_key(const struct catalog *c, const struct edge_key *k, struct buf *out)
+{
+    static const char *const scopes[] = {
+        [SCOPE_INFERENCE] = "inference", [SCOPE_ADMIN] = "admin", [SCOPE_READ_ONLY] = "read_only"};
+    const struct key_use *use = catalog_key_use(c, k);
+    char time[CLOCK_UTC_SIZE];
+    buf_addstr(out, "{\"name\":");
+    json_add_cstr(out, k->name);
+    buf_addf(out, ",\"scope\":\"%s\",\"models\":[", scopes[k->scope]);
+    for (uint32_t i = 0; i < k->n_models; i++) {
+        buf_addstr(out, i ? "," : "");
+        json_add_cstr(out, k->models[i]);
+    }
+    buf_addstr(out, "],\"expires\":");
+    clock_utc_seconds(k->expires_s, time);
+    json_add_cstr(out, k->expires_s > 0 ? time : NULL);
+    buf_addf(out, ",\"priority\":%d", (int)k->priority);
+    add_bucket("requests", &use->requests, k->limits.requests_per_minute, out);
+    add_bucket("tokens", &use->tokens, k->limits.tokens_per_minute, out);
+    buf_addf(out, ",\"max_concurrent\":%u,\"running\":%u", k->limits.max_concurrent,
+             atomic_load(&use->n_running));
+    buf_addf(out, ",\"requests\":%llu,\"prompt_tokens\":%llu,\"output_tokens\":%llu}",
+             (unsigned long long)atomic_load(&use->n_requests),
+             (unsigned long long)atomic_load(&use->n_prompt_tokens),
+             (unsigned long long)atomic_load(&use->n_output_tokens));
+}
+
 enum MHD_Result admin_keys(struct exchange *ex)
 {
-    const struct catalog *o = ex->catalog;
+    const struct catalog *c = ex->catalog;
     struct buf body = {0};
     buf_addstr(&body, "{\"keys\":[");
-    for (uint32_t i = 0; i < o->n_keys; i++) {
-        buf_addstr(&body, i ? ",{\"name\":" : "{\"name\":");
-        json_add_cstr(&body, o->keys[i].name);
-        buf_addf(&body, ",\"admin\":%s}", o->keys[i].admin ? "true" : "false");
+    for (uint32_t i = 0; i < c->n_keys; i++) {
+        buf_addstr(&body, i ? "," : "");
+        add_key(c, &c->keys[i], &body);
     }
     buf_addstr(&body, "]}");
     return respond_json(ex, MHD_HTTP_OK, &body);

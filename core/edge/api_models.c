@@ -1,5 +1,5 @@
 /* api_models.c - GET /v1/models and /v1/models/{id}: the models that are ready, under each of
- * their names. */
+ * their names, as far as the key may use them. */
 #include <string.h>
 
 #include "core/edge/api.h"
@@ -38,10 +38,13 @@ enum MHD_Result api_models(struct exchange *ex)
     const struct catalog *c = ex->catalog;
     struct router *router = exchange_opts(ex)->router;
     struct buf body = {0};
-    uint32_t n = 0;
+    uint32_t n = 0, n_known = 0;
     buf_addstr(&body, "{\"object\":\"list\",\"data\":[");
     for (uint32_t i = 0; i < c->n_models; i++) {
         const struct edge_model *m = &c->models[i];
+        if (!catalog_may_use(ex->key, m))
+            continue;
+        n_known++;
         if (!router_model_ready(router, m->name))
             continue;
         for (uint32_t j = 0; j <= m->n_aliases; j++) {
@@ -51,7 +54,7 @@ enum MHD_Result api_models(struct exchange *ex)
         }
     }
     buf_addstr(&body, "]}");
-    if (n > 0)
+    if (n > 0 || n_known == 0)
         return respond_json(ex, MHD_HTTP_OK, &body);
     buf_fini(&body);
     return not_ready(ex);
@@ -60,10 +63,10 @@ enum MHD_Result api_models(struct exchange *ex)
 enum MHD_Result api_model(struct exchange *ex)
 {
     const char *name = ex->url + strlen("/v1/models/");
-    const struct edge_model *m = catalog_find(ex->catalog, name);
+    const struct edge_model *m = catalog_find(ex->catalog, ex->key, name);
     if (!m) {
         struct err e = {0};
-        catalog_no_model(ex->catalog, name, &e);
+        catalog_no_model(ex->catalog, ex->key, name, &e);
         return respond_error(ex, &e);
     }
     if (!router_model_ready(exchange_opts(ex)->router, m->name))

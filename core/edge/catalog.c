@@ -1,20 +1,34 @@
 #include "core/edge/catalog.h"
 
+#include <openssl/sha.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/util/printable.h"
 
+static bool copy_names(struct arena *a, const char *const *from, uint32_t n,
+                       const char *const **out)
+{
+    const char **to = arena_array(a, n, sizeof(*to));
+    *out = to;
+    bool good = to || n == 0;
+    for (uint32_t i = 0; good && i < n; i++)
+        good = (to[i] = arena_strdup(a, from[i])) != NULL;
+    return good;
+}
+
 static bool copy_model(struct arena *a, const struct edge_model *from, struct edge_model *to)
 {
-    const char **aliases = arena_array(a, from->n_aliases, sizeof(*aliases));
     *to = *from;
     to->name = arena_strdup(a, from->name);
-    to->aliases = aliases;
-    bool good = to->name && (aliases || from->n_aliases == 0);
-    for (uint32_t i = 0; good && i < from->n_aliases; i++)
-        good = (aliases[i] = arena_strdup(a, from->aliases[i])) != NULL;
-    return good;
+    return to->name && copy_names(a, from->aliases, from->n_aliases, &to->aliases);
+}
+
+static bool copy_key(struct arena *a, const struct edge_key *from, struct edge_key *to)
+{
+    *to = *from;
+    to->name = arena_strdup(a, from->name);
+    return to->name && copy_names(a, from->models, from->n_models, &to->models);
 }
 
 static bool copy(const struct edge_served *s, struct catalog *c)
@@ -25,22 +39,34 @@ static bool copy(const struct edge_served *s, struct catalog *c)
     if ((!keys && s->n_keys > 0) || !models || !c->series)
         return false;
     bool good = true;
-    for (uint32_t i = 0; good && i < s->n_keys; i++) {
-        keys[i] = s->keys[i];
-        good = (keys[i].name = arena_strdup(&c->arena, s->keys[i].name)) != NULL;
-    }
+    for (uint32_t i = 0; good && i < s->n_keys; i++)
+        good = copy_key(&c->arena, &s->keys[i], &keys[i]);
     for (uint32_t i = 0; good && i < s->n_models; i++)
         good = copy_model(&c->arena, &s->models[i], &models[i]);
     c->keys = keys;
     c->n_keys = s->n_keys;
     c->models = models;
     c->n_models = s->n_models;
+    c->share_prefixes = s->share_prefixes;
     c->limits = s->limits;
     return good;
 }
 
-int catalog_new(const struct edge_served *s, struct edge_metrics *metrics, struct catalog **out,
-                struct err *e)
+/* All or none: what was taken is given back by catalog_free. */
+static bool take_states(struct catalog *c, struct key_states *all)
+{
+    if (!all)
+        return true;
+    c->all_states = all;
+    c->states = arena_array(&c->arena, c->n_keys, sizeof(*c->states));
+    bool good = c->states || c->n_keys == 0;
+    for (uint32_t i = 0; good && i < c->n_keys; i++)
+        good = (c->states[i] = key_states_take(all, &c->keys[i])) != NULL;
+    return good;
+}
+
+int catalog_new(const struct edge_served *s, struct edge_metrics *metrics,
+                struct key_states *states, struct catalog **out, struct err *e)
 {
     BUG_ON(s->n_models == 0);
     struct catalog *c = calloc(1, sizeof(*c));
@@ -48,7 +74,7 @@ int catalog_new(const struct edge_served *s, struct edge_metrics *metrics, struc
         return err_set(e, LLMD_ENOMEM, "out of memory for what is served");
     atomic_store(&c->refs, 1);
     arena_init(&c->arena, 0);
-    if (!copy(s, c)) {
+    if (!copy(s, c) || !take_states(c, states)) {
         catalog_free(c);
         return err_set(e, LLMD_ENOMEM, "out of memory for what is served");
     }
@@ -62,30 +88,49 @@ void catalog_free(struct catalog *c)
 {
     if (!c)
         return;
+    if (c->states)
+        key_states_drop(c->all_states, c->states, c->n_keys);
     arena_fini(&c->arena);
     free(c);
 }
 
-const struct edge_model *catalog_find(const struct catalog *c, const char *name)
+static bool has_name(const struct edge_model *m, const char *name)
+{
+    bool found = strcmp(m->name, name) == 0;
+    for (uint32_t i = 0; !found && i < m->n_aliases; i++)
+        found = strcmp(m->aliases[i], name) == 0;
+    return found;
+}
+
+bool catalog_may_use(const struct edge_key *key, const struct edge_model *model)
+{
+    bool may = !key || key->n_models == 0;
+    for (uint32_t i = 0; !may && i < key->n_models; i++)
+        may = has_name(model, key->models[i]);
+    return may;
+}
+
+const struct edge_model *catalog_find(const struct catalog *c, const struct edge_key *key,
+                                      const char *name)
 {
     for (uint32_t i = 0; i < c->n_models; i++) {
         const struct edge_model *m = &c->models[i];
-        if (strcmp(m->name, name) == 0)
+        if ((!*name || has_name(m, name)) && catalog_may_use(key, m))
             return m;
-        for (uint32_t j = 0; j < m->n_aliases; j++)
-            if (strcmp(m->aliases[j], name) == 0)
-                return m;
     }
     return NULL;
 }
 
-int catalog_no_model(const struct catalog *c, const char *name, struct err *e)
+int catalog_no_model(const struct catalog *c, const struct edge_key *key, const char *name,
+                     struct err *e)
 {
     struct buf names = {0};
     char shown[100];
     printable_text(name, strlen(name), "", shown, sizeof(shown));
     for (uint32_t i = 0; i < c->n_models; i++) {
-        buf_addf(&names, "%s%s", i ? ", " : "", c->models[i].name);
+        if (!catalog_may_use(key, &c->models[i]))
+            continue;
+        buf_addf(&names, "%s%s", names.len > 0 ? ", " : "", c->models[i].name);
         for (uint32_t j = 0; j < c->models[i].n_aliases; j++)
             buf_addf(&names, ", %s", c->models[i].aliases[j]);
     }
@@ -94,4 +139,27 @@ int catalog_no_model(const struct catalog *c, const char *name, struct err *e)
                       shown, buf_str(&names));
     buf_fini(&names);
     return rc;
+}
+
+struct key_use *catalog_key_use(const struct catalog *c, const struct edge_key *key)
+{
+    return key && c->states ? &c->states[key - c->keys]->use : NULL;
+}
+
+uint64_t catalog_prefix_salt(const struct catalog *c, const struct edge_key *key, uint64_t salt)
+{
+    /* A tag that no cache_salt begins with: it has an '/'. Then two fields of fixed size, so that two
+     * pairs are never one text. */
+    struct {
+        char tag[16];
+        uint8_t digest[sizeof(key->sha256)];
+        uint64_t salt;
+    } text = {.tag = "llmd/prefix/key", .salt = salt};
+    unsigned char out[SHA256_DIGEST_LENGTH];
+    if (!key || c->share_prefixes)
+        return salt;
+    memcpy(text.digest, key->sha256, sizeof(text.digest));
+    SHA256((const unsigned char *)&text, sizeof(text), out);
+    memcpy(&salt, out, sizeof(salt));
+    return salt | 1; /* 0 means none */
 }

@@ -56,7 +56,7 @@ static int init(struct edge *edge, struct err *e)
         return err_set(e, LLMD_ENOMEM, "out of memory for the edge");
     int rc = edge_metrics_init(&edge->metrics, edge->opts.metrics, e);
     if (rc == 0)
-        rc = catalog_new(&edge->opts.served, &edge->metrics, &edge->catalog, e);
+        rc = catalog_new(&edge->opts.served, &edge->metrics, &edge->key_states, &edge->catalog, e);
     edge->opts.served = (struct edge_served){.keys = NULL}; /* the catalogue has it */
     if (rc == 0)
         rc = gate_init(&edge->gate, edge->opts.allow, edge->opts.n_allow, edge->opts.proxy_from,
@@ -130,7 +130,7 @@ static void drop_old(struct edge *edge)
 int edge_set_catalog(struct edge *edge, const struct edge_served *s, struct err *e)
 {
     struct catalog *c;
-    int rc = catalog_new(s, &edge->metrics, &c, e);
+    int rc = catalog_new(s, &edge->metrics, &edge->key_states, &c, e);
     if (rc != 0)
         return rc;
     lock_take(&edge->catalog_mu);
@@ -201,6 +201,7 @@ void edge_stop(struct edge *edge)
     drop_old(edge);
     BUG_ON(edge->old); /* a request outlived its loop */
     catalog_free(edge->catalog);
+    key_states_fini(&edge->key_states);
     lock_fini(&edge->catalog_mu);
     edge_metrics_fini(&edge->metrics);
     gate_fini(&edge->gate);

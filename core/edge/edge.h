@@ -11,6 +11,7 @@
  * Thread  edge_start, edge_set_catalog, edge_uses_model, edge_stop from the main thread. */
 #pragma once
 #include "core/edge/control.h"
+#include "core/edge/limits.h"
 #include "core/util/base.h"
 #include "core/util/err.h"
 
@@ -20,11 +21,19 @@ struct model;
 struct router;
 struct store;
 
+/* What a key opens; access.h says which routes. */
+enum key_scope { SCOPE_INFERENCE, SCOPE_ADMIN, SCOPE_READ_ONLY };
+
 struct edge_key {
     const char *name;
     uint8_t sha256[32]; /* of the bearer token */
-    bool admin;         /* opens /admin/v1/ */
-    bool log_prompts;   /* bodies of its requests go to the request log */
+    enum key_scope scope;
+    const char *const *models; /* [n_models] names or aliases of those it may use; none: all */
+    uint32_t n_models;
+    int64_t expires_s; /* refused from then on, seconds since 1970; 0: never */
+    struct key_limits limits;
+    int32_t priority; /* of its requests, lower first; they may ask for a later one */
+    bool log_prompts; /* bodies of its requests go to the request log */
 };
 
 /* What a served model is to the edge. */
@@ -61,6 +70,7 @@ struct edge_served {
     uint32_t n_keys;
     const struct edge_model *models; /* [n_models], at least one */
     uint32_t n_models;
+    bool share_prefixes; /* keys share what is cached of past prompts */
     struct edge_limits limits;
 };
 

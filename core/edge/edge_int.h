@@ -93,6 +93,7 @@ struct edge {
     bool has_admin_listener;
     struct gate gate;
     struct edge_metrics metrics;
+    struct key_states key_states; /* the owner's */
     uint64_t started_us;
     atomic_uint n_conns;      /* of the loops, without the control socket's; so also: */
     atomic_uint n_exchanges;  /* until their replies have left */
@@ -136,6 +137,7 @@ struct exchange {
     const struct route *route;    /* NULL: no such path */
     const char *url, *method;     /* libmicrohttpd's */
     const struct edge_key *key;   /* that it presented, of the catalog; NULL: none */
+    struct limit_refusal limited; /* what a limit of the key refused it for */
     uint64_t started_us;
     enum refusal refusal;
     enum access_verdict access;

@@ -75,7 +75,8 @@ void edge_metrics_model(struct edge_metrics *m, const struct edge_model *model,
 /* Health checks and scrapes would drown the rest. */
 static bool route_counted(uint32_t route)
 {
-    return route == routes_count() || route_at(route)->access == ACCESS_KEY;
+    return route == routes_count() || route_at(route)->access == ACCESS_KEY ||
+           route_at(route)->access == ACCESS_ANY_KEY;
 }
 
 static const char *route_label(uint32_t route)

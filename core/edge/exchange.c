@@ -91,8 +91,10 @@ static enum access_verdict check_access(struct exchange *ex, bool options)
                             .peer_may = ex->conn->peer_may,
                             .admin_listener = ex->conn->listener && ex->conn->listener->admin,
                             .admin_elsewhere = ex->conn->loop->edge->has_admin_listener,
-                            .keys = served->n_keys > 0};
-    if (options && access == ACCESS_KEY) /* browsers ask before they send a key */
+                            .keys = served->n_keys > 0,
+                            .looks = route_method(ex->method) == ROUTE_GET,
+                            .now_s = (int64_t)(clock_wall_us() / 1000000)};
+    if (options && access != ACCESS_ADMIN) /* browsers ask before they send a key */
         access = ACCESS_OPEN;
     if (caller.keys && !caller.control && access != ACCESS_OPEN)
         caller.key = auth_find(

@@ -312,6 +312,7 @@ enum MHD_Result generation_reply(struct generation *g)
     if (g->plan.stream)
         return respond_stream(ex, read_out, g);
     struct buf body = {0};
+    generation_settle(g);
     reply_write(g, &body);
     return respond_json(ex, MHD_HTTP_OK, &body);
 }
@@ -410,6 +411,7 @@ void generation_free(struct generation *g)
     generation_sum(g, &sum);
     count_end(g, &sum);
     log_end(g, &sum);
+    generation_leave(g);
 
     generation_forget(g);
     buf_fini(&g->out);

@@ -18,6 +18,16 @@ static const void *copy(struct arena *a, const void *from, size_t n, size_t size
     return to;
 }
 
+/* A key's requests may step back, never forward. */
+static int64_t priority_of(const struct generation *g)
+{
+    const struct edge_key *key = g->exchange->key;
+    const int64_t asked = g->plan.priority;
+    if (!key)
+        return asked;
+    return g->plan.has_priority && asked > key->priority ? asked : key->priority;
+}
+
 static int fill_request(struct generation *g, struct part *p, uint32_t index, struct err *e)
 {
     const struct plan *plan = &g->plan;
@@ -31,8 +41,8 @@ static int fill_request(struct generation *g, struct part *p, uint32_t index, st
     r->model = arena_strdup(&r->arena, plan->model->name);
     r->generation = plan->model->generation;
     r->key_name = arena_strdup(&r->arena, exchange_key_name(g->exchange));
-    r->priority = plan->priority;
-    r->cache_salt = plan->cache_salt;
+    r->priority = priority_of(g);
+    r->cache_salt = catalog_prefix_salt(g->catalog, g->exchange->key, plan->cache_salt);
     r->session = plan->session;
     const char *session =
         MHD_lookup_connection_value(g->exchange->mhd, MHD_HEADER_KIND, "X-Session-Id");
@@ -155,8 +165,12 @@ int generation_prepare(struct generation *g, enum plan_kind kind, struct err *e)
     if (ex->body.failed)
         return err_set(e, LLMD_ENOMEM, "out of memory for the request body");
     int rc = body_check_type(ex, e);
+    if (rc == 0)
+        rc = generation_enter(g, e);
     while (rc == 0) {
-        rc = plan_parse(g->catalog, kind, buf_str(&ex->body), ex->body.len, &g->plan, e);
+        rc = plan_parse(g->catalog, ex->key, kind, buf_str(&ex->body), ex->body.len, &g->plan, e);
+        if (rc == 0)
+            rc = generation_reserve(g, e);
         if (rc == 0)
             rc = build(g, e);
         if (rc == 0)

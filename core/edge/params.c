@@ -139,6 +139,7 @@ static int read_integers(const json_t *body, struct plan *p, struct err *e)
         rc = field_int(body, "seed", INT64_MIN, INT64_MAX, &seed, e);
     if (rc == 0)
         rc = field_int(body, "priority", INT64_MIN, INT64_MAX, &p->priority, e);
+    p->has_priority = field_get(body, "priority") != NULL;
     if (rc != 0)
         return rc;
     p->sampling.n = (uint32_t)n;

@@ -14,18 +14,16 @@ bool request_id_valid(const char *s)
     return n >= 1 && n <= 128 && s[n] == '\0';
 }
 
-static int choose_model(const struct catalog *c, const json_t *body, struct plan *p, struct err *e)
+static int choose_model(const struct catalog *c, const struct edge_key *key, const json_t *body,
+                        struct plan *p, struct err *e)
 {
     const char *name = NULL;
     int rc = field_string(body, "model", &name, e);
     if (rc != 0)
         return rc;
-    if (!name || !*name) {
-        p->model = &c->models[0];
-        return 0;
-    }
-    p->model = catalog_find(c, name);
-    return p->model ? 0 : catalog_no_model(c, name, e);
+    name = name ? name : "";
+    p->model = catalog_find(c, key, name);
+    return p->model ? 0 : catalog_no_model(c, key, name, e);
 }
 
 /* A few bytes of body must not become a hundred thousand sequences. */
@@ -69,15 +67,15 @@ static int parse_object(const char *body, size_t n, json_t **out, struct err *e)
                    field_describe(*out, what, sizeof(what)));
 }
 
-int plan_parse(const struct catalog *c, enum plan_kind kind, const char *body, size_t n,
-               struct plan *out, struct err *e)
+int plan_parse(const struct catalog *c, const struct edge_key *key, enum plan_kind kind,
+               const char *body, size_t n, struct plan *out, struct err *e)
 {
     *out = (struct plan){.chat = kind == PLAN_CHAT};
     arena_init(&out->arena, 0);
     json_t *object = NULL;
     int rc = parse_object(body, n, &object, e);
     if (rc == 0)
-        rc = choose_model(c, object, out, e);
+        rc = choose_model(c, key, object, out, e);
     if (rc == 0)
         rc = plan_params(object, out, e);
     if (rc == 0)

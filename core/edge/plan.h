@@ -44,7 +44,8 @@ struct plan {
     bool no_output;                  /* max_tokens = 0: nothing is generated */
     struct plan_prompt *prompts;     /* [n_prompts] */
     uint32_t n_prompts;
-    int64_t priority;
+    int64_t priority; /* lower first */
+    bool has_priority;
     uint64_t cache_salt;
     uint64_t session;       /* request_session(); 0: none */
     const char *request_id; /* the client's; NULL */
@@ -53,9 +54,9 @@ struct plan {
 /* Which body it is. */
 enum plan_kind { PLAN_CHAT, PLAN_COMPLETIONS };
 
-/* The plan borrows from the catalogue. */
-MUST_CHECK int plan_parse(const struct catalog *c, enum plan_kind kind, const char *body, size_t n,
-                          struct plan *out, struct err *e);
+/* The plan borrows from the catalogue. key: whose models it may be for; NULL: all. */
+MUST_CHECK int plan_parse(const struct catalog *c, const struct edge_key *key, enum plan_kind kind,
+                          const char *body, size_t n, struct plan *out, struct err *e);
 /* Also a zeroed or half-built plan. */
 void plan_fini(struct plan *p);
 /* Frees the token lists, which the requests have copied. */

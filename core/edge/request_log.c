@@ -92,7 +92,9 @@ static const char *refusal_text(const struct exchange *ex)
     case REFUSE_FRAMING:
         return ex->refusal_detail;
     case REFUSE_ACCESS:
-        return ex->access == ACCESS_NO_KEY ? "the API key is missing or not known" : "forbidden";
+        return ex->access == ACCESS_NO_KEY    ? "the API key is missing or not known"
+               : ex->access == ACCESS_EXPIRED ? "the API key has expired"
+                                              : "forbidden";
     case REFUSE_PATH:
         return "no such path";
     case REFUSE_METHOD:

@@ -5,8 +5,10 @@
 
 #include "core/edge/api_error.h"
 #include "core/edge/routes.h"
+#include "core/util/clock.h"
 
 enum { STREAM_BLOCK_BYTES = 1024, RETRY_SOON_S = 1, RETRY_LATER_S = 5 };
+enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000 };
 
 static const char json_type[] = "application/json";
 
@@ -22,6 +24,50 @@ static bool add_placement(const struct exchange *ex, struct MHD_Response *r)
            MHD_add_response_header(r, "X-Llmd-Cached-Tokens", cached) == MHD_YES;
 }
 
+static bool add_number(struct MHD_Response *r, const char *name, uint64_t n)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)n);
+    return MHD_add_response_header(r, name, text) == MHD_YES;
+}
+
+/* The three x-ratelimit headers of one bucket, as OpenAI has them. */
+static bool add_bucket(struct MHD_Response *r, const char *what, const struct bucket *b,
+                       uint32_t per_minute)
+{
+    const uint64_t now_ns = clock_now_us() * 1000;
+    char name[40];
+    struct buf reset = {0};
+    if (per_minute == 0)
+        return true;
+    limit_format_reset(bucket_refill_ns(b, now_ns), &reset);
+    snprintf(name, sizeof(name), "x-ratelimit-limit-%s", what);
+    bool good = add_number(r, name, per_minute);
+    snprintf(name, sizeof(name), "x-ratelimit-remaining-%s", what);
+    good = good && add_number(r, name, bucket_left(b, per_minute, now_ns));
+    snprintf(name, sizeof(name), "x-ratelimit-reset-%s", what);
+    good = good && MHD_add_response_header(r, name, buf_str(&reset)) == MHD_YES;
+    buf_fini(&reset);
+    return good;
+}
+
+/* What the key has left, and when a request that was refused would fit: in whole seconds as HTTP has
+ * it, and in the milliseconds that OpenAI's clients prefer. */
+static bool add_limits(const struct exchange *ex, struct MHD_Response *r)
+{
+    const struct key_use *use = catalog_key_use(ex->catalog, ex->key);
+    if (!ex->generation || !use)
+        return true;
+    const struct key_limits *l = &ex->key->limits;
+    const uint64_t wait_ns = ex->limited.wait_ns;
+    bool good = add_bucket(r, "requests", &use->requests, l->requests_per_minute) &&
+                add_bucket(r, "tokens", &use->tokens, l->tokens_per_minute);
+    if (!good || wait_ns == 0 || wait_ns == UINT64_MAX)
+        return good;
+    return add_number(r, MHD_HTTP_HEADER_RETRY_AFTER, (wait_ns + NS_PER_S - 1) / NS_PER_S) &&
+           add_number(r, "retry-after-ms", (wait_ns + NS_PER_MS - 1) / NS_PER_MS);
+}
+
 /* Queues the response and gives up our hold on it. */
 static enum MHD_Result queue(struct exchange *ex, unsigned status, struct MHD_Response *r,
                              bool close)
@@ -30,6 +76,7 @@ static enum MHD_Result queue(struct exchange *ex, unsigned status, struct MHD_Re
         return MHD_NO;
     bool bad = MHD_add_response_header(r, "X-Request-Id", ex->id) != MHD_YES;
     bad |= !add_placement(ex, r);
+    bad |= !add_limits(ex, r);
     if (close || loop_closing(ex->conn->loop))
         bad |= MHD_add_response_header(r, MHD_HTTP_HEADER_CONNECTION, "close") != MHD_YES;
     enum MHD_Result rc = bad ? MHD_NO : MHD_queue_response(ex->mhd, status, r);
@@ -89,7 +136,11 @@ enum MHD_Result respond_error(struct exchange *ex, const struct err *e)
     unsigned status = (unsigned)err_http_status(e->code);
     bool soon = e->code == LLMD_EFULL || e->code == LLMD_ENOMEM;
     snprintf(seconds, sizeof(seconds), "%d", soon ? RETRY_SOON_S : RETRY_LATER_S);
-    api_error_add(&body, e);
+    if (e->code == LLMD_ERATE)
+        api_error_write(&body, status, ex->limited.kind == LIMIT_TOKENS ? "tokens" : "requests",
+                        "rate_limit_exceeded", NULL, e->msg);
+    else
+        api_error_add(&body, e);
     return queue_error(ex, status, &body, status == 503 ? MHD_HTTP_HEADER_RETRY_AFTER : NULL,
                        seconds, false);
 }
@@ -97,8 +148,15 @@ enum MHD_Result respond_error(struct exchange *ex, const struct err *e)
 static enum MHD_Result respond_unauthorized(struct exchange *ex)
 {
     struct buf body = {0};
-    api_error_write(&body, MHD_HTTP_UNAUTHORIZED, "authentication_error", "invalid_api_key", NULL,
-                    "the API key is missing or not known; send it as 'Authorization: Bearer KEY'");
+    char text[160] = "the API key is missing or not known; send it as 'Authorization: Bearer KEY'";
+    if (ex->access == ACCESS_EXPIRED) {
+        char since[CLOCK_UTC_SIZE];
+        clock_utc_seconds(ex->key->expires_s, since);
+        snprintf(text, sizeof(text), "the API key expired at %s; ask for a new one", since);
+    }
+    api_error_write(&body, MHD_HTTP_UNAUTHORIZED, "authentication_error",
+                    ex->access == ACCESS_EXPIRED ? "expired_api_key" : "invalid_api_key", NULL,
+                    text);
     return queue_error(ex, MHD_HTTP_UNAUTHORIZED, &body, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer",
                        false);
 }
@@ -107,10 +165,12 @@ static enum MHD_Result respond_no_access(struct exchange *ex)
 {
     static const char *const why[] = {
         [ACCESS_NOT_ADMIN] =
-            "this key is not an administrator's (admin = true in its section of the "
+            "this key is not an administrator's (scope = \"admin\" in its section of the "
             "configuration)",
+        [ACCESS_ONLY_LOOKS] = "this key is for looking only (scope = \"read_only\"): it neither "
+                              "generates nor changes anything",
         [ACCESS_NO_ADMIN_KEYS] = "no keys are configured, so /admin/v1/ is open on the control "
-                                 "socket only; use that, or configure a key with admin = true",
+                                 "socket only; use that, or configure a key with scope = \"admin\"",
         [ACCESS_WRONG_USER] = "the control socket answers root, the server's own user and members "
                               "of the group " SOCKET_GROUP,
         [ACCESS_WRONG_LISTENER] = "/admin/v1/ answers at the addresses of admin_listen and on the "
@@ -120,7 +180,7 @@ static enum MHD_Result respond_no_access(struct exchange *ex)
                                 "address that the server listens on",
     };
     struct buf body = {0};
-    if (ex->access == ACCESS_NO_KEY)
+    if (ex->access == ACCESS_NO_KEY || ex->access == ACCESS_EXPIRED)
         return respond_unauthorized(ex);
     api_error_write(&body, MHD_HTTP_FORBIDDEN, "PermissionDeniedError", NULL, NULL,
                     why[ex->access]);

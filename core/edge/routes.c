@@ -7,8 +7,8 @@
 static const struct route routes[] = {
     {"/v1/chat/completions", "/v1/chat/completions", ROUTE_POST, false, ACCESS_KEY, api_chat},
     {"/v1/completions", "/v1/completions", ROUTE_POST, false, ACCESS_KEY, api_completions},
-    {"/v1/models", "/v1/models", ROUTE_GET, false, ACCESS_KEY, api_models},
-    {"/v1/models/", "/v1/models/{id}", ROUTE_GET, true, ACCESS_KEY, api_model},
+    {"/v1/models", "/v1/models", ROUTE_GET, false, ACCESS_ANY_KEY, api_models},
+    {"/v1/models/", "/v1/models/{id}", ROUTE_GET, true, ACCESS_ANY_KEY, api_model},
     {"/health", "/health", ROUTE_GET, false, ACCESS_OPEN, api_health},
     {"/ready", "/ready", ROUTE_GET, false, ACCESS_OPEN, api_ready},
     {"/version", "/version", ROUTE_GET, false, ACCESS_OPEN, api_version},

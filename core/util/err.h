@@ -29,7 +29,8 @@
     X(EGPU, 16, "the GPU reported an error", 500, "InternalServerError", true)                     \
     X(ETIMEOUT, 17, "timed out", 504, "TimeoutError", true)                                        \
     X(EINTERNAL, 18, "internal error", 500, "InternalServerError", false)                          \
-    X(EPOISONED, 19, "the device needs a new process", 503, "ServiceUnavailableError", true)
+    X(EPOISONED, 19, "the device needs a new process", 503, "ServiceUnavailableError", true)       \
+    X(ERATE, 20, "a rate limit was reached", 429, "RateLimitError", true)
 
 enum llmd_error {
     LLMD_OK = 0,

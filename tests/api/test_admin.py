@@ -181,7 +181,7 @@ def test_a_full_server_answers_its_operator(make_server):
 
 def test_tcp_needs_an_administrator_s_key(make_server, server):
     keys = "\n".join(f'key "{name}" {{ sha256 = "{hashlib.sha256(name.encode()).hexdigest()}" {extra} }}'
-                     for name, extra in (("plain", ""), ("ops", "admin = true")))
+                     for name, extra in (("plain", ""), ("ops", 'scope = "admin"')))
     s = make_server(model=SIM, top=keys, name="sim")
     for method, path in (("GET", "/admin/v1/status"), ("POST", "/admin/v1/drain"), ("GET", "/admin/v1/nothing"),
                          ("GET", "/admin"), ("DELETE", "/admin/v1/requests/x"), ("GET", "/%61dmin/v1/status")):

@@ -72,7 +72,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     for (int kind = PLAN_CHAT; kind <= PLAN_COMPLETIONS; kind++) {
         struct plan p;
         struct err e = {0};
-        int rc = plan_parse(fixture.catalog, (enum plan_kind)kind, (const char *)data, n, &p, &e);
+        int rc =
+            plan_parse(fixture.catalog, NULL, (enum plan_kind)kind, (const char *)data, n, &p, &e);
         if (rc == 0) {
             uint32_t n_vocab = tokenizer_n_tokens(fixture.model.tokenizer);
             check_sampling(&p, n_vocab);

@@ -82,7 +82,7 @@ static inline bool fixture_init(struct fixture *f)
         .n_threads = 2,
         .max_connections = 512,
     };
-    return catalog_new(&f->opts.served, NULL, &f->catalog, &e) == 0;
+    return catalog_new(&f->opts.served, NULL, NULL, &f->catalog, &e) == 0;
 }
 
 static inline void fixture_fini(struct fixture *f)

@@ -203,11 +203,53 @@ static void test_table(void **state)
     }
     struct buf text = {0};
     config_print(c, &text);
-    size_t n_default = 0;
+    size_t n_default = 0, n_others = 1; /* path; those of a key: there is none */
     for (const char *p = buf_str(&text); (p = strstr(p, "# default")) != NULL; p++)
         n_default++;
-    assert_int_equal(n_default, config_n_options - 4); /* path; those of a key: there is none */
+    for (uint32_t i = 0; i < config_n_options; i++)
+        n_others += config_options[i].scope == CONFIG_KEY;
+    assert_int_equal(n_default, config_n_options - n_others);
     buf_fini(&text);
+    config_free(c);
+}
+
+static void test_key_options(void **state)
+{
+    (void)state;
+    struct config *c = load("key a { sha256 = \"" D1 "\" }\n"
+                            "key b { sha256 = \"" D2 "\" scope = read_only\n"
+                            " models = { other, m } expires = \"2031-05-06T07:08:09+01:00\"\n"
+                            " requests_per_minute = 60 tokens_per_minute = 100000000\n"
+                            " max_concurrent = 4 priority = -7 }\n" M
+                            "model n { path = m.gguf aliases = { other } }\n");
+    const struct config_key *k = &c->keys[0];
+    assert_string_equal(k->scope, "inference");
+    assert_true(k->n_models == 0 && k->expires == 0 && k->requests_per_minute == 0 &&
+                k->tokens_per_minute == 0 && k->max_concurrent == 0 && k->priority == 0);
+    k = &c->keys[1];
+    assert_string_equal(k->scope, "read_only");
+    assert_int_equal(k->n_models, 2);
+    assert_string_equal(k->models[1], "m");
+    assert_int_equal(k->expires, 1935814089);
+    assert_int_equal(k->requests_per_minute, 60);
+    assert_int_equal(k->tokens_per_minute, 100000000);
+    assert_int_equal(k->max_concurrent, 4);
+    assert_int_equal(k->priority, -7);
+    struct buf text = {0}, json = {0};
+    config_print(c, &text); /* and it reads back as the same */
+    assert_non_null(strstr(buf_str(&text), "    expires = \"2031-05-06T06:08:09Z\"\n"));
+    assert_non_null(strstr(buf_str(&text), "    priority = -7\n"));
+    assert_non_null(strstr(buf_str(&text), "    expires = \"\"    # default\n"));
+    config_print_json(c, &json);
+    assert_non_null(strstr(buf_str(&json), "\"expires\":\"2031-05-06T06:08:09Z\","));
+    assert_non_null(strstr(buf_str(&json), "\"priority\":-7,"));
+    config_free(c);
+    buf_fini(&text);
+    buf_fini(&json);
+    c = load("key a { sha256 = \"" D1 "\" expires = \"2001-02-03\" }\n" M);
+    assert_int_equal(c->keys[0].expires, 981158400);
+    assert_int_equal(c->n_warnings, 1);
+    assert_non_null(strstr(c->warnings[0], "option 'expires': has passed: key \"a\" is refused"));
     config_free(c);
 }
 
@@ -355,6 +397,7 @@ int main(void)
         cmocka_unit_test(test_warnings),
         cmocka_unit_test(test_keys_open_the_world),
         cmocka_unit_test(test_table),
+        cmocka_unit_test(test_key_options),
         cmocka_unit_test(test_store_section),
         cmocka_unit_test(test_choices),
         cmocka_unit_test(test_print),

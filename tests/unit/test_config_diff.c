@@ -59,12 +59,12 @@ static void test_keys(void **state)
     struct config *a =
         load("key \"one\" {\n" DIGEST "}\nkey \"two\" {\n" OTHER_DIGEST "}\n" MODEL "}\n");
     struct config *b = load("key \"one\" {\n" OTHER_DIGEST
-                            "admin = true\n}\nkey \"three\" {\n" DIGEST "}\n" MODEL "}\n");
+                            "scope = admin\n}\nkey \"three\" {\n" DIGEST "}\n" MODEL "}\n");
     config_diff_keys(a, b, &d);
     /* the beginnings that are shown are the same: the digests are not */
     assert_string_equal(buf_str(&d.lines),
                         "key \"one\": sha256 \"aaaaaaaa...\" -> \"aaaaaaaa...\"\n"
-                        "key \"one\": admin false -> true\n"
+                        "key \"one\": scope \"inference\" -> \"admin\"\n"
                         "key \"two\" removed\n"
                         "key \"three\" added\n");
     assert_int_equal(d.n, 4);

@@ -10,6 +10,7 @@
 #include <sys/wait.h>
 
 #include "core/edge/access.h"
+#include "core/edge/routes.h"
 #include "core/edge/unix_socket.h"
 #include "core/observe/events.h"
 #include "core/util/json.h"
@@ -22,55 +23,83 @@ static char path[64], lock_path[80];
 static void test_who_may_use_which_route(void **state)
 {
     (void)state;
-    static const struct edge_key plain = {.name = "plain"}, ops = {.name = "ops", .admin = true};
+    static const struct edge_key plain = {.name = "plain"},
+                                 ops = {.name = "ops", .scope = SCOPE_ADMIN},
+                                 eye = {.name = "eye", .scope = SCOPE_READ_ONLY},
+                                 old = {.name = "old", .scope = SCOPE_ADMIN, .expires_s = 1000};
+    enum { YES = ACCESS_GRANTED, NO_KEY = ACCESS_NO_KEY, LOOKS = ACCESS_ONLY_LOOKS };
+    enum { NOT_ADMIN = ACCESS_NOT_ADMIN, EXPIRED = ACCESS_EXPIRED, OTHER = ACCESS_WRONG_SOCKET };
+    enum {
+        NO_KEYS = ACCESS_NO_ADMIN_KEYS,
+        USER = ACCESS_WRONG_USER,
+        WRONG = ACCESS_WRONG_LISTENER
+    };
     static const struct {
         struct caller caller;
-        enum access_verdict open, key, admin;
+        int open, any_key, key, look, act; /* the last two: ADMIN */
     } cases[] = {
         /* listen addresses without keys */
-        {{.keys = false}, ACCESS_GRANTED, ACCESS_GRANTED, ACCESS_NO_ADMIN_KEYS},
-        /* with keys: none given, an ordinary one, an administrator's */
-        {{.keys = true}, ACCESS_GRANTED, ACCESS_NO_KEY, ACCESS_NO_KEY},
-        {{.keys = true, .key = &plain}, ACCESS_GRANTED, ACCESS_GRANTED, ACCESS_NOT_ADMIN},
-        {{.keys = true, .key = &ops}, ACCESS_GRANTED, ACCESS_GRANTED, ACCESS_GRANTED},
+        {{.keys = false}, YES, YES, YES, NO_KEYS, NO_KEYS},
+        /* with keys: none given, then one of each scope */
+        {{.keys = true}, YES, NO_KEY, NO_KEY, NO_KEY, NO_KEY},
+        {{.keys = true, .key = &plain}, YES, YES, YES, NOT_ADMIN, NOT_ADMIN},
+        {{.keys = true, .key = &ops}, YES, YES, YES, YES, YES},
+        {{.keys = true, .key = &eye}, YES, YES, LOOKS, YES, LOOKS},
+        /* its last second, and the one behind it */
+        {{.keys = true, .key = &old, .now_s = 999}, YES, YES, YES, YES, YES},
+        {{.keys = true, .key = &old, .now_s = 1000}, YES, EXPIRED, EXPIRED, EXPIRED, EXPIRED},
         /* with addresses for operators: the others, and those */
-        {{.admin_elsewhere = true, .keys = true, .key = &ops},
-         ACCESS_GRANTED,
-         ACCESS_GRANTED,
-         ACCESS_WRONG_LISTENER},
-        {{.admin_elsewhere = true, .keys = true},
-         ACCESS_GRANTED,
-         ACCESS_NO_KEY,
-         ACCESS_WRONG_LISTENER},
+        {{.admin_elsewhere = true, .keys = true, .key = &ops}, YES, YES, YES, WRONG, WRONG},
+        {{.admin_elsewhere = true, .keys = true}, YES, NO_KEY, NO_KEY, WRONG, WRONG},
         {{.admin_elsewhere = true, .admin_listener = true, .keys = true, .key = &ops},
-         ACCESS_GRANTED,
-         ACCESS_WRONG_LISTENER,
-         ACCESS_GRANTED},
+         YES,
+         WRONG,
+         WRONG,
+         YES,
+         YES},
         {{.admin_elsewhere = true, .admin_listener = true, .keys = true},
-         ACCESS_GRANTED,
-         ACCESS_WRONG_LISTENER,
-         ACCESS_NO_KEY},
-        {{.admin_elsewhere = true, .control = true, .peer_may = true},
-         ACCESS_GRANTED,
-         ACCESS_WRONG_SOCKET,
-         ACCESS_GRANTED},
+         YES,
+         WRONG,
+         WRONG,
+         NO_KEY,
+         NO_KEY},
+        {{.admin_elsewhere = true, .control = true, .peer_may = true}, YES, OTHER, OTHER, YES, YES},
         /* the control socket: keys do not matter there */
-        {{.control = true, .peer_may = true}, ACCESS_GRANTED, ACCESS_WRONG_SOCKET, ACCESS_GRANTED},
-        {{.control = true, .peer_may = true, .keys = true},
-         ACCESS_GRANTED,
-         ACCESS_WRONG_SOCKET,
-         ACCESS_GRANTED},
-        {{.control = true}, ACCESS_WRONG_USER, ACCESS_WRONG_USER, ACCESS_WRONG_USER},
-        {{.control = true, .keys = true, .key = &ops},
-         ACCESS_WRONG_USER,
-         ACCESS_WRONG_USER,
-         ACCESS_WRONG_USER},
+        {{.control = true, .peer_may = true}, YES, OTHER, OTHER, YES, YES},
+        {{.control = true, .peer_may = true, .keys = true}, YES, OTHER, OTHER, YES, YES},
+        {{.control = true}, USER, USER, USER, USER, USER},
+        {{.control = true, .keys = true, .key = &ops}, USER, USER, USER, USER, USER},
     };
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        assert_int_equal(access_check(ACCESS_OPEN, &cases[i].caller), cases[i].open);
-        assert_int_equal(access_check(ACCESS_KEY, &cases[i].caller), cases[i].key);
-        assert_int_equal(access_check(ACCESS_ADMIN, &cases[i].caller), cases[i].admin);
+        struct caller c = cases[i].caller;
+        assert_int_equal(access_check(ACCESS_OPEN, &c), cases[i].open);
+        assert_int_equal(access_check(ACCESS_ANY_KEY, &c), cases[i].any_key);
+        assert_int_equal(access_check(ACCESS_KEY, &c), cases[i].key);
+        assert_int_equal(access_check(ACCESS_ADMIN, &c), cases[i].act);
+        c.looks = true;
+        assert_int_equal(access_check(ACCESS_KEY, &c), cases[i].key);
+        assert_int_equal(access_check(ACCESS_ADMIN, &c), cases[i].look);
     }
+    assert_int_equal((enum route_access)0, ACCESS_ADMIN); /* what forgets to say is closed */
+}
+
+/* Every route states what it is, and none but these are open. */
+static void test_what_is_open(void **state)
+{
+    (void)state;
+    static const char *const open[] = {"/health", "/ready", "/version", "/metrics"};
+    for (uint32_t i = 0; i < routes_count(); i++) {
+        const struct route *r = route_at(i);
+        bool named = false;
+        for (size_t k = 0; k < ARRAY_LEN(open); k++)
+            named |= strcmp(r->label, open[k]) == 0;
+        if (named != (r->access == ACCESS_OPEN))
+            fail_msg("%s", r->label);
+        if (strncmp(r->path, "/admin", 6) == 0)
+            assert_int_equal(r->access, ACCESS_ADMIN);
+    }
+    assert_int_equal(route_access(NULL, "/admin/v1/no-such"), ACCESS_ADMIN);
+    assert_int_equal(route_access(NULL, "/v1/no-such"), ACCESS_KEY);
 }
 
 static void test_which_peers_may(void **state)
@@ -211,7 +240,7 @@ struct asked { /* what the process was asked for */
 
 static struct server server;
 static struct asked asked;
-static struct edge_key keys[] = {{.name = "plain"}, {.name = "ops", .admin = true}};
+static struct edge_key keys[] = {{.name = "plain"}, {.name = "ops", .scope = SCOPE_ADMIN}};
 
 static void on_drain(void *ctx)
 {
@@ -313,7 +342,15 @@ static void test_views_over_the_socket(void **state)
     expect("GET /admin/v1/workers", NULL, NULL, 200, "{\"workers\":[{\"worker\":0,");
     expect("GET /admin/v1/config", NULL, NULL, 200, "{\"a\":1}");
     expect("GET /admin/v1/keys", NULL, NULL, 200,
-           "{\"keys\":[{\"name\":\"plain\",\"admin\":false},{\"name\":\"ops\",\"admin\":true}]}");
+           "{\"keys\":["
+           "{\"name\":\"plain\",\"scope\":\"inference\",\"models\":[],\"expires\":null,"
+           "\"priority\":0,\"requests_per_minute\":null,\"requests_left\":null,"
+           "\"tokens_per_minute\":null,\"tokens_left\":null,\"max_concurrent\":0,\"running\":0,"
+           "\"requests\":0,\"prompt_tokens\":0,\"output_tokens\":0},"
+           "{\"name\":\"ops\",\"scope\":\"admin\",\"models\":[],\"expires\":null,"
+           "\"priority\":0,\"requests_per_minute\":null,\"requests_left\":null,"
+           "\"tokens_per_minute\":null,\"tokens_left\":null,\"max_concurrent\":0,\"running\":0,"
+           "\"requests\":0,\"prompt_tokens\":0,\"output_tokens\":0}]}");
     expect("GET /admin/v1/reload", NULL, NULL, 200, "{\"state\":\"running\",\"number\":0}");
     expect("HEAD /admin/v1/status", NULL, NULL, 200, "Content-Length: ");
     expect("OPTIONS /admin/v1/reload", NULL, NULL, 204, "Allow: GET, HEAD, POST, OPTIONS\r\n");
@@ -505,6 +542,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_who_may_use_which_route),
+        cmocka_unit_test(test_what_is_open),
         cmocka_unit_test(test_which_peers_may),
         cmocka_unit_test(test_peers_are_read_from_the_kernel),
         cmocka_unit_test(test_life_of_the_socket_file),

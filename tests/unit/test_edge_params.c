@@ -17,7 +17,7 @@ static struct fixture fixture;
 
 static int parse(enum plan_kind kind, const char *body, struct plan *p, struct err *e)
 {
-    return plan_parse(fixture.catalog, kind, body, strlen(body), p, e);
+    return plan_parse(fixture.catalog, NULL, kind, body, strlen(body), p, e);
 }
 
 /* A chat body with more fields. */
