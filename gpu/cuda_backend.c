@@ -196,10 +196,12 @@ static int finish(struct backend *be)
     struct cuda_backend *c = cuda_backend(be);
     const size_t bytes = (size_t)c->step.batch->n_out * c->vocab * sizeof(float);
     int rc = 0;
-    if (bytes > 0)
+    if (bytes > 0 && c->host_logits)
         rc = gpu_copy_out(c->stream, c->host_logits, c->device_logits, bytes);
     if (!rc)
         rc = gpu_stream_wait(c->stream, c->timeout_us, NULL);
+    if (!rc)
+        cuda_sample_finish(c);
     c->step.batch = NULL;
     c->looked_up = NULL;
     return rc;
@@ -213,6 +215,7 @@ static void backend_free(struct backend *be)
     if (c->gpu) {
         gpu_stream_free(c->stream);
         cuda_attn_release(c);
+        cuda_sample_release(c);
         for (uint32_t i = 0; i < c->n_tensors; i++)
             gpu_free(c->gpu, c->tensors[i]);
         gpu_pinned_free(c->gpu, c->host_logits);
@@ -244,6 +247,9 @@ static const struct backend_ops cuda_ops = {
     .attention = cuda_attention,
     .gather = gather,
     .head = head,
+    .sample_reserve = cuda_sample_reserve,
+    .sample = cuda_sample,
+    .sample_reads_how = true,
     .finish = finish,
     .fault = cuda_backend_fault,
 };
@@ -273,7 +279,12 @@ int cuda_backend_new(const struct cuda_opts *o, struct backend **out, struct err
     struct cuda_backend *c = calloc(1, sizeof(*c));
     if (!c)
         return err_set(e, LLMD_ENOMEM, "cannot allocate the CUDA backend");
-    c->base.ops = &cuda_ops;
+    c->ops = cuda_ops;
+    c->base.ops = &c->ops;
+    if (o->host_logits)
+        c->ops.sample = NULL;
+    else
+        c->ops.logits_to_host = NULL;
     c->pinned = o->pin_kernels;
     c->timeout_us = o->step_timeout_us ? o->step_timeout_us : DEFAULT_TIMEOUT_US;
     int rc = open_device(c, o, e);

@@ -28,10 +28,25 @@ struct cuda_step {
     const struct gpu_attn_item *host_decode; /* the same items, to be cut into waves */
 };
 
+/* Memory of the operation `sample`, and what it has begun. */
+struct cuda_sampler {
+    uint32_t vocab, rows_max;
+    size_t bytes;
+    uint8_t *host, *device; /* [bytes] rows, lists and masks; the host's pinned */
+    float *raw_bias, *raw_seen, *block_max, *block_sum;
+    uint32_t *ids; /* [rows_max] pinned: the kernel writes them */
+    struct sample_logprobs *logprobs, *host_logprobs; /* [rows_max] */
+
+    const struct sample_row *rows; /* [n_rows], the caller's; NULL: nothing is begun */
+    uint32_t n_rows;
+    uint32_t *out_ids;
+};
+
 enum { CUDA_TENSORS_MAX = 32 };
 
 struct cuda_backend {
     struct backend base;
+    struct backend_ops ops; /* base's: as cuda_opts wants them */
     struct gpu *gpu;
     struct gpu_stream *stream;
     enum gpu_flavour flavour;
@@ -55,6 +70,7 @@ struct cuda_backend {
     float *partial, *partial_max; /* see gpu_attn */
     uint32_t *arrived;
     struct cuda_step step;
+    struct cuda_sampler sampler;
 
     /* set by tensor_new and logits_to_host */
     void *tensors[CUDA_TENSORS_MAX];
@@ -96,3 +112,11 @@ int cuda_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv,
                  const struct weight *q_norm, const struct weight *k_norm, float eps);
 int cuda_attention(struct backend *be, uint32_t layer, const struct tensor *qkv,
                    struct tensor *out);
+
+/* cuda_sample.c */
+int cuda_sample_reserve(struct backend *be, const struct tensor *logits, struct err *e);
+void cuda_sample_release(struct cuda_backend *c);
+int cuda_sample(struct backend *be, const struct tensor *logits, const struct sample_row *rows,
+                uint32_t n, uint32_t *out_ids);
+/* The stream has passed: gives the caller what cuda_sample() promised. */
+void cuda_sample_finish(struct cuda_backend *c);

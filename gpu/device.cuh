@@ -99,10 +99,18 @@ GPU_FN void gpu_fence()
 {
     __threadfence();
 }
-/* Returns the value before. */
+/* These return the value before. */
 GPU_FN uint32_t gpu_atomic_add(uint32_t *p, uint32_t v)
 {
     return atomicAdd(p, v);
+}
+GPU_FN float gpu_atomic_add(float *p, float v)
+{
+    return atomicAdd(p, v);
+}
+GPU_FN uint32_t gpu_atomic_min(uint32_t *p, uint32_t v)
+{
+    return atomicMin(p, v);
 }
 
 /* --- the warp --- */
@@ -126,6 +134,28 @@ GPU_FN uint32_t gpu_ballot(bool c)
 GPU_FN float gpu_rsqrt(float x)
 {
     return rsqrtf(x);
+}
+/* Rounded each by itself: never fused into one operation with another. */
+GPU_FN float gpu_add(float x, float y)
+{
+    return __fadd_rn(x, y);
+}
+GPU_FN float gpu_mul(float x, float y)
+{
+    return __fmul_rn(x, y);
+}
+GPU_FN uint32_t gpu_bits(float x)
+{
+    return __float_as_uint(x);
+}
+GPU_FN float gpu_from_bits(uint32_t x)
+{
+    return __uint_as_float(x);
+}
+/* The natural logarithm. */
+GPU_FN float gpu_log(float x)
+{
+    return logf(x);
 }
 /* 2^x; -inf gives 0. */
 GPU_FN float gpu_exp2(float x)

@@ -11,6 +11,7 @@
 extern "C" { /* core's headers are C, too */
 #endif
 #include "core/backend/batch.h"
+#include "core/backend/sample.h"
 #include "core/util/base.h"
 #include "gpu/runtime.h"
 
@@ -155,6 +156,55 @@ static inline uint32_t gpu_attn_counters(uint32_t n_heads, uint32_t n_kv_heads)
 MUST_CHECK int gpu_attn_prefill(struct gpu_stream *s, enum gpu_flavour f, const struct gpu_attn *a);
 /* Sequences of one row. */
 MUST_CHECK int gpu_attn_decode(struct gpu_stream *s, enum gpu_flavour f, const struct gpu_attn *a);
+
+/* --- sampling: core/backend/sample.h, with the arithmetic of core/engine/sampler_int.h --- */
+
+enum {
+    GPU_SAMPLE_BLOCK = 64,      /* logits that have one maximum and one sum */
+    GPU_MAX_VOCAB = 512 * 1024, /* weights of so many tokens add up in 64 bits */
+    GPU_NO_MASK = 0xffffffff,
+};
+
+struct gpu_sample_row {
+    uint32_t row;          /* of the logits */
+    float inv_temperature; /* 0: greedy */
+    float top_p, min_p;
+    uint32_t top_k;
+    float presence_penalty, frequency_penalty, repetition_penalty;
+    uint32_t choice, n_generated;
+    uint32_t seed[2]; /* lower half, upper half */
+    uint32_t first_bias, n_bias;
+    uint32_t first_seen, n_seen;
+    uint32_t first_mask; /* its first word, or GPU_NO_MASK */
+    uint32_t logprobs;   /* 0: not wanted; else 1 + n_top */
+};
+
+/* The rows of one launch; a row of logits at most once. The logits are changed. */
+struct gpu_sample {
+    float *logits; /* [][vocab] */
+    uint32_t vocab, n_rows;
+    const struct gpu_sample_row *rows; /* [n_rows] */
+    const struct sample_bias *bias;
+    const struct sample_seen *seen;
+    const uint32_t *masks;
+    float *raw_bias, *raw_seen;       /* what the logits of these tokens were */
+    float *block_max;                 /* [n_rows][gpu_sample_blocks(vocab)] */
+    float *block_sum;                 /* likewise */
+    uint32_t *ids;                    /* out [n_rows]; pinned memory is fine */
+    uint32_t *next;                   /* out [n_rows]: the same on the device, or NULL */
+    struct sample_logprobs *logprobs; /* out [n_rows], where wanted */
+};
+
+static inline uint32_t gpu_sample_blocks(uint32_t vocab)
+{
+    return (vocab + GPU_SAMPLE_BLOCK - 1) / GPU_SAMPLE_BLOCK;
+}
+
+/* Launches in this order: log probabilities (if any row wants them), bias and penalties (if any row
+ * has them), then the maxima, weights and the choice. */
+MUST_CHECK int gpu_sample_logprobs(struct gpu_stream *s, const struct gpu_sample *a);
+MUST_CHECK int gpu_sample_adjust(struct gpu_stream *s, const struct gpu_sample *a);
+MUST_CHECK int gpu_sample_pick(struct gpu_stream *s, const struct gpu_sample *a);
 
 #ifdef __cplusplus
 }

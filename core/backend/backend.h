@@ -115,6 +115,9 @@ struct backend_ops {
     int (*logits_to_host)(struct backend *be, const struct tensor *logits, const float **out,
                           struct err *e);
 
+    /* Optional: takes the memory of `sample` for these logits. Once, after tensor_new. */
+    int (*sample_reserve)(struct backend *be, const struct tensor *logits, struct err *e);
+
     /* --- one step: begin, any of the operations, finish --- */
     int (*begin)(struct backend *be, const struct batch *b);
     /* x[r] = embed[tokens[r]]                                           x: [n_rows][H]

@@ -67,12 +67,14 @@ int forward_new(struct backend *be, const struct model *m, struct engine_weights
         }
     }
     f->host_logits = f->logits.data;
-    if (be->ops->logits_to_host && !be->ops->sample) {
-        int rc = be->ops->logits_to_host(be, &f->logits, &f->host_logits, e);
-        if (rc) {
-            free(f);
-            return rc;
-        }
+    int rc = 0;
+    if (be->ops->logits_to_host && !be->ops->sample)
+        rc = be->ops->logits_to_host(be, &f->logits, &f->host_logits, e);
+    else if (be->ops->sample_reserve)
+        rc = be->ops->sample_reserve(be, &f->logits, e);
+    if (rc) {
+        free(f);
+        return rc;
     }
     f->be = be;
     f->ops = be->ops;

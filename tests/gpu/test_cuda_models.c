@@ -44,7 +44,8 @@ static struct model *open_tiny(const char *name)
 
 static void open_rig(struct rig *rig, const struct model *m, uint32_t capability, bool pin)
 {
-    const struct cuda_opts o = {.force_capability = capability, .pin_kernels = pin};
+    const struct cuda_opts o = {
+        .force_capability = capability, .pin_kernels = pin, .host_logits = true};
     struct backend *be;
     struct err e = {0};
     stand_in_set_capability(90);

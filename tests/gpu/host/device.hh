@@ -64,6 +64,18 @@ GPU_FN uint32_t gpu_atomic_add(uint32_t *p, uint32_t v)
     *p = before + v;
     return before;
 }
+GPU_FN float gpu_atomic_add(float *p, float v)
+{
+    const float before = *p;
+    *p = before + v;
+    return before;
+}
+GPU_FN uint32_t gpu_atomic_min(uint32_t *p, uint32_t v)
+{
+    const uint32_t before = *p;
+    *p = v < before ? v : before;
+    return before;
+}
 
 GPU_FN float gpu_shuffle(const char *what, float v, uint32_t from, struct stand_in::site at)
 {
@@ -92,6 +104,26 @@ GPU_FN uint32_t gpu_ballot(bool c, GPU_HERE)
 GPU_FN float gpu_rsqrt(float x)
 {
     return 1.0f / sqrtf(x);
+}
+GPU_FN float gpu_add(float x, float y)
+{
+    return x + y;
+}
+GPU_FN float gpu_mul(float x, float y)
+{
+    return x * y;
+}
+GPU_FN uint32_t gpu_bits(float x)
+{
+    return f32_bits(x);
+}
+GPU_FN float gpu_from_bits(uint32_t x)
+{
+    return f32_from_bits(x);
+}
+GPU_FN float gpu_log(float x)
+{
+    return logf(x);
 }
 GPU_FN float gpu_exp2(float x)
 {

@@ -1,0 +1,258 @@
+/* cuda_sample.c - the operation `sample`: rows, their lists and masks go to the device in one piece of
+ * pinned memory, the tokens come back by pinned memory that the kernel writes to.
+ *
+ * Waves  when the lists of all rows do not fit that piece (long outputs with penalties), rows are
+ *   sampled in several launches, and all but the last are waited for. */
+#include <string.h>
+
+#include "gpu/cuda_int.h"
+
+enum { PIECE_AT_LEAST = 64 << 10, ALIGN = 16 };
+
+static uint32_t mask_words(const struct cuda_sampler *s)
+{
+    return (s->vocab + 31) / 32;
+}
+
+/* Bytes of one row with its lists, with what alignment may take. */
+static size_t row_bytes(const struct cuda_sampler *s, const struct sample_how *h)
+{
+    return sizeof(struct gpu_sample_row) + h->n_bias * sizeof(struct sample_bias) +
+           h->n_seen * sizeof(struct sample_seen) +
+           (h->mask ? mask_words(s) * sizeof(uint32_t) : 0) + (size_t)4 * ALIGN;
+}
+
+static int take(struct cuda_backend *c, size_t bytes, void *out, struct err *e)
+{
+    void *p = NULL;
+    int rc = cuda_alloc(c, bytes, &p, e);
+    if (!rc)
+        memcpy(out, &p, sizeof(p));
+    return rc;
+}
+
+static int take_pinned(struct cuda_backend *c, size_t bytes, void *out, struct err *e)
+{
+    void *p = NULL;
+    int rc = gpu_pinned_alloc(c->gpu, bytes, &p, e);
+    if (!rc)
+        memcpy(out, &p, sizeof(p));
+    return rc;
+}
+
+int cuda_sample_reserve(struct backend *be, const struct tensor *logits, struct err *e)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    struct cuda_sampler *s = &c->sampler;
+    const uint32_t rows = logits->max_rows, vocab = logits->cols;
+    const size_t maxima = (size_t)rows * gpu_sample_blocks(vocab) * sizeof(float);
+    BUG_ON(s->rows_max > 0);
+    if (vocab > GPU_MAX_VOCAB)
+        return err_set(e, LLMD_EUNSUPPORTED, "a vocabulary of %u: the GPU takes up to %d", vocab,
+                       GPU_MAX_VOCAB);
+    s->vocab = vocab;
+    /* A row that has seen every token, with a bias for many, always fits. */
+    s->bytes = rows * sizeof(struct gpu_sample_row) +
+               (size_t)u64_max(PIECE_AT_LEAST, (uint64_t)vocab * (sizeof(struct sample_seen) +
+                                                                  2 * sizeof(struct sample_bias)));
+    const size_t raw = s->bytes / sizeof(struct sample_bias) * sizeof(float);
+    int rc = take_pinned(c, s->bytes, &s->host, e);
+    if (!rc)
+        rc = take_pinned(c, rows * sizeof(uint32_t), &s->ids, e);
+    if (!rc)
+        rc = take_pinned(c, rows * sizeof(struct sample_logprobs), &s->host_logprobs, e);
+    if (!rc)
+        rc = take(c, s->bytes, &s->device, e);
+    if (!rc)
+        rc = take(c, raw, &s->raw_bias, e);
+    if (!rc)
+        rc = take(c, raw, &s->raw_seen, e);
+    if (!rc)
+        rc = take(c, maxima, &s->block_max, e);
+    if (!rc)
+        rc = take(c, maxima, &s->block_sum, e);
+    if (!rc)
+        rc = take(c, rows * sizeof(struct sample_logprobs), &s->logprobs, e);
+    if (rc) {
+        err_prefix(e, "the sampler's memory: ");
+        return rc;
+    }
+    s->rows_max = rows;
+    return 0;
+}
+
+void cuda_sample_release(struct cuda_backend *c)
+{
+    struct cuda_sampler *s = &c->sampler;
+    void *const device[] = {s->device,    s->raw_bias,  s->raw_seen,
+                            s->block_max, s->block_sum, s->logprobs};
+    for (size_t i = 0; i < ARRAY_LEN(device); i++)
+        gpu_free(c->gpu, device[i]);
+    gpu_pinned_free(c->gpu, s->host);
+    gpu_pinned_free(c->gpu, s->ids);
+    gpu_pinned_free(c->gpu, s->host_logprobs);
+}
+
+/* --- a launch --- */
+
+/* Where things lie in the piece. */
+struct layout {
+    size_t bias, seen, masks, end; /* after the rows */
+};
+
+static size_t aligned(size_t n)
+{
+    return (n + ALIGN - 1) / ALIGN * ALIGN;
+}
+
+static struct layout lay_out(const struct cuda_sampler *s, const struct sample_row *rows,
+                             uint32_t n)
+{
+    struct layout l;
+    size_t n_bias = 0, n_seen = 0, n_masks = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        n_bias += rows[i].how.n_bias;
+        n_seen += rows[i].how.n_seen;
+        n_masks += rows[i].how.mask != NULL;
+    }
+    l.bias = aligned(n * sizeof(struct gpu_sample_row));
+    l.seen = aligned(l.bias + n_bias * sizeof(struct sample_bias));
+    l.masks = aligned(l.seen + n_seen * sizeof(struct sample_seen));
+    l.end = l.masks + n_masks * mask_words(s) * sizeof(uint32_t);
+    BUG_ON(l.end > s->bytes);
+    return l;
+}
+
+static void *copy_list(uint8_t *to, const void *from, size_t bytes)
+{
+    if (bytes > 0)
+        memcpy(to, from, bytes);
+    return to + bytes;
+}
+
+static struct gpu_sample_row packed(const struct sample_row *r)
+{
+    const struct sample_how *h = &r->how;
+    return (struct gpu_sample_row){
+        .row = r->row,
+        .inv_temperature = h->temperature > 0 ? 1.0f / h->temperature : 0.0f,
+        .top_p = h->top_p,
+        .min_p = h->min_p,
+        .top_k = h->top_k,
+        .presence_penalty = h->presence_penalty,
+        .frequency_penalty = h->frequency_penalty,
+        .repetition_penalty = h->repetition_penalty,
+        .choice = h->choice,
+        .n_generated = h->n_generated,
+        .seed = {(uint32_t)h->seed, (uint32_t)(h->seed >> 32)},
+        .n_bias = h->n_bias,
+        .n_seen = h->n_seen,
+        .first_mask = GPU_NO_MASK,
+        .logprobs = r->logprobs ? 1 + r->logprobs->n_top : 0,
+    };
+}
+
+static void pack(const struct cuda_sampler *s, const struct sample_row *rows, uint32_t n,
+                 const struct layout *l)
+{
+    uint8_t *bias = s->host + l->bias, *seen = s->host + l->seen, *masks = s->host + l->masks;
+    uint32_t n_bias = 0, n_seen = 0, n_words = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct sample_how *h = &rows[i].how;
+        struct gpu_sample_row r = packed(&rows[i]);
+        r.first_bias = n_bias;
+        r.first_seen = n_seen;
+        n_bias += h->n_bias;
+        n_seen += h->n_seen;
+        bias = copy_list(bias, h->bias, h->n_bias * sizeof(*h->bias));
+        seen = copy_list(seen, h->seen, h->n_seen * sizeof(*h->seen));
+        if (h->mask) {
+            r.first_mask = n_words;
+            n_words += mask_words(s);
+            masks = copy_list(masks, h->mask, mask_words(s) * sizeof(*h->mask));
+        }
+        memcpy(s->host + i * sizeof(r), &r, sizeof(r));
+    }
+}
+
+static int launch(struct cuda_backend *c, const struct gpu_sample *a, const struct layout *l,
+                  bool logprobs)
+{
+    int rc = 0;
+    if (logprobs)
+        rc = gpu_sample_logprobs(c->stream, a);
+    if (!rc && l->masks > l->bias)
+        rc = gpu_sample_adjust(c->stream, a);
+    if (!rc)
+        rc = gpu_sample_pick(c->stream, a);
+    return rc;
+}
+
+/* Rows first.. of the step's, which fit the piece. */
+static int sample_wave(struct cuda_backend *c, float *logits, uint32_t first, uint32_t n)
+{
+    struct cuda_sampler *s = &c->sampler;
+    const struct sample_row *rows = s->rows + first;
+    const struct layout l = lay_out(s, rows, n);
+    bool logprobs = false;
+    pack(s, rows, n, &l);
+    for (uint32_t i = 0; i < n; i++)
+        logprobs |= rows[i].logprobs != NULL;
+    const struct gpu_sample a = {
+        .logits = logits,
+        .vocab = s->vocab,
+        .n_rows = n,
+        .rows = (const void *)s->device,
+        .bias = (const void *)(s->device + l.bias),
+        .seen = (const void *)(s->device + l.seen),
+        .masks = (const void *)(s->device + l.masks),
+        .raw_bias = s->raw_bias,
+        .raw_seen = s->raw_seen,
+        .block_max = s->block_max,
+        .block_sum = s->block_sum,
+        .ids = s->ids + first,
+        .logprobs = s->logprobs + first,
+    };
+    int rc = gpu_copy_in(c->stream, s->device, s->host, l.end);
+    if (!rc)
+        rc = launch(c, &a, &l, logprobs);
+    if (!rc && logprobs)
+        rc = gpu_copy_out(c->stream, s->host_logprobs + first, s->logprobs + first,
+                          n * sizeof(*s->logprobs));
+    return rc;
+}
+
+int cuda_sample(struct backend *be, const struct tensor *logits, const struct sample_row *rows,
+                uint32_t n, uint32_t *out_ids)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    struct cuda_sampler *s = &c->sampler;
+    int rc = 0;
+    BUG_ON(s->rows || n > s->rows_max || logits->cols != s->vocab);
+    s->rows = rows;
+    s->n_rows = n;
+    s->out_ids = out_ids;
+    for (uint32_t first = 0, end; first < n && !rc; first = end) {
+        size_t bytes = 0;
+        for (end = first;
+             end < n && (end == first || bytes + row_bytes(s, &rows[end].how) <= s->bytes); end++)
+            bytes += row_bytes(s, &rows[end].how);
+        if (first > 0)
+            rc = gpu_stream_wait(c->stream, c->timeout_us, NULL);
+        if (!rc)
+            rc = sample_wave(c, logits->data, first, end - first);
+    }
+    return rc;
+}
+
+void cuda_sample_finish(struct cuda_backend *c)
+{
+    struct cuda_sampler *s = &c->sampler;
+    for (uint32_t i = 0; i < s->n_rows; i++) {
+        s->out_ids[i] = s->ids[i];
+        if (s->rows[i].logprobs)
+            *s->rows[i].logprobs = s->host_logprobs[i];
+    }
+    s->rows = NULL;
+    s->n_rows = 0;
+}

@@ -1,0 +1,135 @@
+/* The operation `sample` of the CUDA backend: the tokens that the engine's sampler picks from the same
+ * step's logits, for rows with and without lists, in one launch and in several. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "core/engine/sampler.h"
+#include "gpu/cuda.h"
+#include "tests/gpu/host/control.h"
+#include "tests/golden/tiny_golden.h"
+#include "tests/unit/forward_rig.h"
+
+#define FOLDER "tests/golden/data/tiny"
+
+enum { ROWS = 24 };
+
+static struct model *open_model(void)
+{
+    struct model *m;
+    struct tiny_golden golden;
+    struct err e = {0};
+    char path[128];
+    must(tiny_golden_open(&golden, FOLDER "/logits.bin", &e), &e);
+    snprintf(path, sizeof(path), FOLDER "/%s", tiny_golden_model(&golden, 0).name);
+    file_map_close(&golden.map);
+    must(model_open(path, &m, &e), &e);
+    return m;
+}
+
+static void open_rig(struct rig *rig, const struct model *m, bool host_logits)
+{
+    const struct cuda_opts o = {.host_logits = host_logits};
+    struct backend *be;
+    struct err e = {0};
+    stand_in_set_capability(90);
+    stand_in_set_memory(1u << 30);
+    must(cuda_backend_new(&o, &be, &e), &e);
+    rig_init(rig, be, m, NULL);
+    assert_int_equal(forward_has_sampler(rig->forward), !host_logits);
+    assert_true(forward_needs_samplers(rig->forward));
+}
+
+/* One step of ROWS sequences of a few tokens each, whose last rows' logits are wanted. */
+static void run(struct rig *rig, uint32_t vocab)
+{
+    static struct step st;
+    struct sequence seqs[ROWS] = {{{0}, 0, 0}};
+    uint32_t tokens[4];
+    rig->next_block = 0;
+    st.batch = (struct batch){0};
+    for (uint32_t i = 0; i < ROWS; i++) {
+        for (uint32_t k = 0; k < ARRAY_LEN(tokens); k++)
+            tokens[k] = (i * 31 + k * 7 + 1) % vocab;
+        step_add(rig, &st, &seqs[i], tokens, 1 + i % ARRAY_LEN(tokens));
+        step_want(&st, st.batch.n_rows - 1);
+    }
+    step_run(rig, &st);
+}
+
+/* Parameters by turns: greedy, whole, cut, penalties; and a sampler that has seen n_seen tokens. */
+static struct sampler *sampler_of(struct sampling_params *p, uint32_t i, uint32_t vocab,
+                                  uint32_t n_seen)
+{
+    struct sampler *s;
+    *p = (struct sampling_params){.temperature = i % 4 == 0 ? 0.0f : 0.9f,
+                                  .top_p = i % 4 == 2 ? 0.9f : 1.0f,
+                                  .top_k = i % 8 == 3 ? 20 : 0,
+                                  .repetition_penalty = i % 4 == 3 || n_seen > 100 ? 1.2f : 1.0f,
+                                  .seed = 1000 + i,
+                                  .n = 1,
+                                  .max_tokens = MAX_CONTEXT};
+    assert_int_equal(sampler_new(p, NULL, 0, vocab, 0, &s), 0);
+    for (uint32_t t = 0; t < n_seen; t++)
+        sampler_accept(s, (t * 3 + i) % vocab);
+    return s;
+}
+
+static void check(struct rig *device, struct rig *host, uint32_t vocab, uint32_t n_seen)
+{
+    struct sampling_params params[ROWS];
+    struct sampler *samplers[ROWS];
+    struct sampler_scratch scratch;
+    struct sample_row rows[ROWS] = {{0}};
+    struct sample_logprobs logprobs[ROWS] = {{0}};
+    uint32_t ids[ROWS];
+    struct err e = {0};
+    assert_int_equal(sampler_scratch_init(&scratch, vocab), 0);
+    for (uint32_t i = 0; i < ROWS; i++) {
+        samplers[i] = sampler_of(&params[i], i, vocab, n_seen);
+        rows[i].row = i;
+        sampler_describe(samplers[i], n_seen, &rows[i].how);
+        if (i % 5 == 0) {
+            logprobs[i].n_top = i % 7;
+            rows[i].logprobs = &logprobs[i];
+        }
+    }
+    run(device, vocab);
+    must(forward_sample(device->forward, rows, ROWS, ids, &e), &e);
+    run(host, vocab);
+    for (uint32_t i = 0; i < ROWS; i++) {
+        const float *l = forward_logits(host->forward, i);
+        assert_int_equal(ids[i], sampler_pick(samplers[i], l, &scratch, n_seen));
+        double sum = 0;
+        for (uint32_t t = 0; t < vocab; t++)
+            sum += exp((double)l[t]);
+        if (rows[i].logprobs)
+            assert_true(fabs((double)logprobs[i].chosen - ((double)l[ids[i]] - log(sum))) < 1e-4);
+        if (logprobs[i].n_top > 1)
+            assert_true(logprobs[i].top[0] >= logprobs[i].top[1]);
+        sampler_free(samplers[i]);
+    }
+    sampler_scratch_fini(&scratch);
+}
+
+static void test_sample(void **state)
+{
+    struct model *m = open_model();
+    const uint32_t vocab = m->hparams.vocab_size;
+    struct rig device, host;
+    (void)state;
+    open_rig(&device, m, false);
+    open_rig(&host, m, true);
+    check(&device, &host, vocab, 0);
+    check(&device, &host, vocab, 30);
+    check(&device, &host, vocab, vocab); /* lists for several launches */
+    rig_close(&device);
+    rig_close(&host);
+    model_free(m);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_sample)};
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
