@@ -271,6 +271,11 @@ $(BUILD)/bench/%: tests/bench/%.c $(LIB)
 	@echo "  CC   $@"
 	$(Q)$(CC) $(CFLAGS_ALL) $(LDFLAGS_ALL) -o $@ $< $(LIB) -lcmocka $(LIBS)
 bench-build: $(BENCH)
+# llmd as it is, but each push of a token is noted for tests/bench/edge_reader.c.
+$(BUILD)/bench/llmd: $(CMD_OBJ) $(BUILD)/tests/bench/edge/push_stamp.o $(LIB)
+	@mkdir -p $(@D)
+	@echo "  LINK $@"
+	$(Q)$(CC) $(LDFLAGS_ALL) -Wl,--wrap=stream_push_gap -o $@ $^ $(LIBS)
 .PHONY: bench-build
 ## make bench      speed beside a peer, same file and threads
 bench: bench-build
@@ -294,5 +299,5 @@ clean:
 	rm -rf build
 
 -include $(wildcard $(BUILD)/faults/*/*.d $(BUILD)/faults/*/*/*.d)
--include $(OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d) $(BENCH:=.d) $(DRILLS:=.d) $(HOST_OBJ:.o=.d) \
+-include $(OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d) $(BENCH:=.d) $(BUILD)/tests/bench/edge/push_stamp.d $(DRILLS:=.d) $(HOST_OBJ:.o=.d) \
          $(GPU_CU:%.cu=$(BUILD)/%.cuda.d) $(patsubst tests/gpu/%,$(BUILD)/tests/gpu/%.d,$(basename $(GPU_TEST_SRC)))

@@ -5,6 +5,8 @@
 #   packaging/deps.sh test         what `make test` needs besides
 #   packaging/deps.sh lint         what `make lint` needs besides
 #   packaging/deps.sh drill        what `make drills` needs besides: writes that fail on demand
+#   packaging/deps.sh peer         what the edge is held against and put behind: nginx, HAProxy, wrk; strace
+#                                  (where systemd runs, nginx and HAProxy are started by their packages)
 #
 # Says what is missing before it installs it; does nothing when all is there. Needs root or sudo.
 set -euo pipefail
@@ -14,6 +16,7 @@ build=(gcc make libc6-dev libmicrohttpd-dev libconfuse-dev libjansson-dev libutf
     python3 python3-pip python3-venv)
 test=(g++ libcmocka-dev clang libclang-rt-14-dev procps)
 drill=(fiu-utils)
+peer=(nginx-light haproxy wrk strace openssl)
 lint=(clang-format clang-tidy clang git shellcheck)
 
 wanted=()
@@ -23,8 +26,9 @@ for set_name in "${@:-build}"; do
     test) wanted+=("${test[@]}") ;;
     lint) wanted+=("${lint[@]}") ;;
     drill) wanted+=("${drill[@]}") ;;
+    peer) wanted+=("${peer[@]}") ;;
     *)
-        echo "deps.sh: unknown set '$set_name' (build, test, lint, drill)" >&2
+        echo "deps.sh: unknown set '$set_name' (build, test, lint, drill, peer)" >&2
         exit 2
         ;;
     esac

@@ -40,7 +40,7 @@ struct route;
 enum { EVENT_MHD, EVENT_WAKER, EVENT_CONTROL, EVENT_LISTEN };
 
 enum {
-    CONN_MEMORY_BYTES = 32 * 1024, /* of a connection: its head must fit */
+    CONN_MEMORY_BYTES = 24 * 1024, /* of a connection: its head must fit */
     REQUEST_ID_BYTES = 129,
     TRACE_ID_BYTES = 33,
     CONTROL_CONNECTIONS = 64,

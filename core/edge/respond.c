@@ -7,7 +7,7 @@
 #include "core/edge/routes.h"
 #include "core/util/clock.h"
 
-enum { STREAM_BLOCK_BYTES = 1024, RETRY_SOON_S = 1, RETRY_LATER_S = 5 };
+enum { STREAM_BLOCK_BYTES = 256, RETRY_SOON_S = 1, RETRY_LATER_S = 5 };
 enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000 };
 
 static const char json_type[] = "application/json";

@@ -3,7 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { ARENA_ALIGN = 16, ARENA_CHUNK_BYTES = 4096, ARENA_LARGE_BYTES = 1024 };
+enum { ARENA_ALIGN = 16, ARENA_LARGE_BYTES = 1024 };
+enum { ARENA_CHUNK_MIN_BYTES = 512, ARENA_CHUNK_MAX_BYTES = 4096 };
 
 struct arena_chunk {
     struct arena_chunk *next;
@@ -25,11 +26,12 @@ void arena_fini(struct arena *a)
     *a = (struct arena){0};
 }
 
-/* A chunk with room for n_bytes. A large allocation gets one of its own behind the newest, whose
- * room stays in use. */
+/* A chunk with room for n_bytes: as large as what is used, so that a small arena stays small. A large
+ * allocation gets one of its own behind the newest, whose room stays in use. */
 static struct arena_chunk *chunk_new(struct arena *a, size_t n_bytes)
 {
-    size_t cap = u64_max(n_bytes, ARENA_CHUNK_BYTES - sizeof(struct arena_chunk)), total;
+    size_t usual = u64_min(u64_max(a->used_bytes, ARENA_CHUNK_MIN_BYTES), ARENA_CHUNK_MAX_BYTES);
+    size_t cap = u64_max(n_bytes, usual - sizeof(struct arena_chunk)), total;
     if (!size_add(cap, sizeof(struct arena_chunk), &total))
         return NULL;
     struct arena_chunk *c = calloc(1, total);
