@@ -182,10 +182,8 @@ static GPU_FN void attend(const struct gpu_attn &a, const struct gpu_seq &seq, u
 }
 
 template <class F, int HD>
-GPU_KERNEL(attn_size<HD>::THREADS)
-static void decode_kernel(struct gpu_attn a)
+static GPU_FN void decode_item(const struct gpu_attn &a, const struct gpu_attn_item &item)
 {
-    const struct gpu_attn_item item = a.items[gpu_block().x];
     const struct gpu_seq seq = a.seqs[item.seq];
     const uint32_t kv_head = gpu_block().y, group = a.kv.n_heads / a.kv.n_kv_heads;
     const uint32_t first_packed = gpu_block().z * 16, left = group - first_packed;
@@ -211,6 +209,18 @@ static void decode_kernel(struct gpu_attn a)
         a.arrived + (item.seq * gpu_grid().y + kv_head) * gpu_grid().z + gpu_block().z;
     if (arrive_last(counter, item.n_parts))
         merge_parts<F, HD>(a, item, mine);
+}
+
+/* A block takes every grid's-width-th item: a recorded launch has one size for any number of them. */
+template <class F, int HD>
+GPU_KERNEL(attn_size<HD>::THREADS)
+static void decode_kernel(struct gpu_attn a)
+{
+    const uint32_t n = a.n_now ? *a.n_now : a.n_items;
+    for (uint32_t i = gpu_block().x; i < n; i += gpu_grid().x) {
+        decode_item<F, HD>(a, a.items[i]);
+        gpu_sync_block(); /* shared memory is read */
+    }
 }
 
 template <class F, int HD> static int launch_size(struct gpu_stream *s, const struct gpu_attn *a)

@@ -24,6 +24,12 @@ static uint32_t round_up_div(uint32_t a, uint32_t b)
 
 /* --- set-up --- */
 
+/* Parts of decodes' contexts in one wave: at least those of one sequence. */
+static uint32_t max_parts(const struct attn_shape *s)
+{
+    return (uint32_t)u64_max(PARTS_AT_LEAST, round_up_div(s->max_context, GPU_SPLIT));
+}
+
 static void rope_fill(double *row, const struct attn_shape *s, double position)
 {
     for (uint32_t i = 0; i < s->head_dim / 2; i++) {
@@ -53,6 +59,14 @@ static int rope_new(struct cuda_backend *c, const struct attn_shape *s, uint32_t
     return rc;
 }
 
+/* Bytes of a step that is a graph, see begin_fixed(). */
+static size_t fixed_bytes(const struct cuda_backend *c, const struct attn_shape *s)
+{
+    const size_t rows = cuda_graph_rows(c), blocks = round_up_div(s->max_context, KV_BLOCK_TOKENS);
+    return rows * (4 * sizeof(uint32_t) + sizeof(struct gpu_seq) + blocks * sizeof(uint32_t)) +
+           max_parts(s) * sizeof(struct gpu_attn_item) + (size_t)8 * ALIGN;
+}
+
 /* Bytes of the largest step's data. */
 static size_t step_bytes(const struct attn_shape *s, const struct backend_limits *l)
 {
@@ -68,7 +82,7 @@ static size_t step_bytes(const struct attn_shape *s, const struct backend_limits
 static int step_reserve(struct cuda_backend *c, const struct attn_shape *s, struct err *e)
 {
     void *host, *device;
-    c->step.bytes = step_bytes(s, &c->limits);
+    c->step.bytes = (size_t)u64_max(step_bytes(s, &c->limits), fixed_bytes(c, s));
     int rc = gpu_pinned_alloc(c->gpu, c->step.bytes, &host, e);
     if (rc)
         return rc;
@@ -120,6 +134,7 @@ int cuda_kv_resize(struct backend *be, uint32_t n_kv_blocks, struct err *e)
 {
     struct cuda_backend *c = cuda_backend(be);
     BUG_ON(!c->reserved || c->step.batch);
+    cuda_graphs_drop(c);
     gpu_free(c->gpu, c->kv);
     c->own_bytes -= c->kv_bytes;
     return kv_new(c, &c->shape, n_kv_blocks, e);
@@ -132,7 +147,7 @@ static int buffers_reserve(struct cuda_backend *c, const struct attn_shape *s, u
     const size_t q_cols = (size_t)s->n_heads * s->head_dim, rows = c->limits.max_rows;
     const size_t counters = gpu_attn_counters(s->n_heads, s->n_kv_heads);
     int rc = 0;
-    c->max_parts = (uint32_t)u64_max(PARTS_AT_LEAST, round_up_div(s->max_context, GPU_SPLIT));
+    c->max_parts = max_parts(s);
     rc = kv_new(c, s, n_kv_blocks, e);
     c->q = take(c, rows, q_cols * sizeof(uint16_t), &rc, e);
     c->cos_sin = take(c, rows, s->head_dim * sizeof(float), &rc, e);
@@ -195,12 +210,11 @@ static uint32_t blocks_of(const struct batch_seq *s)
     return round_up_div(s->first_pos + s->n_rows, KV_BLOCK_TOKENS);
 }
 
-static void put_seqs(struct cuda_step *st, const struct batch *b)
+/* The sequences, and their block tables behind what there is already. */
+static void put_tables(struct cuda_step *st, const struct batch *b, struct gpu_seq *seqs)
 {
     const void *device;
-    struct gpu_seq *seqs = put(st, b->n_seqs * sizeof(*seqs), &device);
     uint32_t n_blocks = 0;
-    st->seqs = device;
     for (uint32_t i = 0; i < b->n_seqs; i++) {
         const struct batch_seq *s = &b->seqs[i];
         seqs[i] = (struct gpu_seq){s->first_row, s->n_rows, s->first_pos, n_blocks};
@@ -211,6 +225,14 @@ static void put_seqs(struct cuda_step *st, const struct batch *b)
     for (uint32_t i = 0; i < b->n_seqs; i++)
         memcpy(tables + seqs[i].table, b->seqs[i].block_table,
                blocks_of(&b->seqs[i]) * sizeof(*tables));
+}
+
+static void put_seqs(struct cuda_step *st, const struct batch *b)
+{
+    const void *device;
+    struct gpu_seq *seqs = put(st, b->n_seqs * sizeof(*seqs), &device);
+    st->seqs = device;
+    put_tables(st, b, seqs);
 }
 
 static bool is_decode(const struct cuda_backend *c, const struct batch_seq *s)
@@ -227,16 +249,19 @@ static uint32_t n_items(const struct cuda_backend *c, const struct batch_seq *s)
                         gpu_attn_tile(c->shape.head_dim));
 }
 
-static uint32_t put_items(struct cuda_backend *c, const struct batch *b, bool decode,
-                          const struct gpu_attn_item **out_device,
-                          const struct gpu_attn_item **out_host)
+static uint32_t count_items(const struct cuda_backend *c, const struct batch *b, bool decode)
 {
-    uint32_t n = 0, wave = 0, at = 0;
-    const void *device;
+    uint32_t n = 0;
     for (uint32_t i = 0; i < b->n_seqs; i++)
         if (is_decode(c, &b->seqs[i]) == decode)
             n += n_items(c, &b->seqs[i]);
-    struct gpu_attn_item *items = put(&c->step, n * sizeof(*items), &device);
+    return n;
+}
+
+static void fill_items(const struct cuda_backend *c, const struct batch *b, bool decode,
+                       struct gpu_attn_item *items)
+{
+    uint32_t wave = 0, at = 0;
     for (uint32_t i = 0; i < b->n_seqs; i++) {
         if (is_decode(c, &b->seqs[i]) != decode)
             continue;
@@ -248,20 +273,26 @@ static uint32_t put_items(struct cuda_backend *c, const struct batch *b, bool de
                 (struct gpu_attn_item){.seq = i, .part = k, .n_parts = parts, .first = wave};
         wave += parts;
     }
+}
+
+static uint32_t put_items(struct cuda_backend *c, const struct batch *b, bool decode,
+                          const struct gpu_attn_item **out_device,
+                          const struct gpu_attn_item **out_host)
+{
+    const uint32_t n = count_items(c, b, decode);
+    const void *device;
+    struct gpu_attn_item *items = put(&c->step, n * sizeof(*items), &device);
+    fill_items(c, b, decode, items);
     *out_device = device;
     *out_host = items;
     return n;
 }
 
-int cuda_begin(struct backend *be, const struct batch *b)
+/* Rows, tables and work lists one after the other, each as long as it is. */
+static int begin_packed(struct cuda_backend *c, const struct batch *b)
 {
-    struct cuda_backend *c = cuda_backend(be);
     struct cuda_step *st = &c->step;
     const struct gpu_attn_item *host;
-    BUG_ON(!c->reserved || st->batch || b->n_rows == 0 || b->n_rows > c->limits.max_rows ||
-           b->n_seqs > c->limits.max_seqs || b->n_out > c->limits.max_out);
-    st->batch = b;
-    st->used = 0;
     st->tokens = put_copy(st, b->tokens, b->n_rows);
     st->positions = put_copy(st, b->positions, b->n_rows);
     st->slots = put_copy(st, b->slots, b->n_rows);
@@ -269,14 +300,85 @@ int cuda_begin(struct backend *be, const struct batch *b)
     put_seqs(st, b);
     st->n_prefill = put_items(c, b, false, &st->prefill, &host);
     st->n_decode = put_items(c, b, true, &st->decode, &st->host_decode);
-    int rc = gpu_copy_in(c->stream, st->device, st->host, st->used);
+    st->n_now = NULL;
+    return gpu_copy_in(c->stream, st->device, st->host, st->used);
+}
+
+/* n values of the batch in room for max, the step's other rows with a value that does no harm. */
+static const uint32_t *put_rows(struct cuda_step *st, const uint32_t *from, uint32_t n,
+                                uint32_t max, uint32_t other)
+{
+    const void *device;
+    uint32_t *to = put(st, max * sizeof(*to), &device);
+    memcpy(to, from, n * sizeof(*to));
+    for (uint32_t i = n; i < st->n_rows; i++)
+        to[i] = other;
+    return device;
+}
+
+/* The same for a graph: everything at the same place in each step, block tables last. How many items
+ * there are is read on the device. */
+static void begin_fixed(struct cuda_backend *c, const struct batch *b)
+{
+    enum { BLOCKS_PER_PROCESSOR = 8 };
+    struct cuda_step *st = &c->step;
+    const uint32_t max = cuda_graph_rows(c), n = count_items(c, b, true);
+    const uint32_t at_once = gpu_describe(c->gpu)->n_processors * BLOCKS_PER_PROCESSOR;
+    const void *device;
+    uint32_t *n_now = put(st, sizeof(*n_now), &device);
+    *n_now = n;
+    st->n_now = device;
+    st->tokens = put_rows(st, b->tokens, b->n_rows, max, 0);
+    st->positions = put_rows(st, b->positions, b->n_rows, max, 0);
+    st->slots = put_rows(st, b->slots, b->n_rows, max, GPU_NO_SLOT);
+    st->out_rows = put_rows(st, b->out_rows, b->n_out, max, 0);
+    struct gpu_seq *seqs = put(st, max * sizeof(*seqs), &device);
+    st->seqs = device;
+    struct gpu_attn_item *items = put(st, c->max_parts * sizeof(*items), &device);
+    fill_items(c, b, true, items);
+    st->decode = device;
+    st->host_decode = items;
+    st->n_prefill = 0;
+    st->n_decode = (uint32_t)u64_max(st->n_rows, at_once / c->shape.n_kv_heads);
+    st->fixed_bytes = (size_t)((const uint8_t *)(items + n) - st->host);
+    put_tables(st, b, seqs);
+    st->tables_at = (size_t)((const uint8_t *)st->tables - st->device);
+}
+
+int cuda_step_send(struct cuda_backend *c)
+{
+    const struct cuda_step *st = &c->step;
+    int rc = gpu_copy_in(c->stream, st->device, st->host, st->fixed_bytes);
+    if (!rc)
+        rc = gpu_copy_in(c->stream, st->device + st->tables_at, st->host + st->tables_at,
+                         st->used - st->tables_at);
+    return rc;
+}
+
+int cuda_begin(struct backend *be, const struct batch *b)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    struct cuda_step *st = &c->step;
+    BUG_ON(!c->reserved || st->batch || b->n_rows == 0 || b->n_rows > c->limits.max_rows ||
+           b->n_seqs > c->limits.max_seqs || b->n_out > c->limits.max_out);
+    st->batch = b;
+    st->used = 0;
+    st->n_rows = b->n_rows;
+    st->n_out = b->n_out;
+    int rc = cuda_graph_begin(c, b, count_items(c, b, true));
     if (rc)
+        return rc;
+    if (c->graphs.mode == CUDA_EAGER)
+        rc = begin_packed(c, b);
+    else
+        begin_fixed(c, b);
+    if (rc || cuda_replays(c))
         return rc;
     const struct gpu_rope_rows rows = {.low = c->rope_low,
                                        .high = c->rope_high,
                                        .positions = st->positions,
                                        .out = c->cos_sin,
-                                       .n_rows = b->n_rows,
+                                       .n_rows = st->n_rows,
                                        .head_dim = c->shape.head_dim,
                                        .scale = (double)c->shape.rope_scale};
     return gpu_rope_table(c->stream, &rows);
@@ -306,10 +408,10 @@ int cuda_rope_kv(struct backend *be, uint32_t layer, struct tensor *qkv,
                                .q_norm = q_norm ? q_norm->vector : NULL,
                                .k_norm = k_norm ? k_norm->vector : NULL,
                                .q = c->q,
-                               .n_rows = c->step.batch->n_rows,
+                               .n_rows = c->step.n_rows,
                                .eps = eps,
                                .interleaved = c->shape.rope_interleaved};
-    return gpu_rope_kv(c->stream, c->flavour, &a);
+    return cuda_replays(c) ? 0 : gpu_rope_kv(c->stream, c->flavour, &a);
 }
 
 /* A wave ends where the next sequence begins the work space anew. */
@@ -328,6 +430,8 @@ int cuda_attention(struct backend *be, uint32_t layer, const struct tensor *qkv,
     const struct cuda_step *st = &c->step;
     (void)qkv; /* rope_kv has taken all of it */
     BUG_ON(out->cols != c->shape.n_heads * c->shape.head_dim);
+    if (cuda_replays(c))
+        return 0;
     struct gpu_attn a = {.kv = kv_of(c, layer),
                          .q = c->q,
                          .out = out->data,
@@ -341,6 +445,12 @@ int cuda_attention(struct backend *be, uint32_t layer, const struct tensor *qkv,
                          .partial_max = c->partial_max,
                          .arrived = c->arrived};
     int rc = a.n_items > 0 ? gpu_attn_prefill(c->stream, c->flavour, &a) : 0;
+    if (st->n_now) {
+        a.items = st->decode;
+        a.n_items = st->n_decode;
+        a.n_now = st->n_now;
+        return gpu_attn_decode(c->stream, c->flavour, &a);
+    }
     for (uint32_t first = 0, end; first < st->n_decode && !rc; first = end) {
         end = wave_end(st, first);
         a.items = st->decode + first;

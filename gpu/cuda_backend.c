@@ -108,7 +108,7 @@ static int embed(struct backend *be, const struct weight *w, struct tensor *x)
     BUG_ON(w->role != WEIGHT_EMBED || x->cols != w->cols);
     for (uint32_t i = 0; i < c->step.batch->n_rows; i++)
         BUG_ON(c->step.batch->tokens[i] >= w->rows);
-    c->looked_up = w;
+    c->looked_up = cuda_replays(c) ? NULL : w;
     return 0;
 }
 
@@ -124,12 +124,12 @@ static int rms_norm(struct backend *be, struct tensor *x, const struct tensor *r
                                .w = w->vector,
                                .out = out->data,
                                .out_stride = gpu_stride(out->cols),
-                               .n_rows = c->step.batch->n_rows,
+                               .n_rows = c->step.n_rows,
                                .cols = x->cols,
                                .padded = gpu_stride(x->cols),
                                .eps = eps};
     c->looked_up = NULL;
-    return gpu_rms_norm(c->stream, c->flavour, &a);
+    return cuda_replays(c) ? 0 : gpu_rms_norm(c->stream, c->flavour, &a);
 }
 
 static int product(struct cuda_backend *c, const void *in, uint32_t in_stride, uint32_t n_rows,
@@ -147,7 +147,7 @@ static int product(struct cuda_backend *c, const void *in, uint32_t in_stride, u
                                  .k = gpu_stride(w->cols),
                                  .gate_up = gate_up};
     BUG_ON(!w->data || out->cols != w->rows);
-    return gpu_linear_rows(c->stream, c->flavour, c->pinned, &a);
+    return cuda_replays(c) ? 0 : gpu_linear_rows(c->stream, c->flavour, c->pinned, &a);
 }
 
 static int linear(struct backend *be, const struct tensor *in, const struct weight *w,
@@ -155,7 +155,7 @@ static int linear(struct backend *be, const struct tensor *in, const struct weig
 {
     struct cuda_backend *c = cuda_backend(be);
     BUG_ON(in->cols != w->cols || c->looked_up);
-    return product(c, in->data, gpu_stride(in->cols), c->step.batch->n_rows, w, out);
+    return product(c, in->data, gpu_stride(in->cols), c->step.n_rows, w, out);
 }
 
 static int gather(struct backend *be, const struct tensor *in, struct tensor *out)
@@ -164,9 +164,9 @@ static int gather(struct backend *be, const struct tensor *in, struct tensor *ou
     const struct gpu_gather a = {.in = in->data,
                                  .rows = c->step.out_rows,
                                  .out = out->data,
-                                 .n = c->step.batch->n_out,
+                                 .n = c->step.n_out,
                                  .cols = in->cols};
-    return a.n > 0 ? gpu_gather_rows(c->stream, &a) : 0;
+    return a.n > 0 && !cuda_replays(c) ? gpu_gather_rows(c->stream, &a) : 0;
 }
 
 /* The gathered rows are normalized in place: their elements take the first half of each row. */
@@ -178,12 +178,12 @@ static int head(struct backend *be, struct tensor *x, const struct weight *norm,
                                .w = norm->vector,
                                .out = x->data,
                                .out_stride = 2 * x->cols,
-                               .n_rows = c->step.batch->n_out,
+                               .n_rows = c->step.n_out,
                                .cols = x->cols,
                                .padded = gpu_stride(x->cols),
                                .eps = eps};
     BUG_ON(x->cols != lm_head->cols || norm->cols != x->cols);
-    if (a.n_rows == 0)
+    if (a.n_rows == 0 || cuda_replays(c))
         return 0;
     int rc = gpu_rms_norm(c->stream, c->flavour, &a);
     if (!rc)
@@ -196,6 +196,7 @@ static int finish(struct backend *be)
     struct cuda_backend *c = cuda_backend(be);
     const size_t bytes = (size_t)c->step.batch->n_out * c->vocab * sizeof(float);
     int rc = 0;
+    BUG_ON(c->graphs.mode != CUDA_EAGER && !c->graphs.launched); /* sample() was left out */
     if (bytes > 0 && c->host_logits)
         rc = gpu_copy_out(c->stream, c->host_logits, c->device_logits, bytes);
     if (!rc)
@@ -214,6 +215,7 @@ static void backend_free(struct backend *be)
     struct cuda_backend *c = cuda_backend(be);
     if (c->gpu) {
         gpu_stream_free(c->stream);
+        cuda_graphs_drop(c);
         cuda_attn_release(c);
         cuda_sample_release(c);
         for (uint32_t i = 0; i < c->n_tensors; i++)
@@ -238,6 +240,7 @@ static const struct backend_ops cuda_ops = {
     .seal = seal,
     .tensor_new = tensor_new,
     .logits_to_host = logits_to_host,
+    .decode_size = cuda_decode_size,
     .begin = cuda_begin,
     .embed = embed,
     .rms_norm = rms_norm,
@@ -286,6 +289,7 @@ int cuda_backend_new(const struct cuda_opts *o, struct backend **out, struct err
     else
         c->ops.logits_to_host = NULL;
     c->pinned = o->pin_kernels;
+    c->graphs.on = !o->no_graphs;
     c->timeout_us = o->step_timeout_us ? o->step_timeout_us : DEFAULT_TIMEOUT_US;
     int rc = open_device(c, o, e);
     if (rc) {

@@ -19,12 +19,15 @@ struct weight {
 struct cuda_step {
     uint8_t *host, *device; /* [bytes] */
     size_t bytes, used;
-    const struct batch *batch; /* NULL: between steps */
+    size_t fixed_bytes, tables_at; /* of a step that is a graph: what is copied, in two pieces */
+    const struct batch *batch;     /* NULL: between steps */
+    uint32_t n_rows, n_out;        /* that the operations compute: the batch's, or a graph's */
     /* On the device. */
     const uint32_t *tokens, *positions, *slots, *out_rows, *tables;
     const struct gpu_seq *seqs;
     const struct gpu_attn_item *prefill, *decode;
     uint32_t n_prefill, n_decode;
+    const uint32_t *n_now; /* on the device: n_decode of a step that is a graph, else NULL */
     const struct gpu_attn_item *host_decode; /* the same items, to be cut into waves */
 };
 
@@ -40,6 +43,17 @@ struct cuda_sampler {
     const struct sample_row *rows; /* [n_rows], the caller's; NULL: nothing is begun */
     uint32_t n_rows;
     uint32_t *out_ids;
+};
+
+/* Recorded steps of decodes, see cuda_graph.c. */
+enum cuda_mode { CUDA_EAGER, CUDA_RECORD, CUDA_REPLAY };
+enum { CUDA_GRAPHS = 13 };
+struct cuda_graphs {
+    bool on;
+    enum cuda_mode mode; /* of this step */
+    bool launched;       /* this step's graph */
+    uint32_t index;      /* of the step's size */
+    struct gpu_graph *of[CUDA_GRAPHS];
 };
 
 enum { CUDA_TENSORS_MAX = 32 };
@@ -71,6 +85,7 @@ struct cuda_backend {
     uint32_t *arrived;
     struct cuda_step step;
     struct cuda_sampler sampler;
+    struct cuda_graphs graphs;
 
     /* set by tensor_new and logits_to_host */
     void *tensors[CUDA_TENSORS_MAX];
@@ -87,6 +102,12 @@ enum { CUDA_STAGING_BYTES = 4 << 20 };
 static inline struct cuda_backend *cuda_backend(struct backend *be)
 {
     return (struct cuda_backend *)be;
+}
+
+/* True while a graph holds the operations of the step. */
+static inline bool cuda_replays(const struct cuda_backend *c)
+{
+    return c->graphs.mode == CUDA_REPLAY;
 }
 
 /* Device memory, counted; the other way to it, gpu_alloc, is not for the backend. */
@@ -120,3 +141,17 @@ int cuda_sample(struct backend *be, const struct tensor *logits, const struct sa
                 uint32_t n, uint32_t *out_ids);
 /* The stream has passed: gives the caller what cuda_sample() promised. */
 void cuda_sample_finish(struct cuda_backend *c);
+
+/* cuda_attn.c: the step's data to the device, where begin() has not sent it. */
+int cuda_step_send(struct cuda_backend *c);
+
+/* cuda_graph.c */
+uint32_t cuda_graph_rows(const struct cuda_backend *c); /* the most that a graph can have */
+uint32_t cuda_decode_size(struct backend *be, uint32_t n_rows);
+/* Chooses the mode of a step whose decodes have n_parts parts; begins to record. */
+int cuda_graph_begin(struct cuda_backend *c, const struct batch *b, uint32_t n_parts);
+/* Everything but copies has been issued. */
+int cuda_graph_end(struct cuda_backend *c);
+int cuda_graph_run(struct cuda_backend *c);
+/* Between steps, before memory moves that graphs hold. */
+void cuda_graphs_drop(struct cuda_backend *c);

@@ -1,25 +1,27 @@
 /* cuda_sample.c - the operation `sample`: rows, their lists and masks go to the device in one piece of
  * pinned memory, the tokens come back by pinned memory that the kernel writes to.
  *
+ * In a step that is a graph, the kernels are part of it; the data is copied before it is launched.
+ *
  * Waves  when the lists of all rows do not fit that piece (long outputs with penalties), rows are
  *   sampled in several launches, and all but the last are waited for. */
 #include <string.h>
 
 #include "gpu/cuda_int.h"
 
-enum { PIECE_AT_LEAST = 64 << 10, ALIGN = 16 };
+enum { PIECE_AT_LEAST = 64 << 10, ALIGN = 48 /* of each element */ };
 
 static uint32_t mask_words(const struct cuda_sampler *s)
 {
     return (s->vocab + 31) / 32;
 }
 
-/* Bytes of one row with its lists, with what alignment may take. */
+/* Bytes of one row with its lists. */
 static size_t row_bytes(const struct cuda_sampler *s, const struct sample_how *h)
 {
     return sizeof(struct gpu_sample_row) + h->n_bias * sizeof(struct sample_bias) +
            h->n_seen * sizeof(struct sample_seen) +
-           (h->mask ? mask_words(s) * sizeof(uint32_t) : 0) + (size_t)4 * ALIGN;
+           (h->mask ? mask_words(s) * sizeof(uint32_t) : 0);
 }
 
 static int take(struct cuda_backend *c, size_t bytes, void *out, struct err *e)
@@ -52,7 +54,7 @@ int cuda_sample_reserve(struct backend *be, const struct tensor *logits, struct 
                        GPU_MAX_VOCAB);
     s->vocab = vocab;
     /* A row that has seen every token, with a bias for many, always fits. */
-    s->bytes = rows * sizeof(struct gpu_sample_row) +
+    s->bytes = rows * sizeof(struct gpu_sample_row) + (size_t)4 * ALIGN +
                (size_t)u64_max(PIECE_AT_LEAST, (uint64_t)vocab * (sizeof(struct sample_seen) +
                                                                   2 * sizeof(struct sample_bias)));
     const size_t raw = s->bytes / sizeof(struct sample_bias) * sizeof(float);
@@ -100,13 +102,15 @@ struct layout {
     size_t bias, seen, masks, end; /* after the rows */
 };
 
+/* Kernels are told lists by the number of their first element, from the beginning of the piece. */
 static size_t aligned(size_t n)
 {
     return (n + ALIGN - 1) / ALIGN * ALIGN;
 }
 
+/* Of n rows, in room for n_rows. */
 static struct layout lay_out(const struct cuda_sampler *s, const struct sample_row *rows,
-                             uint32_t n)
+                             uint32_t n, uint32_t n_rows)
 {
     struct layout l;
     size_t n_bias = 0, n_seen = 0, n_masks = 0;
@@ -115,11 +119,10 @@ static struct layout lay_out(const struct cuda_sampler *s, const struct sample_r
         n_seen += rows[i].how.n_seen;
         n_masks += rows[i].how.mask != NULL;
     }
-    l.bias = aligned(n * sizeof(struct gpu_sample_row));
+    l.bias = aligned(n_rows * sizeof(struct gpu_sample_row));
     l.seen = aligned(l.bias + n_bias * sizeof(struct sample_bias));
     l.masks = aligned(l.seen + n_seen * sizeof(struct sample_seen));
     l.end = l.masks + n_masks * mask_words(s) * sizeof(uint32_t);
-    BUG_ON(l.end > s->bytes);
     return l;
 }
 
@@ -153,59 +156,37 @@ static struct gpu_sample_row packed(const struct sample_row *r)
 }
 
 static void pack(const struct cuda_sampler *s, const struct sample_row *rows, uint32_t n,
-                 const struct layout *l)
+                 uint32_t n_rows, const struct layout *l)
 {
+    static const struct gpu_sample_row none = {.row = GPU_NO_ROW};
     uint8_t *bias = s->host + l->bias, *seen = s->host + l->seen, *masks = s->host + l->masks;
-    uint32_t n_bias = 0, n_seen = 0, n_words = 0;
     for (uint32_t i = 0; i < n; i++) {
         const struct sample_how *h = &rows[i].how;
         struct gpu_sample_row r = packed(&rows[i]);
-        r.first_bias = n_bias;
-        r.first_seen = n_seen;
-        n_bias += h->n_bias;
-        n_seen += h->n_seen;
+        r.first_bias = (uint32_t)((size_t)(bias - s->host) / sizeof(*h->bias));
+        r.first_seen = (uint32_t)((size_t)(seen - s->host) / sizeof(*h->seen));
+        if (h->mask)
+            r.first_mask = (uint32_t)((size_t)(masks - s->host) / sizeof(*h->mask));
         bias = copy_list(bias, h->bias, h->n_bias * sizeof(*h->bias));
         seen = copy_list(seen, h->seen, h->n_seen * sizeof(*h->seen));
-        if (h->mask) {
-            r.first_mask = n_words;
-            n_words += mask_words(s);
-            masks = copy_list(masks, h->mask, mask_words(s) * sizeof(*h->mask));
-        }
+        masks = copy_list(masks, h->mask, h->mask ? mask_words(s) * sizeof(*h->mask) : 0);
         memcpy(s->host + i * sizeof(r), &r, sizeof(r));
     }
+    for (uint32_t i = n; i < n_rows; i++)
+        memcpy(s->host + i * sizeof(none), &none, sizeof(none));
 }
 
-static int launch(struct cuda_backend *c, const struct gpu_sample *a, const struct layout *l,
-                  bool logprobs)
+static struct gpu_sample launch_of(const struct cuda_sampler *s, float *logits, uint32_t first,
+                                   uint32_t n_rows)
 {
-    int rc = 0;
-    if (logprobs)
-        rc = gpu_sample_logprobs(c->stream, a);
-    if (!rc && l->masks > l->bias)
-        rc = gpu_sample_adjust(c->stream, a);
-    if (!rc)
-        rc = gpu_sample_pick(c->stream, a);
-    return rc;
-}
-
-/* Rows first.. of the step's, which fit the piece. */
-static int sample_wave(struct cuda_backend *c, float *logits, uint32_t first, uint32_t n)
-{
-    struct cuda_sampler *s = &c->sampler;
-    const struct sample_row *rows = s->rows + first;
-    const struct layout l = lay_out(s, rows, n);
-    bool logprobs = false;
-    pack(s, rows, n, &l);
-    for (uint32_t i = 0; i < n; i++)
-        logprobs |= rows[i].logprobs != NULL;
-    const struct gpu_sample a = {
+    return (struct gpu_sample){
         .logits = logits,
         .vocab = s->vocab,
-        .n_rows = n,
+        .n_rows = n_rows,
         .rows = (const void *)s->device,
-        .bias = (const void *)(s->device + l.bias),
-        .seen = (const void *)(s->device + l.seen),
-        .masks = (const void *)(s->device + l.masks),
+        .bias = (const void *)s->device,
+        .seen = (const void *)s->device,
+        .masks = (const void *)s->device,
         .raw_bias = s->raw_bias,
         .raw_seen = s->raw_seen,
         .block_max = s->block_max,
@@ -213,13 +194,95 @@ static int sample_wave(struct cuda_backend *c, float *logits, uint32_t first, ui
         .ids = s->ids + first,
         .logprobs = s->logprobs + first,
     };
+}
+
+static int launch(struct cuda_backend *c, const struct gpu_sample *a, bool lists, bool logprobs)
+{
+    int rc = 0;
+    if (logprobs)
+        rc = gpu_sample_logprobs(c->stream, a);
+    if (!rc && lists)
+        rc = gpu_sample_adjust(c->stream, a);
+    if (!rc)
+        rc = gpu_sample_pick(c->stream, a);
+    return rc;
+}
+
+static bool want_logprobs(const struct sample_row *rows, uint32_t n)
+{
+    bool any = false;
+    for (uint32_t i = 0; i < n; i++)
+        any |= rows[i].logprobs != NULL;
+    return any;
+}
+
+static int copy_logprobs(struct cuda_backend *c, uint32_t first, uint32_t n)
+{
+    struct cuda_sampler *s = &c->sampler;
+    return want_logprobs(s->rows + first, n)
+               ? gpu_copy_out(c->stream, s->host_logprobs + first, s->logprobs + first,
+                              n * sizeof(*s->logprobs))
+               : 0;
+}
+
+/* n rows of the step's from `first` on, which fit the piece. */
+static int sample_wave(struct cuda_backend *c, float *logits, uint32_t first, uint32_t n)
+{
+    struct cuda_sampler *s = &c->sampler;
+    const struct sample_row *rows = s->rows + first;
+    const struct layout l = lay_out(s, rows, n, n);
+    const struct gpu_sample a = launch_of(s, logits, first, n);
+    BUG_ON(l.end > s->bytes);
+    pack(s, rows, n, n, &l);
     int rc = gpu_copy_in(c->stream, s->device, s->host, l.end);
     if (!rc)
-        rc = launch(c, &a, &l, logprobs);
-    if (!rc && logprobs)
-        rc = gpu_copy_out(c->stream, s->host_logprobs + first, s->logprobs + first,
-                          n * sizeof(*s->logprobs));
+        rc = launch(c, &a, l.masks > l.bias, want_logprobs(rows, n));
+    return rc ? rc : copy_logprobs(c, first, n);
+}
+
+static int sample_waves(struct cuda_backend *c, float *logits)
+{
+    struct cuda_sampler *s = &c->sampler;
+    int rc = 0;
+    for (uint32_t first = 0, end; first < s->n_rows && !rc; first = end) {
+        size_t bytes = (size_t)4 * ALIGN;
+        for (end = first; end < s->n_rows; end++) {
+            bytes += row_bytes(s, &s->rows[end].how);
+            if (end > first && bytes > s->bytes)
+                break;
+        }
+        if (first > 0)
+            rc = gpu_stream_wait(c->stream, c->timeout_us, NULL);
+        if (!rc)
+            rc = sample_wave(c, logits, first, end - first);
+    }
     return rc;
+}
+
+/* Ends the recording, if there is one, sends the step's data and launches its graph. When the rows'
+ * lists do not fit, the graph samples nothing. */
+static int sample_graph(struct cuda_backend *c, float *logits)
+{
+    struct cuda_sampler *s = &c->sampler;
+    const struct layout l = lay_out(s, s->rows, s->n_rows, c->step.n_out);
+    const bool whole = l.end <= s->bytes;
+    const struct gpu_sample a = launch_of(s, logits, 0, c->step.n_out);
+    int rc = cuda_replays(c) ? 0 : launch(c, &a, true, true);
+    if (!rc)
+        rc = cuda_graph_end(c);
+    pack(s, s->rows, whole ? s->n_rows : 0, c->step.n_out, &l);
+    if (!rc)
+        rc = cuda_step_send(c);
+    if (!rc)
+        rc = gpu_copy_in(c->stream, s->device, s->host, whole ? l.end : l.bias);
+    if (!rc)
+        rc = cuda_graph_run(c);
+    if (rc)
+        return rc;
+    if (whole)
+        return copy_logprobs(c, 0, s->n_rows);
+    rc = gpu_stream_wait(c->stream, c->timeout_us, NULL); /* the piece is read */
+    return rc ? rc : sample_waves(c, logits);
 }
 
 int cuda_sample(struct backend *be, const struct tensor *logits, const struct sample_row *rows,
@@ -227,22 +290,12 @@ int cuda_sample(struct backend *be, const struct tensor *logits, const struct sa
 {
     struct cuda_backend *c = cuda_backend(be);
     struct cuda_sampler *s = &c->sampler;
-    int rc = 0;
     BUG_ON(s->rows || n > s->rows_max || logits->cols != s->vocab);
     s->rows = rows;
     s->n_rows = n;
     s->out_ids = out_ids;
-    for (uint32_t first = 0, end; first < n && !rc; first = end) {
-        size_t bytes = 0;
-        for (end = first;
-             end < n && (end == first || bytes + row_bytes(s, &rows[end].how) <= s->bytes); end++)
-            bytes += row_bytes(s, &rows[end].how);
-        if (first > 0)
-            rc = gpu_stream_wait(c->stream, c->timeout_us, NULL);
-        if (!rc)
-            rc = sample_wave(c, logits->data, first, end - first);
-    }
-    return rc;
+    return c->graphs.mode == CUDA_EAGER ? sample_waves(c, logits->data)
+                                        : sample_graph(c, logits->data);
 }
 
 void cuda_sample_finish(struct cuda_backend *c)

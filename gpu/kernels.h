@@ -28,6 +28,8 @@ enum {
     GPU_SPLIT = 256, /* positions of a decode's context that one block attends to */
     GPU_SKINNY = 64, /* rows up to which products stream the weights */
 };
+static const uint32_t GPU_NO_SLOT = 0xffffffffu, GPU_NO_ROW = 0xffffffffu,
+                      GPU_NO_MASK = 0xffffffffu;
 
 static inline uint32_t gpu_stride(uint32_t cols)
 {
@@ -107,7 +109,7 @@ struct gpu_rope {
     struct gpu_kv kv;
     const float *qkv;             /* [n_rows][(n_heads + 2 n_kv_heads) head_dim] */
     const float *cos_sin;         /* of gpu_rope_table */
-    const uint32_t *slots;        /* [n_rows] */
+    const uint32_t *slots;        /* [n_rows]; GPU_NO_SLOT: a row that is there to fill up */
     const float *q_norm, *k_norm; /* [head_dim], or NULL */
     void *q;                      /* elements [n_rows][n_heads head_dim] */
     uint32_t n_rows;
@@ -141,6 +143,9 @@ struct gpu_attn {
     const uint32_t *tables;
     const struct gpu_attn_item *items; /* [n_items] */
     uint32_t n_items;
+    const uint32_t
+        *n_now;         /* decode: how many there are, told on the device; n_items is then how many
+                            * run at a time. NULL: n_items */
     float *partial;     /* decode: [parts][n_heads][head_dim] */
     float *partial_max; /* decode: [parts][n_heads][2], maximum and sum */
     uint32_t *arrived;  /* decode: [seqs][gpu_attn_counters(kv)], zero before and after */
@@ -162,11 +167,10 @@ MUST_CHECK int gpu_attn_decode(struct gpu_stream *s, enum gpu_flavour f, const s
 enum {
     GPU_SAMPLE_BLOCK = 64,      /* logits that have one maximum and one sum */
     GPU_MAX_VOCAB = 512 * 1024, /* weights of so many tokens add up in 64 bits */
-    GPU_NO_MASK = 0xffffffff,
 };
 
 struct gpu_sample_row {
-    uint32_t row;          /* of the logits */
+    uint32_t row;          /* of the logits; GPU_NO_ROW: nothing to sample */
     float inv_temperature; /* 0: greedy */
     float top_p, min_p;
     uint32_t top_k;

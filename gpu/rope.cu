@@ -99,7 +99,7 @@ template <class F> GPU_KERNEL(ROPE_THREADS) static void rope_kernel(struct gpu_r
     const struct gpu_kv &kv = a.kv;
     const uint32_t row = gpu_block().x, h = gpu_block().y * ROPE_WARPS + gpu_warp();
     const uint32_t n_heads = kv.n_heads + 2 * kv.n_kv_heads, half = kv.head_dim / 2;
-    if (h >= n_heads)
+    if (h >= n_heads || (h >= kv.n_heads && a.slots[row] == GPU_NO_SLOT))
         return;
     const float *in = a.qkv + (static_cast<size_t>(row) * n_heads + h) * kv.head_dim;
     struct pairs p;

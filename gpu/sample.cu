@@ -100,7 +100,7 @@ static GPU_FN void take_top(const float *logits, uint32_t vocab, uint32_t n, str
 GPU_KERNEL(SAMPLE_THREADS) static void logprobs_kernel(struct gpu_sample a)
 {
     const struct gpu_sample_row r = a.rows[gpu_block().x];
-    if (r.logprobs == 0)
+    if (r.row == GPU_NO_ROW || r.logprobs == 0)
         return;
     const float *logits = a.logits + static_cast<size_t>(r.row) * a.vocab;
     struct ranked *blocks = reinterpret_cast<struct ranked *>(gpu_dynamic_shared());
@@ -143,6 +143,8 @@ static GPU_FN float penalized(const struct gpu_sample_row &r, const struct sampl
 GPU_KERNEL(SAMPLE_THREADS) static void adjust_kernel(struct gpu_sample a)
 {
     const struct gpu_sample_row r = a.rows[gpu_block().x];
+    if (r.row == GPU_NO_ROW || r.n_bias + r.n_seen == 0)
+        return;
     float *logits = a.logits + static_cast<size_t>(r.row) * a.vocab;
     const struct sample_bias *bias = a.bias + r.first_bias;
     const struct sample_seen *seen = a.seen + r.first_seen;

@@ -42,7 +42,7 @@ GPU_KERNEL(SCAN_THREADS) static void max_kernel(struct gpu_sample a)
     const struct gpu_sample_row r = a.rows[gpu_block().y];
     const uint32_t n_blocks = sample_blocks(a.vocab);
     const uint32_t b = gpu_block().x * SCAN_WARPS + gpu_warp();
-    if (b >= n_blocks)
+    if (b >= n_blocks || r.row == GPU_NO_ROW)
         return;
     float *logits = a.logits + static_cast<size_t>(r.row) * a.vocab;
     float max = -INFINITY;
@@ -67,7 +67,7 @@ GPU_KERNEL(SAMPLE_THREADS) static void sum_kernel(struct gpu_sample a)
 {
     const struct gpu_sample_row r = a.rows[gpu_block().y];
     const uint32_t n_blocks = sample_blocks(a.vocab);
-    if (r.inv_temperature <= 0.0f || cuts_by_rank(a, r) || r.min_p > 0.0f)
+    if (r.row == GPU_NO_ROW || r.inv_temperature <= 0.0f || cuts_by_rank(a, r) || r.min_p > 0.0f)
         return;
     const float *logits = a.logits + static_cast<size_t>(r.row) * a.vocab;
     const float *maxima = a.block_max + static_cast<size_t>(gpu_block().y) * n_blocks;
@@ -473,6 +473,8 @@ static GPU_FN void finish_logprob(const struct gpu_sample &a, const struct gpu_s
 GPU_KERNEL(SAMPLE_THREADS) static void pick_kernel(struct gpu_sample a)
 {
     const struct gpu_sample_row r = a.rows[gpu_block().x];
+    if (r.row == GPU_NO_ROW)
+        return;
     const uint32_t n_blocks = sample_blocks(a.vocab);
     const size_t first_block = static_cast<size_t>(gpu_block().x) * n_blocks;
     struct picking p = {};

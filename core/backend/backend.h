@@ -115,6 +115,9 @@ struct backend_ops {
     int (*logits_to_host)(struct backend *be, const struct tensor *logits, const float **out,
                           struct err *e);
 
+    /* Optional: steps of decodes alone are prepared (recorded) for some numbers of rows, each when it
+     * is first run; kv_resize() undoes it. The number with which n decodes run, 0: unprepared. */
+    uint32_t (*decode_size)(struct backend *be, uint32_t n);
     /* Optional: takes the memory of `sample` for these logits. Once, after tensor_new. */
     int (*sample_reserve)(struct backend *be, const struct tensor *logits, struct err *e);
 

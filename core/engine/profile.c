@@ -113,3 +113,26 @@ int profile_device(struct forward *f, const struct attn_shape *shape,
         err_prefix(e, "the largest step: ");
     return rc;
 }
+
+int profile_decodes(struct forward *f, struct backend *be, const struct attn_shape *shape,
+                    const struct backend_limits *limits, struct err *e)
+{
+    struct trial t;
+    const uint32_t most = (uint32_t)u64_min(limits->max_rows, limits->max_seqs);
+    int rc = be->ops->decode_size ? trial_init(&t, shape, limits, e) : 0;
+    if (rc || !be->ops->decode_size)
+        return rc;
+    for (uint32_t n = 1; n <= most && !rc; n++) {
+        const uint32_t size = be->ops->decode_size(be, n);
+        if (size == 0)
+            break;
+        n = size < most ? size : most;
+        while (t.batch.n_seqs < n)
+            add(&t, 1, 0);
+        rc = run(&t, f, e);
+    }
+    trial_fini(&t);
+    if (rc)
+        err_prefix(e, "a step of decodes: ");
+    return rc;
+}

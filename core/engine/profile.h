@@ -14,3 +14,8 @@ struct forward;
  * reserved. */
 MUST_CHECK int profile_device(struct forward *f, const struct attn_shape *shape,
                               const struct backend_limits *limits, struct err *e);
+/* A step of decodes of each size that the backend prepares: they are recorded now, not while clients
+ * wait. After the KV cache has its place. */
+MUST_CHECK int profile_decodes(struct forward *f, struct backend *be,
+                               const struct attn_shape *shape, const struct backend_limits *limits,
+                               struct err *e);

@@ -145,6 +145,8 @@ static int take_memory(struct worker *w, const struct backend_limits *limits, ui
         rc = kv_budget_device(o, block_bytes, &memory, out_blocks, e);
     if (!rc)
         rc = ops->kv_resize(w->be, *out_blocks, e);
+    if (!rc)
+        rc = profile_decodes(w->forward, w->be, &shape, limits, e);
     if (!rc && ops->seal)
         rc = ops->seal(w->be, e);
     return rc;

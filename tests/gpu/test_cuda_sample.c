@@ -27,9 +27,9 @@ static struct model *open_model(void)
     return m;
 }
 
-static void open_rig(struct rig *rig, const struct model *m, bool host_logits)
+static void open_rig(struct rig *rig, const struct model *m, bool host_logits, bool no_graphs)
 {
-    const struct cuda_opts o = {.host_logits = host_logits};
+    const struct cuda_opts o = {.host_logits = host_logits, .no_graphs = no_graphs};
     struct backend *be;
     struct err e = {0};
     stand_in_set_capability(90);
@@ -118,8 +118,8 @@ static void test_sample(void **state)
     const uint32_t vocab = m->hparams.vocab_size;
     struct rig device, host;
     (void)state;
-    open_rig(&device, m, false);
-    open_rig(&host, m, true);
+    open_rig(&device, m, false, false);
+    open_rig(&host, m, true, false);
     check(&device, &host, vocab, 0);
     check(&device, &host, vocab, 30);
     check(&device, &host, vocab, vocab); /* lists for several launches */
@@ -128,8 +128,80 @@ static void test_sample(void **state)
     model_free(m);
 }
 
+/* --- steps of decodes as graphs --- */
+
+/* What one step of decodes gave: `chosen` tells of every bit of a row's logits. */
+struct decoded {
+    uint32_t ids[ROWS];
+    struct sample_logprobs logprobs[ROWS];
+};
+
+/* One more token of the first n sequences. */
+static void decode(struct rig *rig, struct sequence *seqs, uint32_t n, uint32_t vocab,
+                   uint32_t n_seen, struct decoded *out)
+{
+    static struct step st;
+    struct sampling_params params[ROWS];
+    struct sampler *samplers[ROWS];
+    struct sample_row rows[ROWS] = {{0}};
+    struct err e = {0};
+    st.batch = (struct batch){0};
+    for (uint32_t i = 0; i < n; i++) {
+        const uint32_t token = (seqs[i].n_tokens * 13 + i * 5) % vocab;
+        samplers[i] = sampler_of(&params[i], i, vocab, n_seen);
+        rows[i] = (struct sample_row){.row = i, .logprobs = &out->logprobs[i]};
+        sampler_describe(samplers[i], seqs[i].n_tokens, &rows[i].how);
+        step_want(&st, st.batch.n_rows);
+        step_add(rig, &st, &seqs[i], &token, 1);
+    }
+    step_run(rig, &st);
+    must(forward_sample(rig->forward, rows, n, out->ids, &e), &e);
+    for (uint32_t i = 0; i < n; i++)
+        sampler_free(samplers[i]);
+}
+
+/* Sizes between those of graphs, some again: recorded, then replayed with other data. */
+static void test_graphs(void **state)
+{
+    static const struct {
+        uint32_t n, n_seen;
+    } steps[] = {{3, 0}, {3, 20}, {1, 0}, {7, 0},     {24, 5},
+                 {2, 0}, {4, 8},  {9, 0}, {24, 1000}, {3, 1}};
+    struct model *m = open_model();
+    const uint32_t vocab = m->hparams.vocab_size;
+    static struct sequence seqs[2][ROWS];
+    struct rig graphs, eager;
+    struct err e = {0};
+    (void)state;
+    open_rig(&graphs, m, false, false);
+    open_rig(&eager, m, false, true);
+    memset(seqs, 0, sizeof(seqs));
+    assert_int_equal(graphs.be->ops->decode_size(graphs.be, 3), 4);
+    assert_int_equal(graphs.be->ops->decode_size(graphs.be, 65), 96);
+    assert_int_equal(graphs.be->ops->decode_size(graphs.be, MAX_OUT + 1), 0);
+    assert_int_equal(eager.be->ops->decode_size(eager.be, 3), 0);
+    for (size_t k = 0; k < ARRAY_LEN(steps); k++) {
+        struct decoded a = {{0}, {{0}}}, b = {{0}, {{0}}};
+        decode(&graphs, seqs[0], steps[k].n, vocab, steps[k].n_seen, &a);
+        decode(&eager, seqs[1], steps[k].n, vocab, steps[k].n_seen, &b);
+        if (memcmp(&a, &b, sizeof(a)) != 0)
+            fail_msg("step %zu, %u rows: the graph gives other tokens or logits", k, steps[k].n);
+    }
+    /* The KV cache moves: graphs are recorded anew. */
+    must(graphs.be->ops->kv_resize(graphs.be, graphs.n_blocks, &e), &e);
+    must(eager.be->ops->kv_resize(eager.be, eager.n_blocks, &e), &e);
+    struct decoded a = {{0}, {{0}}}, b = {{0}, {{0}}};
+    decode(&graphs, seqs[0], 3, vocab, 0, &a);
+    decode(&eager, seqs[1], 3, vocab, 0, &b);
+    assert_memory_equal(&a, &b, sizeof(a));
+    rig_close(&graphs);
+    rig_close(&eager);
+    model_free(m);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_sample)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_sample),
+                                       cmocka_unit_test(test_graphs)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
