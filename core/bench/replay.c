@@ -8,7 +8,7 @@
 #include "core/bench/log_rows.h"
 #include "core/util/fsio.h"
 
-enum { LEVELS = 17, FIRST_LEVEL_TOKENS = 16, LOOK_BACK = 4096 };
+enum { LEVELS = 17, FIRST_LEVEL_TOKENS = 16, LOOK_BACK = 4096, HALF_BLOCK = 8 };
 
 /* A row as it was read; names point into the file. */
 struct raw {
@@ -134,6 +134,14 @@ static int names_init(struct loader *l)
 
 /* ---- who shares with whom ---- */
 
+/* Servers count what they found cached in whole blocks, of 16 tokens mostly: what was really shared ends
+ * somewhere in the next one. Half of it more is right on average, and leaves room on both sides for
+ * words that make a few tokens more or less. */
+static uint32_t really_shared(const struct replay_row *row)
+{
+    return row->cached_tokens + HALF_BLOCK;
+}
+
 /* By name: sharing the longest beginning that an earlier row had too. */
 static void find_by_name(const struct loader *l, const struct replay *r, uint32_t i,
                          const uint64_t *names, uint32_t n_names)
@@ -143,7 +151,7 @@ static void find_by_name(const struct loader *l, const struct replay *r, uint32_
         uint32_t length = (uint32_t)FIRST_LEVEL_TOKENS << --n_names;
         row->parent = names_get(&l->names, names[n_names]);
         bool further = row->cached_tokens > length && row->cached_tokens < 2 * length;
-        row->shared_tokens = further ? row->cached_tokens : length;
+        row->shared_tokens = further ? really_shared(row) : length;
     }
 }
 
@@ -159,7 +167,7 @@ static void find_by_cached(const struct loader *l, const struct replay *r, uint3
     for (uint32_t j = i; row->parent == REPLAY_NO_ROW && j-- > least;)
         if (r->rows[j].prompt_tokens >= row->cached_tokens)
             row->parent = j;
-    row->shared_tokens = row->cached_tokens;
+    row->shared_tokens = really_shared(row);
 }
 
 static void link_row(struct loader *l, struct replay *r, uint32_t i, uint16_t *depths)

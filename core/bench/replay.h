@@ -9,7 +9,9 @@
  *   cached_tokens, session                     how far it really went; who is likely to share
  *
  * Prompts with the same name begin with the same words again; without names, cached_tokens shares
- * with the last prompt of the session, else with the last one that is long enough.
+ * with the last prompt of the session, else with the last one that is long enough. What a prompt shared
+ * with an earlier answer is not replayed: prompts share with prompts, so conversations hit less by
+ * about the length of their answers.
  * Memory  owned; 32 bytes per row. Read-only once loaded.
  * Errors  EIO, ENOTFOUND, EPARSE with the line, ENOMEM. */
 #pragma once
