@@ -406,5 +406,7 @@ int cmd_serve(int argc, char **argv)
         rc = run(&s);
     stop(&s, rc);
     log_info("serve", "stopped");
+    if (rc == EXIT_RESTART) /* what libraries do at exit may wait for a device that hangs */
+        _exit(rc);
     return rc;
 }

@@ -288,6 +288,7 @@ uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32
                                          .index = s->opts->index,
                                          .place = s->number,
                                          .n_hanging = count_hanging(s),
+                                         .sole_owner = s->opts->device == DEVICE_CUDA,
                                          .n_starts = s->n_starts,
                                          .n_bound = s->n_bound,
                                          .n_chosen = s->n_chosen,

@@ -113,6 +113,7 @@ struct router_worker_view {
     struct worker_status status;
     char error[256];     /* why it is dead */
     bool poisoned;       /* dead, and to be had again only in a new process */
+    bool sole_owner;     /* its device cannot be had twice in a process: a GPU */
     uint32_t n_hanging;  /* workers of this place that were given up and whose threads still run */
     uint32_t n_starts;   /* times it was started */
     uint32_t n_bound;    /* requests that are with it */

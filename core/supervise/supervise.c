@@ -108,6 +108,12 @@ static void suspect(struct supervise *s, struct watched *w, const struct router_
     router_suspect(s->o.router, v->index, is_suspect);
 }
 
+/* A thread that hangs within a device of its own keeps it: only a new process helps. */
+static int code_of_loss(const struct router_worker_view *v)
+{
+    return v->sole_owner ? LLMD_EPOISONED : LLMD_EWORKER;
+}
+
 static void watch_steps(struct supervise *s, struct watched *w, const struct router_worker_view *v,
                         uint64_t now_us)
 {
@@ -128,8 +134,9 @@ static void watch_steps(struct supervise *s, struct watched *w, const struct rou
     if (us < s->o.stall_us)
         return;
     struct err why = {0};
-    err_set(&why, LLMD_EWORKER, "worker %u of model \"%s\" stalls: its step takes %llu ms already",
-            v->index, v->model, (unsigned long long)(us / 1000));
+    err_set(&why, code_of_loss(v),
+            "worker %u of model \"%s\" stalls: its step takes %llu ms already", v->index, v->model,
+            (unsigned long long)(us / 1000));
     event_note(LOG_ERROR, "supervise", "stalled worker=%u model=%s step_ms=%llu; its requests move",
                v->index, v->model, (unsigned long long)(us / 1000));
     router_lose(s->o.router, v->index, &why);
@@ -155,7 +162,7 @@ static void watch_start(struct supervise *s, const struct watched *w,
     if (us < s->o.load_us)
         return;
     struct err why = {0};
-    err_set(&why, LLMD_EWORKER,
+    err_set(&why, code_of_loss(v),
             "worker %u of model \"%s\" hangs while it is %s: %u %% of its weights are there, and "
             "nothing more came for %llu s",
             v->index, v->model, worker_state_name(v->status.state), load_percent(&v->status.load),

@@ -21,8 +21,9 @@
  *
  * Only cpu and sim workers can be started again within the process: the thread of a lost one is left
  * behind until it ends, with the memory of its KV cache. Where that does not help supervise_must_exit()
- * says so: a device is poisoned, or a second worker of a place hangs, or a third one of all. A model none
- * of whose workers ever got ready is left down: that is the operator's to mend.
+ * says so: a device is poisoned (a GPU whose worker is lost counts as that), or a second worker of a
+ * place hangs, or a third one of all. A model none of whose workers ever got ready is left down: that is
+ * the operator's to mend.
  *
  * Thread  one of its own; it alone calls router_lose, router_suspect, router_restart_worker;
  *         supervise_must_exit from any.

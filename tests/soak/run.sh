@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # run.sh [SECONDS] - the long tests: 64 streams on the CPU worker, 1,000 on a simulated one (default
 # 300 s each), twice the load that four simulated ones can take (overload.sh; six times as long), then
-# all drills, then every fuzz target for 120 s. Results go to tests/bench/results/soak-*.json and overload.json.
+# all drills, the GPU's worker on the host stand-in in every variant (and a selection of them under ASan),
+# then every fuzz target for 120 s. Results go to tests/bench/results/soak-*.json and overload.json.
 set -eu
 cd "$(dirname "$0")/../.."
 seconds=${1:-300}
@@ -13,4 +14,9 @@ python3 tests/soak/soak.py --config tests/soak/sim.conf --port 18082 --model sim
     --tokens 100 --seconds "$seconds" --json "$results/soak-sim.json"
 tests/soak/overload.sh $((seconds * 6))
 tests/drills/run.sh
+make -s -j2 GPU_TEST_SRC=tests/gpu/test_cuda_worker.c gpu-test-build
+build/gpu-test/test_cuda_worker all
+# shellcheck disable=SC2046 # arguments of make
+make -s -j2 $(make -s print-asan) GPU_TEST_SRC=tests/gpu/test_cuda_worker.c gpu-test-build
+build/asan/gpu-test/test_cuda_worker
 make -s fuzz T=$((seconds < 120 ? seconds : 120))
