@@ -7,6 +7,7 @@ int cmd_chat(int argc, char **argv);
 int cmd_check(int argc, char **argv);
 int cmd_drain(int argc, char **argv);
 int cmd_explain(int argc, char **argv);
+int cmd_key(int argc, char **argv);
 int cmd_logs(int argc, char **argv);
 int cmd_reload(int argc, char **argv);
 int cmd_status(int argc, char **argv);

@@ -20,6 +20,7 @@ static const struct command {
     {"status", cmd_status, "show what a running server does"},
     {"drain", cmd_drain, "end a running server, or one of its workers, without losing answers"},
     {"reload", cmd_reload, "have a running server read its configuration again"},
+    {"key", cmd_key, "make a key for clients"},
     {"logs", cmd_logs, "show the request log"},
     {"explain", cmd_explain, "tell the story of one request"},
     {"chat", cmd_chat, "talk to a running server in the terminal"},

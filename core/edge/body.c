@@ -1,19 +1,22 @@
 /* body.c - takes a request's body, up to the limit.
  *
  * A body over the limit is read on and dropped as long as that costs little, so that the client
- * gets a clean 413 and not a reset; one that declares, or sends, many times the limit is not. */
+ * gets a clean 413 and not a reset; one that declares, or sends, many times the limit is not. For who may
+ * not even ask that holds for a small body; a larger one, or of unknown length, is not waited for. */
 #include <string.h>
 #include <strings.h>
 
 #include "core/edge/edge_int.h"
 #include "core/edge/routes.h"
 
-enum { DRAIN_FACTOR = 16 };
+enum { DRAIN_FACTOR = 16, STRANGER_BYTES = 16 * 1024 };
 
 /* How much of the body is read in all. */
 static uint64_t drain_limit(const struct exchange *ex)
 {
     uint64_t limit = ex->catalog->limits.max_body_bytes;
+    if (ex->refusal == REFUSE_ACCESS)
+        return u64_min(limit, STRANGER_BYTES);
     return ex->refusal == REFUSE_NOT || ex->refusal == REFUSE_SIZE ? limit * DRAIN_FACTOR : limit;
 }
 
@@ -21,7 +24,8 @@ void body_admit(struct exchange *ex, const struct framing *f)
 {
     if (ex->refusal == REFUSE_NOT && f->length > ex->catalog->limits.max_body_bytes)
         ex->refusal = REFUSE_SIZE;
-    ex->drain_body = !f->expects && f->length <= drain_limit(ex);
+    ex->drain_body = !f->expects && f->length <= drain_limit(ex) &&
+                     !(ex->refusal == REFUSE_ACCESS && framing_chunked(f));
 }
 
 bool body_take(struct exchange *ex, const char *data, size_t n)

@@ -284,8 +284,10 @@ enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind)
     g->exchange = ex;
     g->catalog = edge_catalog(ex->conn->loop->edge);
     ex->generation = g;
-    if (generation_prepare(g, kind, &g->error) != 0)
+    if (generation_prepare(g, kind, &g->error) != 0) {
+        generation_leave(g); /* before the reply says what the key has left */
         return respond_error(ex, &g->error);
+    }
     g->submitted = true;
     if (g->plan.no_output)
         end_without_output(g);

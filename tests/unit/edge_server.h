@@ -43,8 +43,10 @@ struct router {
     atomic_uint n_drained, n_returned;
     atomic_ullong gone;                /* generation whose requests get ENOTFOUND; 0: none */
     void (*on_gone)(struct router *r); /* called then; NULL: nothing */
-    atomic_ullong generation;          /* of the last request */
-    atomic_ullong cancelled_us;        /* when the last cancellation was seen */
+    atomic_ullong generation;          /* of the last request; so also: */
+    atomic_ullong cache_salt;
+    atomic_llong priority;
+    atomic_ullong cancelled_us; /* when the last cancellation was seen */
 };
 
 int router_submit(struct router *r, struct request *req, struct err *e)
@@ -58,6 +60,8 @@ int router_submit(struct router *r, struct request *req, struct err *e)
         return err_set(e, LLMD_ENOTFOUND, "The model `%s` does not exist.", req->model);
     }
     atomic_store(&r->generation, req->generation);
+    atomic_store(&r->cache_salt, req->cache_salt);
+    atomic_store(&r->priority, req->priority);
     pthread_mutex_lock(&r->mu);
     BUG_ON(r->n_runs == SERVER_MAX_RUNS || req->sampling.n > SERVER_MAX_CHOICES);
     r->runs[r->n_runs++] = (struct run){.request = req, .epoch = stream_attach(req, NULL, NULL)};
