@@ -184,6 +184,21 @@ void db_rollback(struct db *db)
         sqlite3_exec(db->handle, "ROLLBACK", NULL, NULL, NULL);
 }
 
+int db_has_row(struct db *db, int64_t seq, bool *out, struct err *e)
+{
+    sqlite3_stmt *q = NULL;
+    int rc = prepare(db, "SELECT 1 FROM requests WHERE seq=?", &q, e);
+    if (rc != 0)
+        return rc;
+    sqlite3_bind_int64(q, 1, seq);
+    int found = sqlite3_step(q);
+    *out = found == SQLITE_ROW;
+    if (found != SQLITE_ROW && found != SQLITE_DONE)
+        rc = fault(db, e);
+    sqlite3_finalize(q);
+    return rc;
+}
+
 int db_probe(struct db *db, struct err *e)
 {
     int rc = run(db, "BEGIN IMMEDIATE;CREATE TABLE probe(x);DROP TABLE probe;COMMIT", e);
@@ -232,7 +247,7 @@ int db_insert(struct db *db, const struct store_row *row, size_t n_prompt, int64
 {
     (void)bind_columns(db->insert, 1, row, false);
     int rc = step(db, db->insert, e);
-    sqlite3_int64 seq = sqlite3_last_insert_rowid(db->handle);
+    sqlite3_int64 seq = db->last_seq = sqlite3_last_insert_rowid(db->handle);
     if (rc == 0 && bind_columns(db->insert_details, 2, row, true)) {
         sqlite3_bind_int64(db->insert_details, 1, seq);
         rc = step(db, db->insert_details, e);

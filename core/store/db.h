@@ -18,6 +18,7 @@ struct db {
     struct sqlite3 *handle; /* NULL: closed */
     struct sqlite3_stmt *insert, *insert_details, *insert_prompt;
     int64_t day;
+    int64_t last_seq; /* of the last row that was inserted */
     uint64_t device, inode; /* of the file that was opened */
     char path[4096];
 };
@@ -36,6 +37,8 @@ MUST_CHECK int db_insert(struct db *db, const struct store_row *row, size_t n_pr
                          int64_t expires_us, struct err *e);
 MUST_CHECK int db_commit(struct db *db, struct err *e);
 void db_rollback(struct db *db);
+/* Whether there is a row of that seq. */
+MUST_CHECK int db_has_row(struct db *db, int64_t seq, bool *out, struct err *e);
 /* Writes something that changes nothing. */
 MUST_CHECK int db_probe(struct db *db, struct err *e);
 /* Deletes the prompts whose time has passed; their bytes are overwritten. */

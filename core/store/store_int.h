@@ -42,6 +42,7 @@ struct store {
     struct sink access; /* when opts.access_fd > 0 */
     struct buf line;    /* of it */
     struct db db;
+    int64_t doubtful_seq; /* last row of a commit that failed, which may be in the file; 0: none */
     uint64_t failing_since_us; /* monotonic; 0: the last attempt succeeded */
     uint64_t flush_until_us;   /* set when closing */
     uint64_t next_retain_us, next_expire_us;

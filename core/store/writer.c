@@ -89,21 +89,41 @@ static int64_t next_day(const struct rows *b, int64_t after)
     return next;
 }
 
+/* A commit that failed when its last page was on the disk already took place: the file, opened anew,
+ * has the rows. They are not written twice. */
+static int came_through(struct store *s, bool *out, struct err *e)
+{
+    *out = false;
+    int rc = s->doubtful_seq ? db_has_row(&s->db, s->doubtful_seq, out, e) : 0;
+    if (rc == 0)
+        s->doubtful_seq = 0;
+    return rc;
+}
+
 static int insert_day(struct store *s, int64_t day, uint64_t *out_n, struct err *e)
 {
     const struct rows *b = &s->writing;
     int64_t expires_us = (int64_t)(store_wall_us(s) + s->opts.prompt_keep_us);
-    int rc = db_begin(&s->db, e);
+    bool done;
+    int rc = came_through(s, &done, e);
+    if (rc == 0 && !done)
+        rc = db_begin(&s->db, e);
     for (size_t at = 0; rc == 0 && at < b->n_bytes;) {
         struct store_row row;
         size_t n_prompt;
         at += row_unpack(b->bytes + at, &row, &n_prompt);
         if (day_of(row.time_us) != day)
             continue;
-        rc = db_insert(&s->db, &row, n_prompt, expires_us, e);
+        if (!done)
+            rc = db_insert(&s->db, &row, n_prompt, expires_us, e);
         (*out_n)++;
     }
-    return rc == 0 ? db_commit(&s->db, e) : rc;
+    if (rc != 0 || done)
+        return rc;
+    rc = db_commit(&s->db, e);
+    if (rc != 0)
+        s->doubtful_seq = s->db.last_seq;
+    return rc;
 }
 
 /* Writes the batch's rows of one day. After a fault the file is closed: the next attempt opens it
@@ -157,6 +177,7 @@ static void write_batch(struct store *s)
         }
         note_fault(s, &e);
         if (give_up(s)) {
+            s->doubtful_seq = 0;
             note_dropped(s, b->n - n_done);
             break;
         }

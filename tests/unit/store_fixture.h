@@ -15,6 +15,7 @@
 #include "core/store/day.h"
 #include "core/store/query.h"
 #include "core/store/store.h"
+#include "core/util/clock.h"
 
 static const int64_t DAY_US = 86400ll * 1000000;
 static const int64_t NOON_US = (20778ll * 86400 + 43200) * 1000000; /* 2026-11-21 12:00 */
@@ -74,6 +75,30 @@ static inline const char *day_file(int64_t time_us, const char *suffix)
     assert_true(day_path(directory, day_of(time_us), main));
     snprintf(path, sizeof(path), "%s%s", main, suffix);
     return path;
+}
+
+static inline void wait_written(struct store *s, uint64_t n)
+{
+    struct store_status st = {0};
+    for (int i = 0; i < 1000; i++) {
+        store_status(s, &st);
+        if (st.n_written >= n)
+            return;
+        clock_sleep_us(10000);
+    }
+    fail_msg("%llu rows written, %llu wanted: %s", (unsigned long long)st.n_written,
+             (unsigned long long)n, st.why);
+}
+
+static inline void wait_degraded(struct store *s, struct store_status *st)
+{
+    for (int i = 0; i < 1000; i++) {
+        store_status(s, st);
+        if (st->degraded)
+            return;
+        clock_sleep_us(5000);
+    }
+    fail_msg("never degraded");
 }
 
 /* One number that a statement gives. */

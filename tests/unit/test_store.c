@@ -8,30 +8,6 @@
 #include "core/store/db.h"
 #include "core/util/clock.h"
 
-static void wait_written(struct store *s, uint64_t n)
-{
-    struct store_status st = {0};
-    for (int i = 0; i < 1000; i++) {
-        store_status(s, &st);
-        if (st.n_written >= n)
-            return;
-        clock_sleep_us(10000);
-    }
-    fail_msg("%llu rows written, %llu wanted: %s", (unsigned long long)st.n_written,
-             (unsigned long long)n, st.why);
-}
-
-static void wait_degraded(struct store *s, struct store_status *st)
-{
-    for (int i = 0; i < 1000; i++) {
-        store_status(s, st);
-        if (st->degraded)
-            return;
-        clock_sleep_us(5000);
-    }
-    fail_msg("never degraded");
-}
-
 static bool exists(int64_t time_us, const char *suffix)
 {
     return access(day_file(time_us, suffix), F_OK) == 0;
