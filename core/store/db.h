@@ -18,7 +18,7 @@ struct db {
     struct sqlite3 *handle; /* NULL: closed */
     struct sqlite3_stmt *insert, *insert_details, *insert_prompt;
     int64_t day;
-    int64_t last_seq; /* of the last row that was inserted */
+    int64_t last_seq;       /* of the last row that was inserted */
     uint64_t device, inode; /* of the file that was opened */
     char path[4096];
 };
