@@ -216,6 +216,7 @@ template <class F, int HD>
 GPU_KERNEL(attn_size<HD>::THREADS)
 static void decode_kernel(struct gpu_attn a)
 {
+    gpu_await_previous();
     const uint32_t n = a.n_now ? *a.n_now : a.n_items;
     for (uint32_t i = gpu_block().x; i < n; i += gpu_grid().x) {
         decode_item<F, HD>(a, a.items[i]);
@@ -228,9 +229,9 @@ template <class F, int HD> static int launch_size(struct gpu_stream *s, const st
     const size_t elems = 16 * attn_size<HD>::PITCH + size_t{F::STAGES} * decode_size<HD>::STAGE;
     const size_t copies = elems * sizeof(typename F::elem), parts = sizeof(struct warp_parts<HD>);
     const uint32_t group = a->kv.n_heads / a->kv.n_kv_heads;
-    return gpu_launch(s, "attn_decode", {a->n_items, a->kv.n_kv_heads, (group + 15) / 16},
-                      attn_size<HD>::THREADS, copies > parts ? copies : parts, decode_kernel<F, HD>,
-                      *a);
+    return gpu_chain(s, "attn_decode", {a->n_items, a->kv.n_kv_heads, (group + 15) / 16},
+                     attn_size<HD>::THREADS, copies > parts ? copies : parts, decode_kernel<F, HD>,
+                     *a);
 }
 
 template <class F> static int launch_decode(struct gpu_stream *s, const struct gpu_attn *a)

@@ -40,6 +40,7 @@ template <class F, int HD>
 GPU_KERNEL(attn_size<HD>::THREADS)
 static void prefill_kernel(struct gpu_attn a)
 {
+    gpu_await_previous();
     using E = typename F::elem;
     using P = prefill_size<HD>;
     const struct gpu_attn_item item = a.items[gpu_block().x];
@@ -105,8 +106,8 @@ template <class F, int HD> static int launch_size(struct gpu_stream *s, const st
 {
     using P = prefill_size<HD>;
     const size_t elems = P::ROWS * attn_size<HD>::PITCH + size_t{F::STAGES} * P::STAGE;
-    return gpu_launch(s, "attn_prefill", {a->n_items, a->kv.n_kv_heads, 1}, attn_size<HD>::THREADS,
-                      elems * sizeof(typename F::elem), prefill_kernel<F, HD>, *a);
+    return gpu_chain(s, "attn_prefill", {a->n_items, a->kv.n_kv_heads, 1}, attn_size<HD>::THREADS,
+                     elems * sizeof(typename F::elem), prefill_kernel<F, HD>, *a);
 }
 
 template <class F> static int launch_prefill(struct gpu_stream *s, const struct gpu_attn *a)

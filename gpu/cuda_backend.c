@@ -268,6 +268,7 @@ static int open_device(struct cuda_backend *c, const struct cuda_opts *o, struct
     if (rc)
         return rc;
     c->staging = staging;
+    gpu_stream_chain(c->stream, !o->no_chains);
     const uint32_t own = gpu_describe(c->gpu)->capability;
     const uint32_t capability = o->force_capability ? o->force_capability : own;
     if (capability > own)

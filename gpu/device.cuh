@@ -8,6 +8,8 @@
  *   GPU_FN                                         a function of kernels
  *   GPU_SHARED(type, name, count)                  an array of the block's shared memory
  *   gpu_launch(stream, "name", grid, block, shared_bytes, kernel, args...)
+ *   gpu_chain(...)                                 the same, but the kernel may begin before the one
+ *                                                  in front of it has ended (sm_90 on)
  *
  * Collectives (shuffles, votes, ldmatrix, mma, gpu_sync_warp) are executed by all 32 threads of a
  * warp together. Blocks have whole warps.
@@ -85,6 +87,15 @@ GPU_FN uint8_t *gpu_dynamic_shared()
     return reinterpret_cast<uint8_t *>(gpu_dynamic_bytes);
 }
 
+/* In a kernel that is launched by gpu_chain(), every thread calls this before it reads or writes what
+ * other kernels touch, and before it ends: what was enqueued before has then run. What no kernel ever
+ * writes, weights, may be read ahead of it. */
+GPU_FN void gpu_await_previous()
+{
+#if __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;\n\tgriddepcontrol.launch_dependents;" : : : "memory");
+#endif
+}
 /* Every thread of the block gets here; what they wrote before is seen after. */
 GPU_FN void gpu_sync_block()
 {
@@ -301,25 +312,48 @@ template <class T> struct gpu_same {
     using type = T;
 };
 
-/* Enqueues a kernel. A fault of an earlier kernel may be reported here, too. */
 template <class... P>
-int gpu_launch(struct gpu_stream *s, const char *name, struct gpu_dim grid, uint32_t block,
-               size_t shared_bytes, void (*kernel)(P...), typename gpu_same<P>::type... args)
+int gpu_launch_as(bool early, struct gpu_stream *s, const char *name, struct gpu_dim grid,
+                  uint32_t block, size_t shared_bytes, void (*kernel)(P...),
+                  typename gpu_same<P>::type... args)
 {
     enum { SHARED_UNASKED = 48 * 1024 };
     cudaError_t rc = cudaSuccess;
     if (shared_bytes > SHARED_UNASKED)
         rc = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                                   static_cast<int>(shared_bytes));
-    if (rc == cudaSuccess) {
-        kernel<<<dim3(grid.x, grid.y, grid.z), block, shared_bytes,
-                 static_cast<cudaStream_t>(gpu_stream_handle(s))>>>(args...);
-        rc = cudaGetLastError();
-    }
+    cudaLaunchAttribute before_end = {};
+    before_end.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    before_end.val.programmaticStreamSerializationAllowed = 1;
+    cudaLaunchConfig_t config = {};
+    config.gridDim = dim3(grid.x, grid.y, grid.z);
+    config.blockDim = dim3(block);
+    config.dynamicSmemBytes = shared_bytes;
+    config.stream = static_cast<cudaStream_t>(gpu_stream_handle(s));
+    config.attrs = &before_end;
+    config.numAttrs = early && gpu_stream_chains(s) ? 1 : 0;
+    if (rc == cudaSuccess)
+        rc = cudaLaunchKernelEx(&config, kernel, args...);
     if (rc == cudaSuccess)
         return 0;
+    (void)cudaGetLastError();
     gpu_stream_fault(s, name, cudaGetErrorString(rc));
     return -LLMD_EPOISONED;
+}
+
+/* Enqueues a kernel. A fault of an earlier kernel may be reported here, too. */
+template <class... P>
+int gpu_launch(struct gpu_stream *s, const char *name, struct gpu_dim grid, uint32_t block,
+               size_t shared_bytes, void (*kernel)(P...), typename gpu_same<P>::type... args)
+{
+    return gpu_launch_as(false, s, name, grid, block, shared_bytes, kernel, args...);
+}
+
+template <class... P>
+int gpu_chain(struct gpu_stream *s, const char *name, struct gpu_dim grid, uint32_t block,
+              size_t shared_bytes, void (*kernel)(P...), typename gpu_same<P>::type... args)
+{
+    return gpu_launch_as(true, s, name, grid, block, shared_bytes, kernel, args...);
 }
 
 #endif

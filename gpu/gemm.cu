@@ -91,6 +91,7 @@ static GPU_FN void gemm_store(const struct gpu_linear &a, const float sums[MT][N
 
 template <class F> GPU_KERNEL(GEMM_THREADS) static void gemm_kernel(struct gpu_linear a)
 {
+    gpu_await_previous();
     using E = typename F::elem;
     constexpr uint32_t stages = gemm_pipe<F>::STAGES;
     E *shared = reinterpret_cast<E *>(gpu_dynamic_shared());
@@ -129,8 +130,8 @@ template <class F> static int launch_gemm(struct gpu_stream *s, const struct gpu
     const uint32_t w_rows = a->n_out * (a->gate_up ? 2 : 1);
     const struct gpu_dim grid = {(a->n_rows + TILE - 1) / TILE, (w_rows + TILE - 1) / TILE, 1};
     const size_t stage_bytes = sizeof(typename F::elem) * 2 * TILE * PITCH;
-    return gpu_launch(s, "gemm", grid, GEMM_THREADS, gemm_pipe<F>::STAGES * stage_bytes,
-                      gemm_kernel<F>, *a);
+    return gpu_chain(s, "gemm", grid, GEMM_THREADS, gemm_pipe<F>::STAGES * stage_bytes,
+                     gemm_kernel<F>, *a);
 }
 
 int gpu_linear_tile(struct gpu_stream *s, enum gpu_flavour f, const struct gpu_linear *a)

@@ -21,25 +21,40 @@ static GPU_FN float dot8(const struct gpu_16b &w, const struct gpu_16b &x, float
     return sum;
 }
 
+/* Sixteen bytes of a pair of weight rows in each of AHEAD steps. */
+struct gemv_weights {
+    struct gpu_16b first[AHEAD], second[AHEAD];
+};
+
+template <class E>
+static GPU_FN void gemv_load(const struct gpu_linear &a, const E *w, uint32_t k,
+                             struct gemv_weights *out)
+{
+#pragma unroll
+    for (uint32_t j = 0; j < AHEAD; j++)
+        if (k + j * STEP < a.k) {
+            out->first[j] = gpu_load_once(w + k + j * STEP);
+            out->second[j] = gpu_load_once(w + static_cast<size_t>(8) * a.k + k + j * STEP);
+        }
+}
+
+/* The first weights are on their way before the kernel that makes the input has ended. */
 template <class F, int M> GPU_KERNEL(GEMV_THREADS) static void gemv_kernel(struct gpu_linear a)
 {
     using E = typename F::elem;
     const uint32_t pair = gpu_block().x * GEMV_WARPS + gpu_warp();
     const uint32_t w_row = pair / 8 * 16 + pair % 8;
-    if (w_row >= linear_w_rows(a))
-        return;
-    const E *w0 = static_cast<const E *>(a.w) + static_cast<size_t>(w_row) * a.k;
-    const E *w1 = w0 + static_cast<size_t>(8) * a.k;
+    const bool mine = w_row < linear_w_rows(a);
+    const E *w = static_cast<const E *>(a.w) + static_cast<size_t>(mine ? w_row : 0) * a.k;
     const E *x = static_cast<const E *>(a.in);
+    uint32_t k = gpu_lane() * 8;
+    struct gemv_weights v;
+    gemv_load<E>(a, w, k, &v);
+    gpu_await_previous();
+    if (!mine)
+        return;
     float sums[M][2] = {};
-    for (uint32_t k = gpu_lane() * 8; k < a.k; k += AHEAD * STEP) {
-        struct gpu_16b v0[AHEAD], v1[AHEAD];
-#pragma unroll
-        for (uint32_t j = 0; j < AHEAD; j++)
-            if (k + j * STEP < a.k) {
-                v0[j] = gpu_load_once(w0 + k + j * STEP);
-                v1[j] = gpu_load_once(w1 + k + j * STEP);
-            }
+    while (k < a.k) {
 #pragma unroll
         for (uint32_t j = 0; j < AHEAD; j++)
             if (k + j * STEP < a.k) {
@@ -47,10 +62,12 @@ template <class F, int M> GPU_KERNEL(GEMV_THREADS) static void gemv_kernel(struc
                 for (int m = 0; m < M; m++) {
                     const struct gpu_16b xv = *reinterpret_cast<const struct gpu_16b *>(
                         x + static_cast<size_t>(m) * a.in_stride + k + j * STEP);
-                    sums[m][0] = dot8<E>(v0[j], xv, sums[m][0]);
-                    sums[m][1] = dot8<E>(v1[j], xv, sums[m][1]);
+                    sums[m][0] = dot8<E>(v.first[j], xv, sums[m][0]);
+                    sums[m][1] = dot8<E>(v.second[j], xv, sums[m][1]);
                 }
             }
+        k += AHEAD * STEP;
+        gemv_load<E>(a, w, k, &v);
     }
 #pragma unroll
     for (int m = 0; m < M; m++) {
@@ -66,8 +83,8 @@ template <class F> static int launch_gemv(struct gpu_stream *s, const struct gpu
     const uint32_t pairs = (w_rows + GPU_ROWS - 1) / GPU_ROWS * (GPU_ROWS / 2);
     const struct gpu_dim grid = {(pairs + GEMV_WARPS - 1) / GEMV_WARPS, 1, 1};
     if (a->n_rows == 1)
-        return gpu_launch(s, "gemv", grid, GEMV_THREADS, 0, gemv_kernel<F, 1>, *a);
-    return gpu_launch(s, "gemv2", grid, GEMV_THREADS, 0, gemv_kernel<F, 2>, *a);
+        return gpu_chain(s, "gemv", grid, GEMV_THREADS, 0, gemv_kernel<F, 1>, *a);
+    return gpu_chain(s, "gemv2", grid, GEMV_THREADS, 0, gemv_kernel<F, 2>, *a);
 }
 
 int gpu_linear_gemv(struct gpu_stream *s, enum gpu_flavour f, const struct gpu_linear *a)

@@ -36,6 +36,7 @@ static GPU_FN float norm_input(const struct gpu_norm &a, uint32_t row, uint32_t 
 
 template <class F> GPU_KERNEL(NORM_THREADS) static void norm_kernel(struct gpu_norm a)
 {
+    gpu_await_previous();
     using E = typename F::elem;
     float *kept = reinterpret_cast<float *>(gpu_dynamic_shared());
     const uint32_t row = gpu_block().x;
@@ -53,8 +54,8 @@ template <class F> GPU_KERNEL(NORM_THREADS) static void norm_kernel(struct gpu_n
 
 template <class F> static int launch_norm(struct gpu_stream *s, const struct gpu_norm *a)
 {
-    return gpu_launch(s, "rms_norm", {a->n_rows, 1, 1}, NORM_THREADS, a->cols * sizeof(float),
-                      norm_kernel<F>, *a);
+    return gpu_chain(s, "rms_norm", {a->n_rows, 1, 1}, NORM_THREADS, a->cols * sizeof(float),
+                     norm_kernel<F>, *a);
 }
 
 int gpu_rms_norm(struct gpu_stream *s, enum gpu_flavour f, const struct gpu_norm *a)
@@ -64,6 +65,7 @@ int gpu_rms_norm(struct gpu_stream *s, enum gpu_flavour f, const struct gpu_norm
 
 GPU_KERNEL(NORM_THREADS) static void gather_kernel(struct gpu_gather a)
 {
+    gpu_await_previous();
     const float *in = a.in + static_cast<size_t>(a.rows[gpu_block().x]) * a.cols;
     float *out = a.out + static_cast<size_t>(gpu_block().x) * a.cols;
     for (uint32_t i = gpu_thread(); i < a.cols; i += NORM_THREADS)
@@ -72,5 +74,5 @@ GPU_KERNEL(NORM_THREADS) static void gather_kernel(struct gpu_gather a)
 
 int gpu_gather_rows(struct gpu_stream *s, const struct gpu_gather *a)
 {
-    return gpu_launch(s, "gather", {a->n, 1, 1}, NORM_THREADS, 0, gather_kernel, *a);
+    return gpu_chain(s, "gather", {a->n, 1, 1}, NORM_THREADS, 0, gather_kernel, *a);
 }

@@ -13,6 +13,7 @@ enum {
 
 GPU_KERNEL(ROPE_THREADS) static void rope_table_kernel(struct gpu_rope_rows a)
 {
+    gpu_await_previous();
     const uint32_t row = gpu_block().x, half = a.head_dim / 2, position = a.positions[row];
     const double *low = a.low + static_cast<size_t>(position % GPU_ROPE_SPAN) * a.head_dim;
     const double *high = a.high + static_cast<size_t>(position / GPU_ROPE_SPAN) * a.head_dim;
@@ -26,7 +27,7 @@ GPU_KERNEL(ROPE_THREADS) static void rope_table_kernel(struct gpu_rope_rows a)
 
 int gpu_rope_table(struct gpu_stream *s, const struct gpu_rope_rows *a)
 {
-    return gpu_launch(s, "rope_table", {a->n_rows, 1, 1}, ROPE_THREADS, 0, rope_table_kernel, *a);
+    return gpu_chain(s, "rope_table", {a->n_rows, 1, 1}, ROPE_THREADS, 0, rope_table_kernel, *a);
 }
 
 /* The pairs of a head that this lane has. */
@@ -95,6 +96,7 @@ template <class E> static GPU_FN E *head_target(const struct gpu_rope &a, uint32
 
 template <class F> GPU_KERNEL(ROPE_THREADS) static void rope_kernel(struct gpu_rope a)
 {
+    gpu_await_previous();
     using E = typename F::elem;
     const struct gpu_kv &kv = a.kv;
     const uint32_t row = gpu_block().x, h = gpu_block().y * ROPE_WARPS + gpu_warp();
@@ -129,8 +131,8 @@ template <class F> GPU_KERNEL(ROPE_THREADS) static void rope_kernel(struct gpu_r
 template <class F> static int launch_rope(struct gpu_stream *s, const struct gpu_rope *a)
 {
     const uint32_t n_heads = a->kv.n_heads + 2 * a->kv.n_kv_heads;
-    return gpu_launch(s, "rope_kv", {a->n_rows, (n_heads + ROPE_WARPS - 1) / ROPE_WARPS, 1},
-                      ROPE_THREADS, 0, rope_kernel<F>, *a);
+    return gpu_chain(s, "rope_kv", {a->n_rows, (n_heads + ROPE_WARPS - 1) / ROPE_WARPS, 1},
+                     ROPE_THREADS, 0, rope_kernel<F>, *a);
 }
 
 int gpu_rope_kv(struct gpu_stream *s, enum gpu_flavour f, const struct gpu_rope *a)

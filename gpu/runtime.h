@@ -53,6 +53,9 @@ void gpu_pinned_free(struct gpu *g, void *p);
 /* --- streams --- */
 
 MUST_CHECK int gpu_stream_new(struct gpu *g, struct gpu_stream **out, struct err *e);
+/* Kernels begin early where the device can (from compute capability 9.0 on); false: never. At first:
+ * where it can. */
+void gpu_stream_chain(struct gpu_stream *s, bool early);
 void gpu_stream_free(struct gpu_stream *s); /* waits for it; NULL is fine */
 MUST_CHECK int gpu_copy_in(struct gpu_stream *s, void *device, const void *pinned, size_t bytes);
 MUST_CHECK int gpu_copy_out(struct gpu_stream *s, void *pinned, const void *device, size_t bytes);
@@ -80,6 +83,8 @@ void gpu_graph_free(struct gpu_graph *graph); /* NULL is fine */
 /* --- for device.cuh --- */
 
 void *gpu_stream_handle(struct gpu_stream *s);
+/* True when kernels may begin before those in front of them have ended. */
+bool gpu_stream_chains(const struct gpu_stream *s);
 /* Notes a failed launch; the first writer wins. */
 void gpu_stream_fault(struct gpu_stream *s, const char *what, const char *why);
 

@@ -18,6 +18,7 @@ struct gpu_stream {
     struct gpu *gpu;
     cudaStream_t stream;
     cudaEvent_t reached; /* of gpu_stream_wait */
+    bool chains;
 };
 
 struct gpu_event {
@@ -242,6 +243,7 @@ int gpu_stream_new(struct gpu *g, struct gpu_stream **out, struct err *e)
     if (!s)
         return err_set(e, LLMD_ENOMEM, "out of memory for a stream");
     s->gpu = g;
+    gpu_stream_chain(s, true);
     int rc =
         check_err(g, "stream", cudaStreamCreateWithFlags(&s->stream, cudaStreamNonBlocking), e);
     if (!rc)
@@ -264,6 +266,16 @@ void gpu_stream_free(struct gpu_stream *s)
     if (s->stream)
         (void)check(s->gpu, "stream", cudaStreamDestroy(s->stream));
     free(s);
+}
+
+void gpu_stream_chain(struct gpu_stream *s, bool early)
+{
+    s->chains = early && s->gpu->info.capability >= 90;
+}
+
+bool gpu_stream_chains(const struct gpu_stream *s)
+{
+    return s->chains;
 }
 
 void *gpu_stream_handle(struct gpu_stream *s)

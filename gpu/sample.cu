@@ -99,6 +99,7 @@ static GPU_FN void take_top(const float *logits, uint32_t vocab, uint32_t n, str
 
 GPU_KERNEL(SAMPLE_THREADS) static void logprobs_kernel(struct gpu_sample a)
 {
+    gpu_await_previous();
     const struct gpu_sample_row r = a.rows[gpu_block().x];
     if (r.row == GPU_NO_ROW || r.logprobs == 0)
         return;
@@ -123,8 +124,8 @@ GPU_KERNEL(SAMPLE_THREADS) static void logprobs_kernel(struct gpu_sample a)
 
 int gpu_sample_logprobs(struct gpu_stream *s, const struct gpu_sample *a)
 {
-    return gpu_launch(s, "logprobs", {a->n_rows, 1, 1}, SAMPLE_THREADS,
-                      gpu_sample_blocks(a->vocab) * sizeof(struct ranked), logprobs_kernel, *a);
+    return gpu_chain(s, "logprobs", {a->n_rows, 1, 1}, SAMPLE_THREADS,
+                     gpu_sample_blocks(a->vocab) * sizeof(struct ranked), logprobs_kernel, *a);
 }
 
 /* --- bias and penalties --- */
@@ -142,6 +143,7 @@ static GPU_FN float penalized(const struct gpu_sample_row &r, const struct sampl
 /* One block per row. A token may have more than one bias, but is seen once. */
 GPU_KERNEL(SAMPLE_THREADS) static void adjust_kernel(struct gpu_sample a)
 {
+    gpu_await_previous();
     const struct gpu_sample_row r = a.rows[gpu_block().x];
     if (r.row == GPU_NO_ROW || r.n_bias + r.n_seen == 0)
         return;
@@ -164,5 +166,5 @@ GPU_KERNEL(SAMPLE_THREADS) static void adjust_kernel(struct gpu_sample a)
 
 int gpu_sample_adjust(struct gpu_stream *s, const struct gpu_sample *a)
 {
-    return gpu_launch(s, "sample_adjust", {a->n_rows, 1, 1}, SAMPLE_THREADS, 0, adjust_kernel, *a);
+    return gpu_chain(s, "sample_adjust", {a->n_rows, 1, 1}, SAMPLE_THREADS, 0, adjust_kernel, *a);
 }

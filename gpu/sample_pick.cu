@@ -39,6 +39,7 @@ static GPU_FN bool takes_all(const struct gpu_sample &a, const struct gpu_sample
 /* A warp per block. */
 GPU_KERNEL(SCAN_THREADS) static void max_kernel(struct gpu_sample a)
 {
+    gpu_await_previous();
     const struct gpu_sample_row r = a.rows[gpu_block().y];
     const uint32_t n_blocks = sample_blocks(a.vocab);
     const uint32_t b = gpu_block().x * SCAN_WARPS + gpu_warp();
@@ -65,6 +66,7 @@ GPU_KERNEL(SCAN_THREADS) static void max_kernel(struct gpu_sample a)
 /* Four lanes per block, each with every fourth logit. */
 GPU_KERNEL(SAMPLE_THREADS) static void sum_kernel(struct gpu_sample a)
 {
+    gpu_await_previous();
     const struct gpu_sample_row r = a.rows[gpu_block().y];
     const uint32_t n_blocks = sample_blocks(a.vocab);
     if (r.row == GPU_NO_ROW || r.inv_temperature <= 0.0f || cuts_by_rank(a, r) || r.min_p > 0.0f)
@@ -472,6 +474,7 @@ static GPU_FN void finish_logprob(const struct gpu_sample &a, const struct gpu_s
 
 GPU_KERNEL(SAMPLE_THREADS) static void pick_kernel(struct gpu_sample a)
 {
+    gpu_await_previous();
     const struct gpu_sample_row r = a.rows[gpu_block().x];
     if (r.row == GPU_NO_ROW)
         return;
@@ -517,11 +520,11 @@ int gpu_sample_pick(struct gpu_stream *s, const struct gpu_sample *a)
     const struct gpu_dim sums = {(n_blocks * 4 + SAMPLE_THREADS - 1) / SAMPLE_THREADS, a->n_rows,
                                  1};
     BUG_ON(a->vocab > GPU_MAX_VOCAB);
-    int rc = gpu_launch(s, "sample_max", maxima, SCAN_THREADS, 0, max_kernel, *a);
+    int rc = gpu_chain(s, "sample_max", maxima, SCAN_THREADS, 0, max_kernel, *a);
     if (!rc)
-        rc = gpu_launch(s, "sample_sum", sums, SAMPLE_THREADS, 0, sum_kernel, *a);
+        rc = gpu_chain(s, "sample_sum", sums, SAMPLE_THREADS, 0, sum_kernel, *a);
     if (!rc)
-        rc = gpu_launch(s, "sample_pick", {a->n_rows, 1, 1}, SAMPLE_THREADS,
-                        n_blocks * sizeof(uint32_t), pick_kernel, *a);
+        rc = gpu_chain(s, "sample_pick", {a->n_rows, 1, 1}, SAMPLE_THREADS,
+                       n_blocks * sizeof(uint32_t), pick_kernel, *a);
     return rc;
 }

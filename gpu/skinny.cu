@@ -21,13 +21,19 @@ template <int NT> struct operands {
 };
 
 template <class E, int NT>
-static GPU_FN void load(const struct gpu_linear &a, uint32_t k, struct operands<NT> *o)
+static GPU_FN void load_w(const struct gpu_linear &a, uint32_t k, struct operands<NT> *o)
 {
     const uint32_t g = gpu_lane() / 4, at = k + gpu_lane() % 4 * 8;
     const E *w = static_cast<const E *>(a.w) +
                  (static_cast<size_t>(gpu_block().x) * GPU_ROWS + g) * a.k + at;
     o->w[0] = gpu_load_once(w);
     o->w[1] = gpu_load_once(w + static_cast<size_t>(8) * a.k);
+}
+
+template <class E, int NT>
+static GPU_FN void load_x(const struct gpu_linear &a, uint32_t k, struct operands<NT> *o)
+{
+    const uint32_t g = gpu_lane() / 4, at = k + gpu_lane() % 4 * 8;
 #pragma unroll
     for (uint32_t j = 0; j < NT; j++) {
         const uint32_t row = j * 8 + g < a.n_rows ? j * 8 + g : a.n_rows - 1;
@@ -73,25 +79,33 @@ static GPU_FN void reduce(const struct gpu_linear &a, const float sums[NT][4])
     }
 }
 
+/* The first weights are on their way before the kernel that makes the input has ended. */
 template <class F, int NT> GPU_KERNEL(SKINNY_THREADS) static void skinny_kernel(struct gpu_linear a)
 {
     using E = typename F::elem;
     const uint32_t stride = SKINNY_WARPS * CHUNK;
     float sums[NT][4] = {};
+    struct operands<NT> o[TURNS];
     uint32_t k = gpu_warp() * CHUNK;
-    for (; k + (TURNS - 1) * stride < a.k; k += TURNS * stride) {
-        struct operands<NT> o[TURNS];
+#pragma unroll
+    for (uint32_t j = 0; j < TURNS; j++)
+        if (k + j * stride < a.k)
+            load_w<E, NT>(a, k + j * stride, &o[j]);
+    gpu_await_previous();
+    while (k < a.k) {
 #pragma unroll
         for (uint32_t j = 0; j < TURNS; j++)
-            load<E, NT>(a, k + j * stride, &o[j]);
+            if (k + j * stride < a.k)
+                load_x<E, NT>(a, k + j * stride, &o[j]);
 #pragma unroll
         for (uint32_t j = 0; j < TURNS; j++)
-            multiply<F, NT>(o[j], sums);
-    }
-    for (; k < a.k; k += stride) {
-        struct operands<NT> o;
-        load<E, NT>(a, k, &o);
-        multiply<F, NT>(o, sums);
+            if (k + j * stride < a.k)
+                multiply<F, NT>(o[j], sums);
+        k += TURNS * stride;
+#pragma unroll
+        for (uint32_t j = 0; j < TURNS; j++)
+            if (k + j * stride < a.k)
+                load_w<E, NT>(a, k + j * stride, &o[j]);
     }
     reduce<E, NT>(a, sums);
 }
@@ -101,12 +115,12 @@ template <class F> static int launch_skinny(struct gpu_stream *s, const struct g
     const uint32_t w_rows = a->n_out * (a->gate_up ? 2 : 1);
     const struct gpu_dim grid = {(w_rows + GPU_ROWS - 1) / GPU_ROWS, 1, 1};
     if (a->n_rows <= 8)
-        return gpu_launch(s, "skinny8", grid, SKINNY_THREADS, 0, skinny_kernel<F, 1>, *a);
+        return gpu_chain(s, "skinny8", grid, SKINNY_THREADS, 0, skinny_kernel<F, 1>, *a);
     if (a->n_rows <= 16)
-        return gpu_launch(s, "skinny16", grid, SKINNY_THREADS, 0, skinny_kernel<F, 2>, *a);
+        return gpu_chain(s, "skinny16", grid, SKINNY_THREADS, 0, skinny_kernel<F, 2>, *a);
     if (a->n_rows <= 32)
-        return gpu_launch(s, "skinny32", grid, SKINNY_THREADS, 0, skinny_kernel<F, 4>, *a);
-    return gpu_launch(s, "skinny64", grid, SKINNY_THREADS, 0, skinny_kernel<F, 8>, *a);
+        return gpu_chain(s, "skinny32", grid, SKINNY_THREADS, 0, skinny_kernel<F, 4>, *a);
+    return gpu_chain(s, "skinny64", grid, SKINNY_THREADS, 0, skinny_kernel<F, 8>, *a);
 }
 
 int gpu_linear_skinny(struct gpu_stream *s, enum gpu_flavour f, const struct gpu_linear *a)

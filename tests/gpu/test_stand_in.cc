@@ -381,6 +381,22 @@ static void test_odd_copy(void **state)
     assert_non_null(strstr(gpu_fault(gpu), "multiples of 16"));
 }
 
+/* Half of the threads end before they know that the kernel in front has. */
+GPU_KERNEL(32) static void hasty_kernel()
+{
+    if (gpu_lane() < 16)
+        gpu_await_previous();
+}
+
+static void test_a_kernel_that_does_not_wait(void **state)
+{
+    struct err e = {};
+    (void)state;
+    (void)gpu_chain(stream, "hasty", {1, 1, 1}, 32, 0, hasty_kernel);
+    assert_int_equal(gpu_stream_wait(stream, 1000000, &e), -LLMD_EPOISONED);
+    assert_non_null(strstr(e.msg, "without gpu_await_previous()"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -393,6 +409,7 @@ int main(void)
         TEST(test_memory_overruns),
         TEST(test_shared_memory_begins_as_nan),
         TEST(test_launch_limits),
+        TEST(test_a_kernel_that_does_not_wait),
         TEST(test_copies),
         TEST(test_odd_copy),
     };

@@ -148,6 +148,17 @@ const struct gpu_dim &grid_size()
     return the_machine()->grid;
 }
 
+void await_previous()
+{
+    the_machine()->current->awaited = true;
+}
+
+void check_awaited()
+{
+    if (!the_machine()->current->awaited)
+        fault({"the kernel's end", 0}, "without gpu_await_previous()");
+}
+
 static bool same_site(const struct site &a, const struct site &b)
 {
     return a.line == b.line && strcmp(a.file, b.file) == 0;
@@ -239,6 +250,7 @@ static void begin_block(struct machine *m)
         struct thread *t = &m->threads[i];
         fiber_reset(&t->fiber, thread_main);
         t->index = i;
+        t->awaited = false;
         copies_begin(t);
         make_ready(m, t);
     }

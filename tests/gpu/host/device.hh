@@ -47,6 +47,10 @@ GPU_FN uint8_t *gpu_dynamic_shared()
 {
     return stand_in::dynamic_shared();
 }
+GPU_FN void gpu_await_previous()
+{
+    stand_in::await_previous();
+}
 GPU_FN void gpu_sync_block(GPU_HERE)
 {
     stand_in::sync_block({file, line});
@@ -227,5 +231,17 @@ int gpu_launch(struct gpu_stream *s, const char *name, struct gpu_dim grid, uint
                size_t shared_bytes, void (*kernel)(P...), typename gpu_same<P>::type... args)
 {
     stand_in_enqueue(s, name, grid, block, shared_bytes, [=] { kernel(args...); });
+    return stand_in_state(s);
+}
+
+/* As gpu_launch; a thread that ends without gpu_await_previous() is a fault. */
+template <class... P>
+int gpu_chain(struct gpu_stream *s, const char *name, struct gpu_dim grid, uint32_t block,
+              size_t shared_bytes, void (*kernel)(P...), typename gpu_same<P>::type... args)
+{
+    stand_in_enqueue(s, name, grid, block, shared_bytes, [=] {
+        kernel(args...);
+        stand_in::check_awaited();
+    });
     return stand_in_state(s);
 }

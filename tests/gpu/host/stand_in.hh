@@ -8,6 +8,7 @@
  * What a kernel does wrong ends its launch with a message: kernel, block, thread, what, where:
  *   - a barrier or collective that not all threads (of the block, the warp) reach, or not the same
  *     one;
+ *   - a thread that ends without having waited for the kernel before its own, where it must;
  *   - shared memory beyond the device's, a copy or matrix row at an odd address, too large a grid;
  *   - writes beyond an array of shared memory or an allocation (exact under AddressSanitizer, where
  *     reads are found, too; without it, at the end of the block or when memory is freed).
@@ -66,6 +67,8 @@ uint32_t n_threads();
 const struct gpu_dim &block_index();
 const struct gpu_dim &grid_size();
 
+void await_previous();
+void check_awaited(); /* a fault when this thread has not called it */
 void sync_block(struct site at);
 /* `what` names the collective; all lanes must bring the same. */
 void collective(const char *what, warp_op *op, const void *in, size_t in_bytes, void *out,

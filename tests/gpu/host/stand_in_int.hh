@@ -22,6 +22,7 @@ struct pending_copy {
 struct thread {
     struct fiber fiber;
     uint32_t index;
+    bool awaited; /* gpu_await_previous() */
     enum thread_state state;
     const char *waits_for;
     struct site at;
