@@ -449,10 +449,10 @@ bool router_shutdown(struct router *r, uint64_t until_us)
     while (!all_ended(r) && clock_now_us() < until_us)
         lock_wait(&r->mu, &r->changed, until_us);
     lock_drop(&r->mu);
+    const uint64_t patience_us = clock_now_us() + HANGING_WAIT_US;
     wait_for_last_steps(r);
 
     lock_take(&r->mu);
-    const uint64_t patience_us = clock_now_us() + HANGING_WAIT_US;
     while (any_hangs(r) && clock_now_us() < patience_us)
         lock_wait(&r->mu, &r->changed, patience_us);
     const bool clean = !any_hangs(r);

@@ -86,6 +86,13 @@ static inline void world_wait_state(struct world *w, uint32_t index, enum worker
     world_wait_start(w, index, state, 0);
 }
 
+/* Until all they had is over, as far as the router knows. */
+static inline void world_wait_idle(struct world *w)
+{
+    for (uint32_t i = 0; i < w->n; i++)
+        assert_soon(world_view(w, i).n_bound == 0);
+}
+
 static inline bool world_is_ready(struct world *w)
 {
     struct router_worker_view v[WORLD_WORKERS];
@@ -112,13 +119,14 @@ static inline void world_start(struct world *w)
 
 /* --- requests --- */
 
-/* A short request to "tiny"; its number determines its prompt and so its text. */
+/* A request to "tiny"; its number determines its prompt and so its text. That is longer than a stream
+ * holds: it is not over before it is read. */
 static inline void reader_init_number(struct reader *rd, uint32_t number)
 {
     uint32_t prompt[40];
     for (uint32_t i = 0; i < 40; i++)
         prompt[i] = (number * 13 + i) % 200;
-    reader_init(rd, NULL, prompt, 20 + number % 20, 30 + number % 20, 1);
+    reader_init(rd, NULL, prompt, 20 + number % 20, 70 + number % 20, 1);
     rd->r->model = "tiny";
 }
 
@@ -129,6 +137,13 @@ static inline int world_try(struct world *w, struct reader *rd, struct err *e)
     if (rc)
         request_unref(rd->r);
     return rc;
+}
+
+/* Looks who waited too long. True: this one is over. */
+static inline bool world_expired(struct world *w, struct reader *rd)
+{
+    router_expire(w->router);
+    return reader_ended(rd);
 }
 
 static inline void world_submit(struct world *w, struct reader *rd)

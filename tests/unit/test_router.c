@@ -74,17 +74,19 @@ static void test_waits_for_a_place(void **state)
         o->max_num_seqs = 1;
     }
     world_start(&w);
-    for (uint32_t i = 0; i < 9; i++) {
-        request_to(&rd[i], "tiny", 10, 8);
+    for (uint32_t i = 0; i < 9; i++) { /* the first two run until they are cancelled */
+        request_to(&rd[i], "tiny", 10, i < 2 ? 400 : 8);
         assert_int_equal(submit(&w, &rd[i], &e), i < 8 ? 0 : -LLMD_EFULL);
     }
     assert_non_null(strstr(e.msg, "6 requests wait already"));
     assert_true(router_model(w.router, "tiny", &v));
     assert_int_equal(v.n_waiting, 6);
     request_cancel(rd[5].r); /* waits */
+    request_cancel(rd[0].r);
+    request_cancel(rd[1].r);
     for (uint32_t i = 0; i < 8; i++) {
         reader_wait(&rd[i]);
-        assert_int_equal(rd[i].finish[0], i == 5 ? FINISH_ABORT : FINISH_LENGTH);
+        assert_int_equal(rd[i].finish[0], i < 2 || i == 5 ? FINISH_ABORT : FINISH_LENGTH);
     }
     assert_true(rd[6].r->trace.first_token_us > rd[2].r->trace.last_token_us);
     assert_true(rd[6].r->trace.queued_us < rd[2].r->trace.first_token_us);
@@ -143,6 +145,7 @@ static void test_prefixes_stay_together(void **state)
         for (uint32_t f = 0; f < FAMILIES; f++) {
             struct reader rd;
             family_request(&rd, f, member, 320, 340);
+            world_wait_idle(&w);
             assert_int_equal(submit(&w, &rd, &e), 0);
             reader_wait(&rd);
             if (member == 0)
@@ -157,11 +160,11 @@ static void test_prefixes_stay_together(void **state)
 }
 
 /* Of siblings that come at once, the later ones see what the first have only promised to compute:
- * the second is better off alone (the first would have to be computed before it), the third is not. */
-static void test_promised_blocks_count(void **state)
+ * the second is better off alone (the first would have to be computed before it), the third is not.
+ * False: a busy machine took so long that the first may have been computed meanwhile. */
+static bool promises_counted(void)
 {
-    (void)state;
-    enum { SIBLINGS = 3 };
+    enum { SIBLINGS = 3, STEP_US = 50000 };
     struct world w;
     struct reader rd[SIBLINGS];
     struct err e = {0};
@@ -169,24 +172,35 @@ static void test_promised_blocks_count(void **state)
     world_init(&w, &model_opts);
     for (uint32_t i = 0; i < 2; i++) {
         struct worker_opts *o = world_add(&w);
-        o->sim_step_us = 50000;
+        o->sim_step_us = STEP_US;
         o->max_num_batched_tokens = 512;
     }
     world_start(&w);
+    const uint64_t began_us = clock_now_us();
     for (uint32_t i = 0; i < SIBLINGS; i++) {
         family_request(&rd[i], 1, i, 480, 500);
         assert_int_equal(submit(&w, &rd[i], &e), 0);
     }
+    const bool at_once = clock_now_us() < began_us + STEP_US;
     explain(&w, &rd[2], &b);
-    assert_non_null(strstr(buf_str(&b), "\"cached_tokens\":480,\"held_tokens\":0"));
     for (uint32_t i = 0; i < SIBLINGS; i++)
         reader_wait(&rd[i]);
-    assert_true(rd[0].r->trace.worker != rd[1].r->trace.worker);
-    assert_int_equal(rd[2].r->trace.n_cached_tokens, 480);
+    if (at_once) {
+        assert_non_null(strstr(buf_str(&b), "\"cached_tokens\":480,\"held_tokens\":0"));
+        assert_true(rd[0].r->trace.worker != rd[1].r->trace.worker);
+        assert_int_equal(rd[2].r->trace.n_cached_tokens, 480);
+    }
     for (uint32_t i = 0; i < SIBLINGS; i++)
         reader_fini(&rd[i]);
     buf_fini(&b);
     (void)world_end(&w);
+    return at_once;
+}
+
+static void test_promised_blocks_count(void **state)
+{
+    (void)state;
+    assert_soon(promises_counted());
 }
 
 /* A worker without a prefix cache shares nothing: siblings are not drawn to it. */
@@ -264,11 +278,8 @@ static void test_refusals_say_why(void **state)
     o->kv_cache_bytes = 1; /* it cannot start */
     assert_int_equal(router_start_worker(w.router, "tiny", o, NULL), 0);
     world_wait_state(&w, 0, WORKER_DEAD);
-    int rc;
-    do /* its last callback may still be on the way */
-        rc = submit(&w, &rd, &e);
-    while (!strstr(e.msg, "kv_cache_mb"));
-    assert_int_equal(rc, -LLMD_ENOTREADY);
+    /* its last callback may still be on the way */
+    assert_soon(submit(&w, &rd, &e) == -LLMD_ENOTREADY && strstr(e.msg, "kv_cache_mb"));
     struct router_worker_view v;
     assert_int_equal(router_workers(w.router, &v, 1), 1);
     assert_string_equal(v.model, "tiny");
@@ -279,8 +290,7 @@ static void test_refusals_say_why(void **state)
     o->kv_cache_blocks = 4;
     assert_int_equal(router_start_worker(w.router, "tiny", o, NULL), 0);
     world_wait_state(&w, 1, WORKER_READY);
-    while (!router_all_ready(w.router))
-        ;
+    assert_soon(router_all_ready(w.router));
     assert_true(router_model_ready(w.router, "tiny"));
     assert_false(router_model_ready(w.router, "large"));
     assert_int_equal(submit(&w, &rd, &e), 0);
@@ -301,16 +311,16 @@ static void test_a_long_step_is_a_stall(void **state)
     world_init(&w, &model_opts);
     assert_true(router_progressing(w.router, 1));
     struct worker_opts *o = world_add(&w);
-    o->sim_step_us = 400000;
+    o->sim_step_us = 200000;
     world_start(&w);
     clock_sleep_us(50000);
     assert_true(router_progressing(w.router, 1000)); /* idle */
-    request_to(&rd, "tiny", 10, 2);
+    request_to(&rd, "tiny", 10, 400);
     assert_int_equal(submit(&w, &rd, &e), 0);
-    assert_true(router_progressing(w.router, 300000)); /* it has only just begun */
-    clock_sleep_us(150000);
-    assert_false(router_progressing(w.router, 100000));
+    assert_true(router_progressing(w.router, PATIENCE_US)); /* it has only just begun */
+    assert_soon(!router_progressing(w.router, 100000));     /* in one of its steps */
     assert_true(router_progressing(w.router, UINT64_MAX));
+    request_cancel(rd.r);
     reader_wait(&rd);
     reader_fini(&rd);
     (void)world_end(&w);
@@ -329,7 +339,7 @@ static void test_shutdown_drains_then_stops(void **state)
             o->sim_step_us = 5000;
         }
         world_start(&w);
-        for (uint32_t i = 0; i < 4; i++) {
+        for (uint32_t i = 0; i < 4; i++) { /* the long ones are not over before they are read */
             request_to(&rd[i], "tiny", 10, in_time ? 5 : 400);
             assert_int_equal(submit(&w, &rd[i], &e), 0);
         }

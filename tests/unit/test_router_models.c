@@ -17,20 +17,16 @@ static void add_worker(struct world *w, uint64_t generation, uint32_t index)
     struct worker_opts *o = world_add(w);
     struct err e = {0};
     o->index = index;
-    o->sim_step_us = 500;
+    o->sim_step_us = 200;
     if (router_add_worker(w->router, generation, o, &e) != 0)
         fail_msg("%s", e.msg);
 }
 
 static void drain_and_remove(struct world *w, uint32_t index)
 {
-    const uint64_t until_us = clock_now_us() + PATIENCE_US;
     struct router_worker_view v;
     assert_int_equal(router_drain_worker(w->router, index, NULL), 0);
-    while (router_remove_worker(w->router, index, NULL) != 0) {
-        assert_true(clock_now_us() < until_us);
-        clock_sleep_us(100);
-    }
+    assert_soon(router_remove_worker(w->router, index, NULL) == 0);
     w->n--;
     assert_false(world_find(w, index, &v));
 }
@@ -38,11 +34,7 @@ static void drain_and_remove(struct world *w, uint32_t index)
 static void wait_collected(struct world *w, uint64_t generation)
 {
     struct router_model_view v;
-    const uint64_t until_us = clock_now_us() + PATIENCE_US;
-    while (!router_collect_model(w->router, generation)) {
-        assert_true(clock_now_us() < until_us);
-        clock_sleep_us(100);
-    }
+    assert_soon(router_collect_model(w->router, generation));
     assert_false(router_model_generation(w->router, generation, &v));
 }
 
@@ -111,9 +103,9 @@ static void test_a_closed_one_ends_and_is_collected(void **state)
     assert_false(router_collect_model(w.router, first));
     assert_true(router_model_generation(w.router, first, &v));
     assert_in_range(v.n_requests, 1, N_STREAMS);
-    drain_and_remove(&w, 0); /* what it bounced went to the other */
     for (uint32_t i = 0; i < N_STREAMS; i++)
         reader_finish(&rd[i]);
+    drain_and_remove(&w, 0);
     assert_false(router_collect_model(w.router, first)); /* a worker is left */
     drain_and_remove(&w, 1);
     wait_collected(&w, first);
@@ -199,20 +191,15 @@ static void test_who_leaves_waits_for_no_worker(void **state)
     struct world w;
     struct reader rd;
     struct router_model_view v;
-    const uint64_t until_us = clock_now_us() + PATIENCE_US;
     world_init(&w, NULL);
     const uint64_t first = add_model(&w);
     router_hold_model(w.router, first, true);
     make(&rd, 0, first);
     world_submit(&w, &rd);
     request_cancel(rd.r);
-    do {
-        assert_true(clock_now_us() < until_us);
-        clock_sleep_us(1000);
-        router_expire(w.router);
-        assert_true(router_model_generation(w.router, first, &v));
-    } while (v.n_requests > 0);
-    reader_wait(&rd);
+    assert_soon(world_expired(&w, &rd));
+    assert_true(router_model_generation(w.router, first, &v));
+    assert_int_equal(v.n_requests, 0);
     assert_int_equal(rd.finish[0], FINISH_ABORT);
     reader_fini(&rd);
     world_fini(&w);

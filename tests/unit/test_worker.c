@@ -15,15 +15,23 @@ static const uint32_t *prompt_of(uint32_t seed, uint32_t n)
     return tokens;
 }
 
-static void wait_until_free(struct worker *w, uint64_t *out_steps)
+static struct worker_status status_of(struct worker *w)
 {
-    uint64_t until_us = clock_now_us() + PATIENCE_US;
     struct worker_status s;
-    do {
-        worker_status(w, &s);
-        assert_true(clock_now_us() < until_us);
-    } while (s.n_free_kv_blocks < s.n_kv_blocks || s.n_running + s.n_waiting > 0);
-    *out_steps = s.n_steps;
+    worker_status(w, &s);
+    return s;
+}
+
+static bool is_idle(struct worker *w)
+{
+    const struct worker_status s = status_of(w);
+    return s.n_running + s.n_waiting == 0;
+}
+
+static bool is_free(struct worker *w)
+{
+    const struct worker_status s = status_of(w);
+    return s.n_running + s.n_waiting == 0 && s.n_free_kv_blocks == s.n_kv_blocks;
 }
 
 /* --- life --- */
@@ -106,7 +114,7 @@ static void test_not_before_ready(void **state)
     struct err e = {0};
     const struct worker_callbacks none = {0};
     struct worker_opts o = sim_worker_opts(&llama);
-    o.sim_step_us = 100000;
+    o.sim_step_us = 500000; /* of which it makes two before it is ready */
     assert_int_equal(worker_start(&o, &none, &w, NULL), 0);
     reader_init(&rd, NULL, prompt_of(1, 4), 4, 4, 1);
     assert_int_equal(reader_submit(&rd, w, &e), -LLMD_ENOTREADY);
@@ -122,11 +130,11 @@ static void test_drain_finishes_what_is_there(void **state)
     struct noted_worker n;
     struct reader rd[3];
     struct worker_opts o = sim_worker_opts(&llama);
-    o.sim_step_us = 1000;
+    o.sim_step_us = 200;
     o.max_num_seqs = 1; /* so that two of them wait */
     noted_start(&n, &o);
-    for (uint32_t i = 0; i < 3; i++) {
-        reader_init(&rd[i], NULL, prompt_of(i, 20), 20, 10, 1);
+    for (uint32_t i = 0; i < 3; i++) { /* not over before they are read */
+        reader_init(&rd[i], NULL, prompt_of(i, 20), 20, 100, 1);
         assert_int_equal(reader_submit(&rd[i], n.w, NULL), 0);
     }
     worker_drain(n.w);
@@ -135,7 +143,7 @@ static void test_drain_finishes_what_is_there(void **state)
     assert_int_equal(reader_submit(&late, n.w, NULL), -LLMD_EDRAINING);
     for (uint32_t i = 0; i < 3; i++) {
         reader_wait(&rd[i]);
-        assert_int_equal(rd[i].n_got[0], 10);
+        assert_int_equal(rd[i].n_got[0], 100);
         assert_int_equal(rd[i].finish[0], FINISH_LENGTH);
         reader_fini(&rd[i]);
     }
@@ -276,7 +284,7 @@ static void test_refusals(void **state)
     struct reader rd[4];
     struct err e = {0};
     struct worker_opts o = sim_worker_opts(&llama);
-    o.sim_step_us = 20000;
+    o.sim_step_us = 100000; /* the first one runs for seconds */
     o.kv_cache_blocks = 4;
     o.max_num_seqs = 1;
     o.max_queue = 2;
@@ -296,8 +304,8 @@ static void test_refusals(void **state)
         request_cancel(rd[i].r);
     for (uint32_t i = 0; i < 3; i++)
         reader_wait(&rd[i]);
-    uint64_t n_steps;
-    wait_until_free(n.w, &n_steps);
+    assert_soon(is_free(n.w));
+    rd[3].r->sampling.max_tokens = 2;
     assert_int_equal(reader_submit(&rd[3], n.w, NULL), 0); /* there is room again */
     reader_wait(&rd[3]);
     for (uint32_t i = 0; i < 4; i++)
@@ -309,7 +317,6 @@ static void test_cancelled_within_two_steps(void **state)
 {
     (void)state;
     struct noted_worker n;
-    struct worker_status s;
     struct worker_opts o = sim_worker_opts(&llama);
     o.sim_step_us = 10000;
     o.max_num_batched_tokens = 64;
@@ -318,18 +325,15 @@ static void test_cancelled_within_two_steps(void **state)
         /* waiting or in the first chunk; in the middle of the prompt; decoding */
         static const uint32_t steps[] = {0, 2, 8};
         struct reader rd;
-        uint64_t start, end;
-        worker_status(n.w, &s);
-        start = s.n_steps;
+        const uint64_t start = status_of(n.w).n_steps;
         reader_init(&rd, NULL, prompt_of(stage, 300), 300, 200, 3);
         assert_int_equal(reader_submit(&rd, n.w, NULL), 0);
-        do
-            worker_status(n.w, &s);
-        while (s.n_steps < start + steps[stage]);
+        assert_soon(status_of(n.w).n_steps >= start + steps[stage]);
         request_cancel(rd.r);
-        wait_until_free(n.w, &end);
-        assert_true(end - s.n_steps <= 2);
+        const uint64_t cancelled = status_of(n.w).n_steps;
         reader_wait(&rd);
+        assert_soon(is_free(n.w));
+        assert_in_range(status_of(n.w).n_steps - cancelled, 0, 2);
         for (uint32_t i = 0; i < 3; i++)
             assert_int_equal(rd.finish[i], FINISH_ABORT);
         reader_fini(&rd);
@@ -349,7 +353,6 @@ static void test_a_slow_reader_delays_only_itself(void **state)
     (void)state;
     struct noted_worker n;
     struct reader slow, brisk;
-    struct worker_status s;
     struct worker_opts o = sim_worker_opts(&llama);
     o.max_num_seqs = 1;
     noted_start(&n, &o);
@@ -359,11 +362,8 @@ static void test_a_slow_reader_delays_only_itself(void **state)
     assert_int_equal(reader_submit(&brisk, n.w, NULL), 0);
     reader_wait(&brisk); /* gets the only place, although the other came first */
     assert_int_equal(brisk.n_got[0], 300);
-    do
-        worker_status(n.w, &s);
-    while (s.n_running > 0);
-    assert_int_equal(s.n_waiting, 0); /* paused is neither */
-    assert_true(s.n_free_kv_blocks < s.n_kv_blocks);
+    assert_soon(is_idle(n.w)); /* who pauses neither runs nor waits */
+    assert_false(is_free(n.w));
     for (uint64_t until_us = clock_now_us() + PATIENCE_US; !reader_finished(&slow);) {
         reader_pull(&slow, 3);
         assert_true(clock_now_us() < until_us);
@@ -373,12 +373,9 @@ static void test_a_slow_reader_delays_only_itself(void **state)
 
     reader_init(&slow, NULL, prompt_of(1, 10), 10, 300, 1); /* one that never reads */
     assert_int_equal(reader_submit(&slow, n.w, NULL), 0);
-    do
-        worker_status(n.w, &s);
-    while (s.n_running + s.n_waiting > 0 || s.n_free_kv_blocks == s.n_kv_blocks);
+    assert_soon(is_idle(n.w) && !is_free(n.w));
     request_cancel(slow.r);
-    uint64_t n_steps;
-    wait_until_free(n.w, &n_steps);
+    assert_soon(is_free(n.w));
     reader_fini(&slow);
     reader_fini(&brisk);
     noted_finish(&n);
