@@ -1,11 +1,5 @@
 /* store_fixture.h - a log directory of its own for each test, with a clock that the test sets. */
 #pragma once
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <setjmp.h>
-#include <cmocka.h>
-
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,7 +9,7 @@
 #include "core/store/day.h"
 #include "core/store/query.h"
 #include "core/store/store.h"
-#include "core/util/clock.h"
+#include "tests/unit/patience.h"
 
 static const int64_t DAY_US = 86400ll * 1000000;
 static const int64_t NOON_US = (20778ll * 86400 + 43200) * 1000000; /* 2026-11-21 12:00 */
@@ -77,28 +71,22 @@ static inline const char *day_file(int64_t time_us, const char *suffix)
     return path;
 }
 
+static inline struct store_status status_of(struct store *s)
+{
+    struct store_status st;
+    store_status(s, &st);
+    return st;
+}
+
 static inline void wait_written(struct store *s, uint64_t n)
 {
-    struct store_status st = {0};
-    for (int i = 0; i < 1000; i++) {
-        store_status(s, &st);
-        if (st.n_written >= n)
-            return;
-        clock_sleep_us(10000);
-    }
-    fail_msg("%llu rows written, %llu wanted: %s", (unsigned long long)st.n_written,
-             (unsigned long long)n, st.why);
+    assert_soon(status_of(s).n_written >= n);
 }
 
 static inline void wait_degraded(struct store *s, struct store_status *st)
 {
-    for (int i = 0; i < 1000; i++) {
-        store_status(s, st);
-        if (st->degraded)
-            return;
-        clock_sleep_us(5000);
-    }
-    fail_msg("never degraded");
+    assert_soon(status_of(s).degraded);
+    *st = status_of(s);
 }
 
 /* One number that a statement gives. */
@@ -107,7 +95,8 @@ static inline int64_t ask(int64_t time_us, const char *sql)
     sqlite3 *db;
     sqlite3_stmt *q;
     assert_int_equal(sqlite3_open(day_file(time_us, ""), &db), SQLITE_OK);
-    sqlite3_busy_timeout(db, 5000); /* a connection that closes holds the file for a moment */
+    sqlite3_busy_timeout(db,
+                         PATIENCE_MS); /* a connection that closes holds the file for a moment */
     assert_int_equal(sqlite3_prepare_v2(db, sql, -1, &q, NULL), SQLITE_OK);
     assert_int_equal(sqlite3_step(q), SQLITE_ROW);
     int64_t v = sqlite3_column_int64(q, 0);

@@ -54,7 +54,7 @@ static void test_time(void **state)
     assert_int_equal(fault_parse("step-slow worker=2 at=3 ms=20; step-stalls at=2 ms=30;", &e), 0);
     const uint64_t began_us = clock_now_us();
     steps_of_a_new_worker(rcs);
-    assert_in_range(clock_now_us() - began_us, 70000, 1000000);
+    assert_in_range(clock_now_us() - began_us, 70000, 15000000);
     fault_clear();
 }
 

@@ -165,7 +165,7 @@ static void test_full_pipe(void **state)
     uint64_t start = clock_now_us();
     for (int i = 0; i < N_LINES; i++)
         log_info("a", "%s", text);
-    assert_true(clock_now_us() - start < 2000000);
+    assert_true(clock_now_us() - start < 15000000);
     uint64_t dropped = log_dropped();
     assert_true(dropped > 0 && dropped < N_LINES);
     size_t whole = strlen(read_pipe()) / (strlen(text) + strlen("<6>a: \n"));

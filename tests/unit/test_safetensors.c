@@ -7,13 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "core/model/safetensors.h"
 #include "core/util/buf.h"
-#include "core/util/clock.h"
 
 /* Length, header, n zero bytes of data. */
 static void build(struct buf *b, const char *header, size_t n_data)
@@ -141,9 +141,9 @@ static void test_lying_lengths(void **state)
         struct err e = {0};
         for (int k = 0; k < 8; k++)
             file[k] = (unsigned char)(lengths[i] >> (8 * k));
-        uint64_t from = clock_now_us();
+        const clock_t from = clock();
         assert_int_equal(safetensors_open_memory(file, sizeof(file), "x", &s, &e), -LLMD_EPARSE);
-        assert_true(clock_now_us() - from < 100000);
+        assert_true(clock() - from < CLOCKS_PER_SEC / 10);
     }
     struct safetensors *s;
     assert_int_equal(safetensors_open_memory("1234567", 7, "x", &s, NULL), -LLMD_EPARSE);
@@ -273,9 +273,9 @@ static void test_large_headers(void **state)
     for (int i = 0; i < N; i++)
         buf_addstr(&b, "[],");
     buf_addstr(&b, "[]]}");
-    uint64_t from = clock_now_us();
+    const clock_t from = clock();
     assert_int_equal(open_built(b.data, 0, &s, &e), 0);
-    assert_true(clock_now_us() - from < 5000000);
+    assert_true(clock() - from < 5 * CLOCKS_PER_SEC);
     buf_clear(&b);
     buf_addch(&b, '{');
     for (int i = 0; i < 70000; i++)

@@ -5,10 +5,10 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
-#include "core/util/clock.h"
 #include "core/util/search.h"
 
 static int obvious(const char *hay, size_t n, const char *needle, size_t m, size_t *out_at)
@@ -56,9 +56,9 @@ static void test_linear(void **state)
     memset(hay, 'a', N);
     memset(needle, 'a', N / 2);
     needle[0] = 'b'; /* differs only in the byte that is looked at last */
-    uint64_t from = clock_now_us();
+    const clock_t from = clock();
     assert_int_equal(search_last(hay, N, needle, N / 2, &at), -LLMD_ENOTFOUND);
-    assert_true(clock_now_us() - from < 5000000);
+    assert_true(clock() - from < 5 * CLOCKS_PER_SEC);
     needle[0] = 'a';
     assert_int_equal(search_last(hay, N, needle, N / 2, &at), 0);
     assert_int_equal(at, N / 2);

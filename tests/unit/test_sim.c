@@ -9,6 +9,7 @@
 
 #include "core/backend/backend.h"
 #include "core/util/clock.h"
+#include "tests/unit/patience.h"
 
 static struct backend *sim(uint64_t step_us, uint64_t row_ns, uint32_t first, uint32_t n)
 {
@@ -62,6 +63,18 @@ static void test_tokens_are_spread_over_the_range(void **state)
     be->ops->free(be);
 }
 
+/* The deadline is absolute: what the host does meanwhile is part of the step, and a second finish does
+ * not wait again. */
+static bool finishes_at_once(struct backend *be, const struct batch *b)
+{
+    assert_int_equal(be->ops->begin(be, b), 0);
+    clock_sleep_us(5000);
+    const uint64_t before_us = clock_now_us();
+    assert_int_equal(be->ops->finish(be), 0);
+    assert_int_equal(be->ops->finish(be), 0);
+    return clock_now_us() - before_us < 3000;
+}
+
 static void test_a_step_takes_its_time_once(void **state)
 {
     (void)state;
@@ -71,15 +84,7 @@ static void test_a_step_takes_its_time_once(void **state)
     assert_int_equal(be->ops->begin(be, &b), 0);
     assert_int_equal(be->ops->finish(be), 0);
     assert_true(clock_now_us() - start_us >= 5000);
-
-    /* The deadline is absolute: what the host does meanwhile is part of the step, and a second
-     * finish does not wait again. */
-    assert_int_equal(be->ops->begin(be, &b), 0);
-    clock_sleep_us(5000);
-    uint64_t before_us = clock_now_us();
-    assert_int_equal(be->ops->finish(be), 0);
-    assert_int_equal(be->ops->finish(be), 0);
-    assert_true(clock_now_us() - before_us < 3000);
+    assert_soon(finishes_at_once(be, &b)); /* unless the machine is busy just then */
     be->ops->free(be);
 }
 

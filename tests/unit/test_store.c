@@ -205,9 +205,7 @@ static void test_the_thread_retains(void **state)
     touch(NOON_US - 3 * DAY_US, "", 1);
     touch(NOON_US - 2 * DAY_US, "", 0);
     struct store *s = open_store(0); /* keep_days = 3 */
-    for (int i = 0; i < 500 && exists(NOON_US - 3 * DAY_US, ""); i++)
-        clock_sleep_us(10000);
-    assert_false(exists(NOON_US - 3 * DAY_US, ""));
+    assert_soon(!exists(NOON_US - 3 * DAY_US, ""));
     assert_true(exists(NOON_US - 2 * DAY_US, ""));
     store_close(s);
 }
@@ -361,9 +359,7 @@ static void test_prompts_have_a_lifetime(void **state)
     store_close(s);
     wall_us = NOON_US + DAY_US; /* its day is over: the file is opened once more */
     s = open_store(0);
-    for (int i = 0; i < 500 && ask(NOON_US, "SELECT count(*) FROM prompts") > 0; i++)
-        clock_sleep_us(10000);
-    assert_int_equal(ask(NOON_US, "SELECT count(*) FROM prompts"), 0);
+    assert_soon(ask(NOON_US, "SELECT count(*) FROM prompts") == 0);
     assert_int_equal(ask(NOON_US, "SELECT count(*) FROM requests"), 1);
     store_close(s);
 }

@@ -6,11 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
 #include "core/model/tokenizer_json.h"
-#include "core/util/clock.h"
 #include "core/util/fsio.h"
 #include "core/util/json.h"
 #include "core/util/printable.h"
@@ -478,7 +478,7 @@ static void test_large_claims(void **state)
 {
     (void)state;
     struct buf b = {0};
-    uint64_t begin = clock_now_us();
+    const clock_t begin = clock();
     edited_file(&b, "{\"type\":\"NFC\"}", "");
     size_t at = (size_t)(strstr(b.data, "\"normalizer\":") - b.data) + strlen("\"normalizer\":");
     struct buf deep = {0};
@@ -499,7 +499,7 @@ static void test_large_claims(void **state)
     check_refused(&deep, NULL, LLMD_EPARSE, "there is an id 16777215 among 97 tokens", "far id");
     buf_fini(&deep);
     buf_fini(&b);
-    assert_true(clock_now_us() - begin < 5000000);
+    assert_true(clock() - begin < 5 * CLOCKS_PER_SEC);
 }
 
 static void test_files(void **state)

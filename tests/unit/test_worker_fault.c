@@ -1,5 +1,7 @@
 /* A worker whose device fails. This file has its own sim_backend_new, which the linker takes in
  * place of the library's: a device that computes nothing and fails when it is told to. */
+#include <stdatomic.h>
+
 #include "core/backend/backend.h"
 #include "tests/unit/llama_fixture.h"
 
@@ -7,8 +9,8 @@
 
 enum fault { FAULT_NONE, FAULT_OPEN, FAULT_WEIGHT, FAULT_RESERVE, FAULT_TENSOR, FAULT_STEP };
 
-/* Set before the worker is started; steps are counted from 1, the warm-up takes two. */
-static enum fault fault;
+/* Steps are counted from 1, the warm-up takes two. */
+static atomic_int fault; /* enum fault */
 static uint32_t fault_step, n_steps, n_weights;
 static struct backend device;
 
@@ -245,14 +247,16 @@ static void test_a_failing_step_ends_every_request(void **state)
     struct err e = {0};
     struct worker_opts o = sim_worker_opts(&llama);
     o.max_num_seqs = 2; /* some run, some wait */
-    fault = FAULT_STEP;
-    fault_step = 2 + 30;
+    fault = FAULT_NONE;
+    fault_step = 0; /* once it is to fail, it does so at the next */
     noted_start(&n, &o);
     assert_true(n.ready);
     for (uint32_t i = 0; i < N; i++) {
         reader_init(&rd[i], NULL, (const uint32_t[]){5, 6, 7}, 3, 400, 1 + i % 2);
         assert_int_equal(reader_submit(&rd[i], n.w, NULL), 0);
     }
+    assert_soon(reader_pull(&rd[0], 1) > 0);
+    fault = FAULT_STEP;
     noted_wait_dead(&n);
     assert_int_equal(n.why.code, LLMD_EGPU);
     assert_non_null(strstr(n.why.msg, "worker 0 of model \"tiny\" failed"));
@@ -264,7 +268,6 @@ static void test_a_failing_step_ends_every_request(void **state)
         assert_int_equal(e.code, LLMD_EWORKER);
         assert_true(err_retryable(e.code));
     }
-    assert_true(rd[0].n_got[0] > 0);
     err_clear(&e);
     assert_int_equal(reader_submit(&rd[0], n.w, &e), -LLMD_ENOTREADY);
     assert_non_null(strstr(e.msg, "is dead"));
