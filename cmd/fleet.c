@@ -359,6 +359,7 @@ int fleet_catalog(const struct fleet *f, struct edge_served *out, void **out_arr
         .n_models = f->n_line_up,
         .share_prefixes = strcmp(c->prefix_cache_scope, "shared") == 0,
         .limits = {.max_body_bytes = c->max_body_kb * 1024u,
+                   .overflow_is_too_big = strcmp(c->context_overflow_status, "413") == 0,
                    .header_timeout_s = c->header_timeout_s,
                    .body_timeout_s = c->body_timeout_s,
                    .keepalive_timeout_s = c->keepalive_timeout_s,

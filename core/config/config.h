@@ -80,6 +80,7 @@ struct config {
     uint32_t edge_threads;
     uint32_t max_connections;
     uint32_t max_body_kb;
+    const char *context_overflow_status;
     uint32_t header_timeout_s, body_timeout_s, keepalive_timeout_s, sse_keepalive_s;
     uint32_t stall_timeout_s;
     uint32_t drain_timeout_s;

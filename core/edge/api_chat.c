@@ -196,10 +196,19 @@ static int copy_messages(const json_t *body, const struct model *model, json_t *
 /* reasoning_effort reaches the template by its name, and as enable_thinking unless that is given. */
 static int add_reasoning(const json_t *body, const json_t *kwargs, json_t *context, struct err *e)
 {
+    static const char *const efforts[] = {"none", "minimal", "low", "medium",
+                                          "high", "xhigh",   "max"};
     const char *effort = NULL;
     int rc = field_string(body, "reasoning_effort", &effort, e);
     if (rc != 0 || !effort)
         return rc;
+    size_t i = 0;
+    while (i < ARRAY_LEN(efforts) && strcmp(efforts[i], effort) != 0)
+        i++;
+    if (i == ARRAY_LEN(efforts))
+        return err_set_param(e, LLMD_EINVAL, "reasoning_effort",
+                             "field 'reasoning_effort' must be one of none, minimal, low, medium, "
+                             "high, xhigh, max");
     rc = json_object_set_new(context, "reasoning_effort", json_string(effort));
     if (!json_object_get(kwargs, "enable_thinking"))
         rc |= json_object_set_new(context, "enable_thinking",
@@ -212,7 +221,9 @@ static int fill_context(const json_t *body, const struct model *model, json_t *c
                         bool *out_continue, struct err *e)
 {
     bool go_on = false, prompt = true;
-    json_t *kwargs = NULL;
+    json_t *kwargs = NULL, *documents = field_get(body, "documents");
+    if (documents && !json_is_array(documents))
+        return field_wrong("documents", "a list of objects", documents, e);
     int rc = field_bool(body, "continue_final_message", &go_on, e);
     if (rc == 0)
         rc = field_bool(body, "add_generation_prompt", &prompt, e);
@@ -230,7 +241,6 @@ static int fill_context(const json_t *body, const struct model *model, json_t *c
     int bad = json_object_set_new(context, "bos_token", json_string(model->bos_token));
     bad |= json_object_set_new(context, "eos_token", json_string(model->eos_token));
     bad |= json_object_set_new(context, "add_generation_prompt", json_boolean(prompt && !go_on));
-    json_t *documents = field_get(body, "documents");
     bad |= json_object_set_new(context, "tools", json_null());
     bad |=
         json_object_set_new(context, "documents", documents ? json_incref(documents) : json_null());
@@ -287,7 +297,21 @@ static int cut_after_last(const json_t *messages, struct buf *text, struct err *
     return 0;
 }
 
-static int render(const json_t *body, const struct plan *p, struct buf *text, struct err *e)
+/* echo: what is generated is shown behind the message that it continues. */
+static int keep_echo(const json_t *messages, bool go_on, struct plan *p, struct err *e)
+{
+    const json_t *last = json_array_get(messages, json_array_size(messages) - 1);
+    const char *role = json_string_value(json_object_get(last, "role"));
+    const json_t *content = json_object_get(last, "content");
+    struct plan_prompt *to = &p->prompts[0];
+    if (!p->echo || !go_on || !role || strcmp(role, "assistant") != 0 || !json_is_string(content))
+        return 0;
+    to->n_text = json_string_length(content);
+    to->text = arena_strndup(&p->arena, json_string_value(content), to->n_text);
+    return to->text ? 0 : err_set(e, LLMD_ENOMEM, "out of memory for the last message");
+}
+
+static int render(const json_t *body, struct plan *p, struct buf *text, struct err *e)
 {
     const struct model *model = p->model->model;
     bool go_on = false;
@@ -306,9 +330,22 @@ static int render(const json_t *body, const struct plan *p, struct buf *text, st
     }
     if (rc == 0 && go_on)
         rc = cut_after_last(messages, text, e);
+    if (rc == 0)
+        rc = keep_echo(messages, go_on, p, e);
     json_decref(messages);
     json_decref(context);
     return rc;
+}
+
+/* return_prompt_text: what the template made. */
+static int keep_rendered(const struct buf *text, struct plan *p, struct err *e)
+{
+    struct plan_prompt *to = &p->prompts[0];
+    if (!p->return_prompt_text)
+        return 0;
+    to->rendered = arena_strndup(&p->arena, buf_str(text), text->len);
+    to->n_rendered = text->len;
+    return to->rendered ? 0 : err_set(e, LLMD_ENOMEM, "out of memory for the prompt");
 }
 
 int plan_chat_prompt(const json_t *body, struct plan *p, struct err *e)
@@ -329,10 +366,16 @@ int plan_chat_prompt(const json_t *body, struct plan *p, struct err *e)
     p->n_prompts = 1;
 
     struct buf text = {0};
-    int rc = render(body, p, &text, e);
+    int rc = field_bool(body, "return_prompt_text", &p->return_prompt_text, e);
+    if (rc == 0)
+        rc = render(body, p, &text, e);
+    if (rc == 0)
+        rc = keep_rendered(&text, p, e);
     if (rc == 0)
         rc = tokenizer_encode(p->rules.tokenizer, buf_str(&text), text.len, p->tokenize_flags,
                               &p->prompts[0].tokens, e);
     buf_fini(&text);
+    if (rc == 0)
+        (void)plan_truncate(p, &p->prompts[0].tokens);
     return rc;
 }

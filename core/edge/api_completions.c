@@ -17,27 +17,16 @@ static int take_text(const json_t *v, struct plan *p, struct plan_prompt *to, st
 {
     const char *s = json_string_value(v);
     size_t n = json_string_length(v);
-    if (p->echo) {
-        to->text = arena_strndup(&p->arena, s, n);
-        to->n_text = n;
-        if (!to->text)
-            return out_of_memory(e);
-    }
-    return tokenizer_encode(p->rules.tokenizer, s, n, p->tokenize_flags, &to->tokens, e);
-}
-
-/* The text of a prompt that came as token ids. */
-static int echo_ids(struct plan *p, struct plan_prompt *to, struct err *e)
-{
-    struct buf text = {0};
-    struct detok d;
-    detok_init(&d, p->rules.tokenizer, p->rules.skip_special_tokens);
-    for (size_t i = 0; i < to->tokens.n; i++)
-        detok_push(&d, to->tokens.ids[i], &text);
-    detok_flush(&d, &text);
-    to->n_text = text.len;
-    to->text = text.failed ? NULL : arena_strndup(&p->arena, buf_str(&text), text.len);
-    buf_fini(&text);
+    int rc = tokenizer_encode(p->rules.tokenizer, s, n, p->tokenize_flags, &to->tokens, e);
+    if (rc != 0)
+        return rc;
+    bool cut = plan_truncate(p, &to->tokens);
+    if (!p->echo)
+        return 0;
+    if (cut)
+        return plan_detokenize(p, &to->tokens, &to->text, &to->n_text, e);
+    to->text = arena_strndup(&p->arena, s, n);
+    to->n_text = n;
     return to->text ? 0 : out_of_memory(e);
 }
 
@@ -63,7 +52,8 @@ static int take_ids(const json_t *list, struct plan *p, struct plan_prompt *to, 
         to->tokens.ids[i] = (uint32_t)id;
     }
     to->tokens.n = n;
-    return p->echo ? echo_ids(p, to, e) : 0;
+    (void)plan_truncate(p, &to->tokens);
+    return p->echo ? plan_detokenize(p, &to->tokens, &to->text, &to->n_text, e) : 0;
 }
 
 /* One prompt per item of list. */

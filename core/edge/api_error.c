@@ -21,6 +21,8 @@ void api_error_write(struct buf *out, unsigned status, const char *type, const c
 
 void api_error_add(struct buf *out, const struct err *e)
 {
-    api_error_write(out, (unsigned)err_http_status(e->code), err_openai_type(e->code), NULL,
+    /* Clients look for this word to know that they must shorten the prompt. */
+    const char *word = e->code == LLMD_ECONTEXT ? "context_length_exceeded" : NULL;
+    api_error_write(out, (unsigned)err_http_status(e->code), err_openai_type(e->code), word,
                     e->param, e->msg[0] ? e->msg : err_text(e->code));
 }

@@ -11,6 +11,8 @@ void choice_init(struct choice *c, const struct choice_rules *rules)
 void choice_fini(struct choice *c)
 {
     buf_fini(&c->text);
+    buf_fini(&c->ids);
+    buf_fini(&c->logprobs);
 }
 
 /* Looks for a stop string in text[from..]; cuts the text there. */
@@ -37,6 +39,11 @@ void choice_take(struct choice *c, const struct choice_rules *rules, const struc
     size_t from = c->text.len;
     if (item->token != STREAM_NO_TOKEN) {
         c->n_tokens++;
+        c->n_unsent++;
+        if (rules->keep_ids)
+            buf_add(&c->ids, &item->token, sizeof(item->token));
+        if (item->logprobs && rules->n_logprobs > 0)
+            buf_add(&c->logprobs, item->logprobs, rules->n_logprobs * sizeof(*item->logprobs));
         if (!item->hidden || rules->include_stop)
             detok_push(&c->detok, item->token, &c->text);
     }
@@ -59,4 +66,7 @@ size_t choice_safe(const struct choice *c, const struct choice_rules *rules)
 void choice_sent(struct choice *c, const struct choice_rules *rules)
 {
     buf_consume(&c->text, choice_safe(c, rules));
+    buf_clear(&c->ids);
+    buf_clear(&c->logprobs);
+    c->n_unsent = 0;
 }

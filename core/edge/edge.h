@@ -49,6 +49,7 @@ struct edge_model {
 
 struct edge_limits {
     uint32_t max_body_bytes;   /* more: 413 */
+    bool overflow_is_too_big;  /* a prompt longer than the context is answered 413, not 400 */
     uint32_t header_timeout_s; /* head and body of a request must be in by then: */
     uint32_t body_timeout_s;
     uint32_t keepalive_timeout_s; /* idle connection */

@@ -15,7 +15,6 @@
 #include "core/util/clock.h"
 
 enum {
-    PULL_MAX = 32,
     OUT_HIGH_BYTES = 64 * 1024, /* I1 */
     OUT_LOW_BYTES = 16 * 1024,  /* pull again below */
 };
@@ -107,11 +106,15 @@ static void take_item(struct generation *g, struct part *p, const struct stream_
         take_failure(g, p);
         return;
     }
-    choice_take(c, &g->plan.rules, item);
+    if (g->plan.no_output) /* the prompt is scored: its token is not wanted */
+        c->finish = FINISH_LENGTH;
+    else
+        choice_take(c, &g->plan.rules, item);
     if (g->plan.stream) {
         if (!g->begun)
             sse_begin(g);
-        sse_choice(g, index);
+        if (c->finish != FINISH_NONE || c->n_tokens == 1 || c->n_unsent >= g->plan.stream_interval)
+            sse_choice(g, index);
     }
     g->begun = true;
     if (c->finish != FINISH_NONE)
@@ -127,7 +130,7 @@ static void pull(struct generation *g, struct part *p)
             g->behind = true;
             return;
         }
-        uint32_t n = stream_pull(p->request, items, PULL_MAX);
+        uint32_t n = stream_pull_logprobs(p->request, items, PULL_MAX, g->logprobs);
         for (uint32_t i = 0; i < n; i++)
             take_item(g, p, &items[i]);
         if (n < PULL_MAX)
@@ -289,7 +292,7 @@ enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind)
         return respond_error(ex, &g->error);
     }
     g->submitted = true;
-    if (g->plan.no_output)
+    if (g->plan.no_output && !g->plan.sampling.prompt_logprobs.on)
         end_without_output(g);
     conn_watch(ex->conn);
     if (g->plan.stream && note_placement(g))

@@ -35,6 +35,8 @@ struct generation {
     struct part *parts;     /* [plan.n_prompts] */
     struct choice *choices; /* [n_choices], by the index that the client sees */
     uint32_t n_choices, n_open;
+    struct token_logprob
+        *logprobs;   /* [PULL_MAX][rules.n_logprobs] of items just pulled; NULL: none */
     int64_t created; /* seconds since 1970 */
     char id[REQUEST_ID_BYTES + 16];
     bool submitted;       /* the router took it */

@@ -2,6 +2,8 @@
 #pragma once
 #include "core/edge/generation.h"
 
+enum { PULL_MAX = 32 }; /* items at a time */
+
 /* The request's body to a plan, to requests, to the router. On failure a part of it may be left, for
  * generation_forget(). Errors: those of plan_parse and of router_submit. */
 MUST_CHECK int generation_prepare(struct generation *g, enum plan_kind kind, struct err *e);

@@ -1,4 +1,5 @@
 /* generation_plan.c - from a body to its requests at the router. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,24 @@ static int64_t priority_of(const struct generation *g)
     return g->plan.has_priority && asked > key->priority ? asked : key->priority;
 }
 
+/* The lists of the sampling parameters, which are the plan's. False: out of memory. */
+static bool copy_lists(struct arena *a, struct sampling_params *s)
+{
+    struct token_run *words = arena_array(a, s->n_bad_words, sizeof(*words));
+    bool ok = words != NULL;
+    for (uint32_t i = 0; ok && i < s->n_bad_words; i++) {
+        words[i].n = s->bad_words[i].n;
+        words[i].ids = copy(a, s->bad_words[i].ids, words[i].n, sizeof(*words[i].ids));
+        ok = words[i].ids != NULL;
+    }
+    s->bad_words = words;
+    s->logit_bias = copy(a, s->logit_bias, s->n_logit_bias, sizeof(*s->logit_bias));
+    s->stop_ids = copy(a, s->stop_ids, s->n_stop_ids, sizeof(*s->stop_ids));
+    s->allowed_ids = copy(a, s->allowed_ids, s->n_allowed_ids, sizeof(*s->allowed_ids));
+    s->logprob_ids = copy(a, s->logprob_ids, s->n_logprob_ids, sizeof(*s->logprob_ids));
+    return ok && s->logit_bias && s->stop_ids && s->allowed_ids && s->logprob_ids;
+}
+
 static int fill_request(struct generation *g, struct part *p, uint32_t index, struct err *e)
 {
     const struct plan *plan = &g->plan;
@@ -54,13 +73,9 @@ static int fill_request(struct generation *g, struct part *p, uint32_t index, st
     *s = plan->sampling;
     uint32_t room = plan->model->max_model_len - r->n_prompt;
     s->max_tokens = plan->no_max_tokens ? room : (uint32_t)u64_min(s->max_tokens, room);
+    s->max_tokens += plan->no_output; /* its prompt is scored by the step that gives one */
     s->min_tokens = (uint32_t)u64_min(s->min_tokens, s->max_tokens);
-    if (s->n_logit_bias > 0)
-        s->logit_bias = copy(&r->arena, s->logit_bias, s->n_logit_bias, sizeof(*s->logit_bias));
-    if (s->n_stop_ids > 0)
-        s->stop_ids = copy(&r->arena, s->stop_ids, s->n_stop_ids, sizeof(*s->stop_ids));
-    if (!r->id || !r->model || !r->key_name || !r->prompt ||
-        (s->n_logit_bias > 0 && !s->logit_bias) || (s->n_stop_ids > 0 && !s->stop_ids))
+    if (!r->id || !r->model || !r->key_name || !r->prompt || !copy_lists(&r->arena, s))
         return err_set(e, LLMD_ENOMEM, "out of memory for the request");
     return stream_init(r, &g->exchange->conn->loop->waker, s->n, e);
 }
@@ -73,12 +88,30 @@ static int build_part(struct generation *g, uint32_t index, struct err *e)
                        .n_prompt = (uint32_t)g->plan.prompts[index].tokens.n,
                        .first_choice = index * n,
                        .n_open = n};
-    if (g->plan.no_output)
+    if (g->plan.no_output && !g->plan.sampling.prompt_logprobs.on)
         return 0;
     if (request_new(&p->request) != 0)
         return err_set(e, LLMD_ENOMEM, "out of memory for the request");
     p->request->consumer = p;
     return fill_request(g, p, index, e);
+}
+
+/* The header goes before the body's field, as in vLLM. */
+static int read_priority_header(struct generation *g, struct err *e)
+{
+    const char *v =
+        MHD_lookup_connection_value(g->exchange->mhd, MHD_HEADER_KIND, "X-Vllm-Priority");
+    char *end;
+    if (!v)
+        return 0;
+    errno = 0;
+    long long priority = strtoll(v, &end, 10);
+    if (end == v || *end || errno != 0)
+        return err_set_param(e, LLMD_EINVAL, "X-Vllm-Priority",
+                             "header 'X-Vllm-Priority' must be an integer");
+    g->plan.priority = priority;
+    g->plan.has_priority = true;
+    return 0;
 }
 
 static int build(struct generation *g, struct err *e)
@@ -88,7 +121,10 @@ static int build(struct generation *g, struct err *e)
     uint32_t n = plan->n_prompts * plan->sampling.n;
     g->parts = calloc(plan->n_prompts, sizeof(*g->parts));
     g->choices = calloc(n, sizeof(*g->choices));
-    if (!g->parts || !g->choices)
+    const uint32_t n_logprobs = plan->rules.n_logprobs;
+    if (n_logprobs > 0)
+        g->logprobs = calloc((size_t)PULL_MAX * n_logprobs, sizeof(*g->logprobs));
+    if (!g->parts || !g->choices || (n_logprobs > 0 && !g->logprobs))
         return err_set(e, LLMD_ENOMEM, "out of memory for the request");
     g->n_choices = g->n_open = n;
     for (uint32_t i = 0; i < n; i++)
@@ -106,7 +142,8 @@ static int build(struct generation *g, struct err *e)
         if (rc != 0)
             return rc;
     }
-    plan_drop_tokens(plan);
+    if (!plan->no_output) /* else there may be no request that has them */
+        plan_drop_tokens(plan);
     return 0;
 }
 
@@ -139,6 +176,8 @@ void generation_forget(struct generation *g)
         choice_fini(&g->choices[i]);
     free(g->choices);
     free(g->parts);
+    free(g->logprobs);
+    g->logprobs = NULL;
     g->choices = NULL;
     g->parts = NULL;
     g->n_choices = g->n_open = 0;
@@ -171,6 +210,8 @@ int generation_prepare(struct generation *g, enum plan_kind kind, struct err *e)
         rc = plan_parse(g->catalog, ex->key, kind, buf_str(&ex->body), ex->body.len, &g->plan, e);
         if (rc == 0)
             rc = generation_reserve(g, e);
+        if (rc == 0)
+            rc = read_priority_header(g, e);
         if (rc == 0)
             rc = build(g, e);
         if (rc == 0)

@@ -5,14 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/edge/fields.h"
-#include "core/edge/plan.h"
+#include "core/edge/params_int.h"
 #include "core/model/model.h"
 
-/* Entries of stop_token_ids and logit_bias: each is looked at for every token. */
-enum { MAX_LISTED_TOKENS = 1024 };
-
-static const float GREEDY_BELOW = 1e-5f, MIN_TEMPERATURE = 0.01f, MAX_BIAS = 100.0f;
+static const float GREEDY_BELOW = 1e-5f, MIN_TEMPERATURE = 0.01f;
 enum { DEFAULT_COMPLETION_TOKENS = 16, MAX_SALT = 128 };
 
 /* A model's own default, unless it says nothing or nonsense. */
@@ -61,7 +57,7 @@ static int read_numbers(const json_t *body, struct sampling_params *s, struct er
 
 static int read_flags(const json_t *body, struct plan *p, struct err *e)
 {
-    bool add_special = !p->chat;
+    bool add_special = !p->chat, spaces = true;
     const struct {
         const char *name;
         bool *out;
@@ -71,7 +67,10 @@ static int read_flags(const json_t *body, struct plan *p, struct err *e)
         {"include_stop_str_in_output", &p->rules.include_stop},
         {"skip_special_tokens", &p->rules.skip_special_tokens},
         {"add_special_tokens", &add_special},
+        {"spaces_between_special_tokens", &spaces}, /* this detokenizer puts none there anyway */
         {"echo", &p->echo},
+        {"return_token_ids", &p->return_token_ids},
+        {"return_tokens_as_token_ids", &p->tokens_as_ids},
     };
     for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
         int rc = field_bool(body, fields[i].name, fields[i].out, e);
@@ -104,7 +103,7 @@ static int read_stream_options(const json_t *body, struct plan *p, struct err *e
 static int read_max_tokens(const json_t *body, struct plan *p, struct err *e)
 {
     int64_t max = 0, newer = 0, min = 0, limit = p->model->max_model_len;
-    bool none_allowed = p->echo; /* only the prompt is wanted back */
+    bool none_allowed = p->echo && !p->chat; /* only the prompt is wanted back */
     bool given = field_get(body, "max_tokens") != NULL;
     int rc = field_int(body, "max_tokens", none_allowed ? 0 : 1, limit, &max, e);
     if (rc == 0 && p->chat) {
@@ -131,7 +130,7 @@ static int read_max_tokens(const json_t *body, struct plan *p, struct err *e)
 
 static int read_integers(const json_t *body, struct plan *p, struct err *e)
 {
-    int64_t n = 1, top_k = p->sampling.top_k, seed = -1;
+    int64_t n = 1, top_k = p->sampling.top_k, seed = -1, interval = 1;
     int rc = field_int(body, "n", 1, PLAN_MAX_CHOICES, &n, e);
     if (rc == 0)
         rc = field_int(body, "top_k", -1, INT32_MAX, &top_k, e);
@@ -139,14 +138,34 @@ static int read_integers(const json_t *body, struct plan *p, struct err *e)
         rc = field_int(body, "seed", INT64_MIN, INT64_MAX, &seed, e);
     if (rc == 0)
         rc = field_int(body, "priority", INT64_MIN, INT64_MAX, &p->priority, e);
-    p->has_priority = field_get(body, "priority") != NULL;
+    if (rc == 0)
+        rc = field_int(body, "stream_interval", 1, UINT32_MAX, &interval, e);
     if (rc != 0)
         return rc;
     p->sampling.n = (uint32_t)n;
     p->sampling.top_k = top_k > 0 ? (uint32_t)top_k : 0;
     p->sampling.seed = (uint64_t)seed;
+    p->stream_interval = (uint32_t)interval;
+    p->has_priority = field_get(body, "priority") != NULL;
     if (seed == -1 && RAND_bytes((unsigned char *)&p->sampling.seed, sizeof(p->sampling.seed)) != 1)
         return err_set(e, LLMD_EINTERNAL, "no random numbers from the system");
+    return 0;
+}
+
+static int read_truncation(const json_t *body, struct plan *p, struct err *e)
+{
+    const char *side = NULL;
+    int64_t n = INT64_MAX, limit = p->model->max_model_len;
+    int rc = field_int(body, "truncate_prompt_tokens", -1, limit, &n, e);
+    if (rc == 0)
+        rc = field_string(body, "truncation_side", &side, e);
+    if (rc != 0)
+        return rc;
+    if (side && strcmp(side, "left") != 0 && strcmp(side, "right") != 0)
+        return err_set_param(e, LLMD_EINVAL, "truncation_side",
+                             "field 'truncation_side' must be left or right");
+    p->max_prompt = n == -1 ? (size_t)limit - 1 : (size_t)n;
+    p->keep_prompt_begin = side && strcmp(side, "right") == 0;
     return 0;
 }
 
@@ -176,81 +195,6 @@ static int read_stop(const json_t *body, struct plan *p, struct err *e)
         if (rc != 0)
             return rc;
     }
-    return 0;
-}
-
-static int read_stop_ids(const json_t *body, struct plan *p, struct err *e)
-{
-    static const char name[] = "stop_token_ids";
-    json_t *v = field_get(body, name);
-    if (!v)
-        return 0;
-    if (!json_is_array(v))
-        return field_wrong(name, "a list of token ids", v, e);
-    if (json_array_size(v) > MAX_LISTED_TOKENS)
-        return err_set_param(e, LLMD_EINVAL, name, "field '%s' takes at most %d token ids", name,
-                             MAX_LISTED_TOKENS);
-    uint32_t n_vocab = tokenizer_n_tokens(p->rules.tokenizer);
-    uint32_t *ids = arena_array(&p->arena, json_array_size(v) + 1, sizeof(*ids));
-    if (!ids)
-        return err_set(e, LLMD_ENOMEM, "out of memory for stop token ids");
-    size_t i;
-    json_t *item;
-    json_array_foreach(v, i, item)
-    {
-        json_int_t id = json_integer_value(item);
-        if (!json_is_integer(item) || id < 0 || id >= n_vocab)
-            return err_set_param(e, LLMD_EINVAL, name,
-                                 "field '%s' must hold token ids from 0 to %u only", name,
-                                 n_vocab - 1);
-        ids[i] = (uint32_t)id;
-    }
-    p->sampling.stop_ids = ids;
-    p->sampling.n_stop_ids = (uint32_t)json_array_size(v);
-    return 0;
-}
-
-static int read_bias(const char *key, const json_t *value, uint32_t n_vocab, struct logit_bias *out,
-                     struct err *e)
-{
-    char *end;
-    unsigned long long id = strtoull(key, &end, 10);
-    if (key[0] < '0' || key[0] > '9' || *end || id >= n_vocab)
-        return err_set_param(e, LLMD_EINVAL, "logit_bias",
-                             "field 'logit_bias' must have token ids from 0 to %u as keys",
-                             n_vocab - 1);
-    if (!json_is_number(value))
-        return err_set_param(e, LLMD_EINVAL, "logit_bias",
-                             "field 'logit_bias' must have numbers as values");
-    float bias = (float)json_number_value(value);
-    *out = (struct logit_bias){(uint32_t)id, fmaxf(-MAX_BIAS, fminf(MAX_BIAS, bias))};
-    return 0;
-}
-
-static int read_logit_bias(const json_t *body, struct plan *p, struct err *e)
-{
-    json_t *o = NULL;
-    int rc = field_object(body, "logit_bias", &o, e);
-    size_t n = json_object_size(o);
-    if (rc != 0 || n == 0)
-        return rc;
-    if (n > MAX_LISTED_TOKENS)
-        return err_set_param(e, LLMD_EINVAL, "logit_bias",
-                             "field 'logit_bias' takes at most %d token ids", MAX_LISTED_TOKENS);
-    struct logit_bias *items = arena_array(&p->arena, n, sizeof(*items));
-    if (!items)
-        return err_set(e, LLMD_ENOMEM, "out of memory for logit_bias");
-    const char *key;
-    json_t *value;
-    uint32_t i = 0;
-    json_object_foreach(o, key, value)
-    {
-        rc = read_bias(key, value, tokenizer_n_tokens(p->rules.tokenizer), &items[i++], e);
-        if (rc != 0)
-            return rc;
-    }
-    p->sampling.logit_bias = items;
-    p->sampling.n_logit_bias = i;
     return 0;
 }
 
@@ -320,8 +264,9 @@ static int settle(struct sampling_params *s, struct err *e)
 int plan_params(const json_t *body, struct plan *p, struct err *e)
 {
     static int (*const readers[])(const json_t *, struct plan *, struct err *) = {
-        read_flags,    read_stream_options, read_max_tokens, read_integers, read_stop,
-        read_stop_ids, read_logit_bias,     read_cache_salt, read_session,  read_request_id,
+        read_flags,      read_stream_options, read_max_tokens, read_integers,
+        read_truncation, read_stop,           params_tokens,   params_logprobs,
+        read_cache_salt, read_session,        read_request_id,
     };
     set_defaults(p);
     int rc = plan_refuse_unsupported(body, p->chat, e);

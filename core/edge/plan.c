@@ -35,7 +35,8 @@ static int check_choices(const struct plan *p, struct err *e)
                          PLAN_MAX_PROMPTS, p->n_prompts, p->sampling.n);
 }
 
-static int check_context(const struct plan *p, struct err *e)
+/* too_big: as something that is too large (413), not as a bad request. */
+static int check_context(const struct plan *p, bool too_big, struct err *e)
 {
     uint32_t limit = p->model->max_model_len;
     for (uint32_t i = 0; i < p->n_prompts; i++) {
@@ -44,13 +45,69 @@ static int check_context(const struct plan *p, struct err *e)
             return err_set_param(e, LLMD_EINVAL, p->chat ? "messages" : "prompt",
                                  "the prompt is empty; give it at least one token");
         if (n >= limit)
-            return err_set_param(e, LLMD_ECONTEXT, "input_tokens",
+            return err_set_param(e, too_big ? LLMD_ETOOBIG : LLMD_ECONTEXT, "input_tokens",
                                  "This model's maximum context length is %u tokens. However, your "
                                  "prompt contains %zu input tokens, which leaves no room for "
                                  "output. Shorten the prompt. (context_length_exceeded)",
                                  limit, n);
     }
     return 0;
+}
+
+/* Scores are kept until the reply is written, and take room there: a small body must not ask for
+ * gigabytes. */
+static int check_scores(const struct plan *p, struct err *e)
+{
+    enum { MAX_SCORES = 1 << 20 };
+    uint64_t n_tokens = 0, n_each = sampling_n_scores(&p->sampling);
+    for (uint32_t i = 0; i < p->n_prompts; i++)
+        n_tokens += p->prompts[i].tokens.n;
+    if (n_tokens * n_each <= MAX_SCORES)
+        return 0;
+    return err_set_param(e, LLMD_EINVAL, p->tell_prompt_logprobs ? "prompt_logprobs" : "logprobs",
+                         "logprobs of prompts are limited to %d values, but %llu tokens with %llu "
+                         "values each were asked for; send fewer prompts or ask for fewer",
+                         MAX_SCORES, (unsigned long long)n_tokens, (unsigned long long)n_each);
+}
+
+/* Whether encoding put this token in front of the text. */
+static bool is_prefix(const struct plan *p, uint32_t id)
+{
+    struct token_list none = {0};
+    bool same = (p->tokenize_flags & TOKENIZE_ADD_SPECIAL) &&
+                tokenizer_encode(p->rules.tokenizer, "", 0, p->tokenize_flags, &none, NULL) == 0 &&
+                none.n > 0 && none.ids[0] == id;
+    token_list_fini(&none);
+    return same;
+}
+
+bool plan_truncate(const struct plan *p, struct token_list *tokens)
+{
+    if (tokens->n <= p->max_prompt)
+        return false;
+    size_t n_cut = tokens->n - p->max_prompt, n_front = 0;
+    if (!p->keep_prompt_begin) { /* bos stays where it is */
+        n_front = p->max_prompt > 0 && is_prefix(p, tokens->ids[0]);
+        memmove(tokens->ids + n_front, tokens->ids + n_front + n_cut,
+                (p->max_prompt - n_front) * sizeof(*tokens->ids));
+    }
+    tokens->n = p->max_prompt;
+    return true;
+}
+
+int plan_detokenize(struct plan *p, const struct token_list *tokens, const char **out,
+                    size_t *out_n, struct err *e)
+{
+    struct buf text = {0};
+    struct detok d;
+    detok_init(&d, p->rules.tokenizer, p->rules.skip_special_tokens);
+    for (size_t i = 0; i < tokens->n; i++)
+        detok_push(&d, tokens->ids[i], &text);
+    detok_flush(&d, &text);
+    *out_n = text.len;
+    *out = text.failed ? NULL : arena_strndup(&p->arena, buf_str(&text), text.len);
+    buf_fini(&text);
+    return *out ? 0 : err_set(e, LLMD_ENOMEM, "out of memory for the prompt");
 }
 
 static int parse_object(const char *body, size_t n, json_t **out, struct err *e)
@@ -84,7 +141,9 @@ int plan_parse(const struct catalog *c, const struct edge_key *key, enum plan_ki
     json_decref(object);
     if (rc == 0)
         rc = check_choices(out, e);
-    return rc == 0 ? check_context(out, e) : rc;
+    if (rc == 0)
+        rc = check_scores(out, e);
+    return rc == 0 ? check_context(out, c->limits.overflow_is_too_big, e) : rc;
 }
 
 void plan_drop_tokens(struct plan *p)

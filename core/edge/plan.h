@@ -25,8 +25,10 @@ enum {
 
 struct plan_prompt {
     struct token_list tokens; /* n >= 1, and one more fits the context */
-    const char *text;         /* [n_text], only with echo */
+    const char *text;         /* [n_text], only with echo: what comes before the generated text */
     size_t n_text;
+    const char *rendered; /* [n_rendered], only with return_prompt_text: by the chat template */
+    size_t n_rendered;
 };
 
 struct plan {
@@ -36,7 +38,15 @@ struct plan {
     bool stream;
     bool include_usage;    /* a last chunk with usage */
     bool continuous_usage; /* usage in every chunk */
-    bool echo;             /* completions: the prompt comes first */
+    bool echo; /* the prompt comes first; of a chat, its last message when that goes on */
+    bool return_token_ids;
+    bool tokens_as_ids;        /* logprobs name tokens by their ids */
+    bool return_prompt_text;   /* chat: what the template made of the messages */
+    bool tell_prompt_logprobs; /* as field prompt_logprobs (echo with logprobs tells them, too): */
+    uint32_t n_tell_prompt;    /* with so many of the most likely */
+    uint32_t stream_interval;  /* tokens of an event; >= 1 */
+    size_t max_prompt;         /* tokens; longer prompts are cut, */
+    bool keep_prompt_begin;    /* at their end; else at their beginning */
     unsigned tokenize_flags;
     struct choice_rules rules;
     struct sampling_params sampling; /* arrays in the arena; n >= 1; max_tokens not clamped yet: */
@@ -68,6 +78,12 @@ MUST_CHECK int plan_chat_prompt(const json_t *body, struct plan *p, struct err *
 MUST_CHECK int plan_completions_prompts(const json_t *body, struct plan *p, struct err *e);
 /* Refuses by name what would change the output and cannot be done (unsupported.c). */
 MUST_CHECK int plan_refuse_unsupported(const json_t *body, bool chat, struct err *e);
+
+/* Cuts the prompt to max_prompt tokens, as truncate_prompt_tokens says. True: something was cut. */
+bool plan_truncate(const struct plan *p, struct token_list *tokens);
+/* The text of token ids, in the plan's arena. */
+MUST_CHECK int plan_detokenize(struct plan *p, const struct token_list *tokens, const char **out,
+                               size_t *out_n, struct err *e);
 
 /* 1 to 128 of letters, digits and ._:- */
 bool request_id_valid(const char *s);

@@ -39,13 +39,20 @@ static void add_tail(struct generation *g, bool with_fingerprint)
     buf_add(&g->out, "}\n\n", 3);
 }
 
+/* The text in front of what is generated, in an event of its own. */
 static void add_echo(struct generation *g, uint32_t index)
 {
     const struct plan_prompt *prompt = &g->plan.prompts[index / g->plan.sampling.n];
+    struct buf *out = &g->out;
     add_head(g, index);
-    buf_addstr(&g->out, ",\"text\":");
-    json_add_str(&g->out, prompt->text, prompt->n_text);
-    buf_addstr(&g->out, ",\"logprobs\":null,\"finish_reason\":null,\"stop_reason\":null}]");
+    buf_addstr(out, g->plan.chat ? ",\"delta\":{\"content\":" : ",\"text\":");
+    json_add_str(out, prompt->text, prompt->n_text);
+    buf_addstr(out, g->plan.chat ? "},\"logprobs\":" : ",\"logprobs\":");
+    if (g->plan.chat)
+        buf_addstr(out, "null");
+    else
+        reply_echo_logprobs(g, index, out);
+    buf_addstr(out, ",\"finish_reason\":null,\"stop_reason\":null}]");
     add_tail(g, false);
 }
 
@@ -53,7 +60,8 @@ static void add_role(struct generation *g, uint32_t index)
 {
     add_head(g, index);
     buf_addstr(&g->out, ",\"delta\":{\"role\":\"assistant\",\"content\":\"\"},\"logprobs\":null,"
-                        "\"finish_reason\":null}],\"prompt_token_ids\":null");
+                        "\"finish_reason\":null}],\"prompt_token_ids\":");
+    reply_prompt_ids(g, 0, &g->out);
     add_tail(g, false);
 }
 
@@ -62,18 +70,44 @@ void sse_begin(struct generation *g)
     for (uint32_t i = 0; i < g->n_choices; i++) {
         if (g->plan.chat)
             add_role(g, i);
-        else if (g->plan.echo)
+        if (g->plan.prompts[i / g->plan.sampling.n].text)
             add_echo(g, i);
     }
+}
+
+/* What follows the text of a choice that goes on, when there is nothing to say of tokens. */
+static void add_going_on(struct generation *g)
+{
+    static const char chat[] = "},\"logprobs\":null,\"finish_reason\":null,\"token_ids\":null}]";
+    static const char text[] = ",\"logprobs\":null,\"finish_reason\":null,"
+                               "\"stop_reason\":null,\"token_ids\":null}]";
+    if (g->plan.chat)
+        buf_add(&g->out, chat, sizeof(chat) - 1);
+    else
+        buf_add(&g->out, text, sizeof(text) - 1);
+}
+
+/* What follows the text of any other. */
+static void add_details(struct generation *g, uint32_t index)
+{
+    struct choice *c = &g->choices[index];
+    struct buf *out = &g->out;
+    buf_addstr(out, g->plan.chat ? "},\"logprobs\":" : ",\"logprobs\":");
+    reply_logprobs(g, index, false, out);
+    buf_addf(out, ",\"finish_reason\":%s,\"stop_reason\":", reply_finish_reason(c));
+    reply_stop_reason(g, c, out);
+    buf_addstr(out, ",\"token_ids\":");
+    reply_token_ids(g, c, out);
+    if (g->plan.return_token_ids && !g->plan.chat && c->n_tokens == c->n_unsent) {
+        buf_addstr(out, ",\"prompt_token_ids\":");
+        reply_prompt_ids(g, index / g->plan.sampling.n, out);
+    }
+    buf_addstr(out, "}]");
 }
 
 void sse_choice(struct generation *g, uint32_t index)
 {
     static const char chat_text[] = ",\"delta\":{\"content\":", text[] = ",\"text\":";
-    static const char chat_going_on[] = "},\"logprobs\":null,\"finish_reason\":null,"
-                                        "\"token_ids\":null}]";
-    static const char going_on[] = ",\"logprobs\":null,\"finish_reason\":null,"
-                                   "\"stop_reason\":null,\"token_ids\":null}]";
     struct choice *c = &g->choices[index];
     struct buf *out = &g->out;
 
@@ -83,17 +117,12 @@ void sse_choice(struct generation *g, uint32_t index)
     else
         buf_add(out, text, sizeof(text) - 1);
     json_add_str(out, buf_str(&c->text), choice_safe(c, &g->plan.rules));
+    const bool plain = g->plan.rules.n_logprobs == 0 && !g->plan.return_token_ids;
+    if (c->finish == FINISH_NONE && plain)
+        add_going_on(g);
+    else
+        add_details(g, index);
     choice_sent(c, &g->plan.rules);
-    if (c->finish == FINISH_NONE && g->plan.chat)
-        buf_add(out, chat_going_on, sizeof(chat_going_on) - 1);
-    else if (c->finish == FINISH_NONE)
-        buf_add(out, going_on, sizeof(going_on) - 1);
-    else {
-        buf_addf(out, "%s,\"logprobs\":null,\"finish_reason\":%s,\"stop_reason\":",
-                 g->plan.chat ? "}" : "", reply_finish_reason(c));
-        reply_stop_reason(g, c, out);
-        buf_addstr(out, ",\"token_ids\":null}]");
-    }
     add_tail(g, c->finish != FINISH_NONE);
 }
 

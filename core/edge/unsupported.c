@@ -7,7 +7,6 @@
 enum matters {
     WHEN_GIVEN,
     UNLESS_FALSE,
-    UNLESS_ZERO,
     UNLESS_MINUS_ONE,
     UNLESS_EMPTY, /* string, list or object */
     UNLESS_NONE,  /* the string "none" */
@@ -29,22 +28,11 @@ static const struct unsupported {
     {"guided_regex", IN_BOTH, WHEN_GIVEN},
     {"guided_choice", IN_BOTH, WHEN_GIVEN},
     {"guided_grammar", IN_BOTH, WHEN_GIVEN},
-    {"logprobs", IN_CHAT, UNLESS_FALSE},
-    {"logprobs", IN_COMPLETIONS, WHEN_GIVEN},
-    {"top_logprobs", IN_CHAT, UNLESS_ZERO},
-    {"prompt_logprobs", IN_BOTH, WHEN_GIVEN},
-    {"logprob_token_ids", IN_BOTH, WHEN_GIVEN},
-    {"bad_words", IN_BOTH, UNLESS_EMPTY},
-    {"allowed_token_ids", IN_BOTH, WHEN_GIVEN},
     {"logits_processors", IN_BOTH, UNLESS_EMPTY},
-    {"truncate_prompt_tokens", IN_BOTH, WHEN_GIVEN},
     {"use_beam_search", IN_BOTH, UNLESS_FALSE},
     {"thinking_token_budget", IN_BOTH, UNLESS_MINUS_ONE},
     {"repetition_detection", IN_BOTH, WHEN_GIVEN},
-    {"return_token_ids", IN_BOTH, UNLESS_FALSE},
     {"chat_template", IN_CHAT, WHEN_GIVEN},
-    {"echo", IN_CHAT, UNLESS_FALSE},
-    {"return_prompt_text", IN_CHAT, UNLESS_FALSE},
     {"suffix", IN_COMPLETIONS, UNLESS_EMPTY},
     {"prompt_embeds", IN_COMPLETIONS, WHEN_GIVEN},
 };
@@ -61,8 +49,6 @@ static bool matters(enum matters when, const json_t *v)
         return true;
     case UNLESS_FALSE:
         return !json_is_false(v);
-    case UNLESS_ZERO:
-        return !json_is_integer(v) || json_integer_value(v) != 0;
     case UNLESS_MINUS_ONE:
         return !json_is_integer(v) || json_integer_value(v) != -1;
     case UNLESS_EMPTY:

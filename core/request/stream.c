@@ -123,7 +123,10 @@ static int init_logprobs(struct request *r, uint32_t cap)
         .ranks = arena_array(&r->arena, r->n_prompt, sizeof(*sc->ranks)),
     };
     s->scores = sc;
-    return sc->logprobs && sc->ranks ? 0 : -LLMD_ENOMEM;
+    if (!sc->logprobs || !sc->ranks)
+        return -LLMD_ENOMEM;
+    sc->logprobs[0] = (struct token_logprob){r->prompt[0], 0}; /* the rest is set as it comes */
+    return 0;
 }
 
 int stream_init(struct request *r, struct waker *w, uint32_t n_choices, struct err *e)
