@@ -33,6 +33,13 @@ static void check_sampling(const struct plan *p, uint32_t n_vocab)
         BUG_ON(s->stop_ids[i] >= n_vocab);
     for (uint32_t i = 0; i < s->n_logit_bias; i++)
         BUG_ON(s->logit_bias[i].token >= n_vocab || !within(s->logit_bias[i].bias, -100, 100));
+    for (uint32_t i = 0; i < s->n_allowed_ids; i++)
+        BUG_ON(s->allowed_ids[i] >= n_vocab);
+    for (uint32_t i = 0; i < s->n_bad_words; i++)
+        BUG_ON(s->bad_words[i].n < 1 || s->bad_words[i].ids[s->bad_words[i].n - 1] >= n_vocab);
+    BUG_ON(s->logprobs.n_top > MAX_TOP_LOGPROBS || s->n_logprob_ids > MAX_LOGPROB_IDS);
+    BUG_ON(s->prompt_logprobs.n_top > MAX_TOP_LOGPROBS || p->stream_interval < 1);
+    BUG_ON(p->rules.n_logprobs != sampling_n_logprobs(s));
     BUG_ON(p->request_id && !request_id_valid(p->request_id));
     BUG_ON(p->continuous_usage && !p->include_usage);
     BUG_ON(p->rules.stops.n > STOP_MAX_STRINGS);
@@ -46,7 +53,8 @@ static void check_prompts(const struct plan *p, uint32_t n_vocab)
         BUG_ON(t->n < 1 || t->n >= p->model->max_model_len);
         for (size_t k = 0; k < t->n; k++)
             BUG_ON(t->ids[k] >= n_vocab);
-        BUG_ON(p->echo && !p->prompts[i].text);
+        BUG_ON(t->n > p->max_prompt);
+        BUG_ON(p->echo && !p->chat && !p->prompts[i].text);
     }
 }
 
