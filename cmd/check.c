@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "cmd/args.h"
+#include "cmd/certificate.h"
 #include "cmd/commands.h"
 #include "cmd/facts.h"
 #include "cmd/gpus.h"
@@ -15,8 +16,9 @@ struct check {
     const char *path;
     bool json;
     struct config *config;
-    struct buf faults; /* a line each */
-    struct buf models; /* text lines or JSON objects, one per model */
+    struct buf faults, warnings; /* a line each */
+    struct buf certificate;      /* text line or JSON string */
+    struct buf models;           /* text lines or JSON objects, one per model */
 };
 
 static void describe(struct check *c, const struct config_model *cm, const struct model *m,
@@ -95,6 +97,24 @@ static void check_model(struct check *c, const struct config_model *cm)
     model_free(m);
 }
 
+static void check_certificate(struct check *c)
+{
+    struct tls *tls = NULL;
+    struct buf what = {0};
+    struct err e = {0};
+    if (certificate_load(c->config, &tls, &c->warnings, &e) != 0)
+        buf_addf(&c->faults, "%s\n", e.msg);
+    if (tls) {
+        tls_describe(tls, &what);
+        if (c->json)
+            json_add_cstr(&c->certificate, buf_str(&what));
+        else
+            buf_addf(&c->certificate, "tls certificate %s\n", buf_str(&what));
+    }
+    buf_fini(&what);
+    tls_free(tls);
+}
+
 /* "one\ntwo\n" as ["one","two"]. */
 static void add_json_lines(struct buf *out, const char *lines)
 {
@@ -112,12 +132,10 @@ static void report_json(const struct check *c, struct buf *out)
     json_add_cstr(out, c->path);
     buf_addstr(out, ",\"faults\":");
     add_json_lines(out, buf_str(&c->faults));
-    buf_addstr(out, ",\"warnings\":[");
-    for (uint32_t i = 0; c->config && i < c->config->n_warnings; i++) {
-        buf_addstr(out, i ? "," : "");
-        json_add_cstr(out, c->config->warnings[i]);
-    }
-    buf_addf(out, "],\"models\":[%s],\"config\":", buf_str(&c->models));
+    buf_addstr(out, ",\"warnings\":");
+    add_json_lines(out, buf_str(&c->warnings));
+    buf_addf(out, ",\"certificate\":%s,\"models\":[%s],\"config\":",
+             c->certificate.len ? buf_str(&c->certificate) : "null", buf_str(&c->models));
     if (c->config)
         config_print_json(c->config, out);
     else
@@ -128,15 +146,17 @@ static void report_json(const struct check *c, struct buf *out)
 /* Faults and warnings go to standard error, what is shown to `out`. */
 static void report_text(const struct check *c, struct buf *out)
 {
-    for (uint32_t i = 0; c->config && i < c->config->n_warnings; i++)
-        fprintf(stderr, "warning: %s\n", c->config->warnings[i]);
+    for (const char *at = buf_str(&c->warnings), *end; (end = strchr(at, '\n')) != NULL;
+         at = end + 1)
+        fprintf(stderr, "warning: %.*s\n", (int)(end - at), at);
     fputs(buf_str(&c->faults), stderr);
     if (c->faults.len) {
         fprintf(stderr, "configuration %s is not valid\n", c->path);
         return;
     }
     config_print(c->config, out);
-    buf_addf(out, "\n%sconfiguration %s is valid\n", buf_str(&c->models), c->path);
+    buf_addf(out, "\n%s%sconfiguration %s is valid\n", buf_str(&c->certificate),
+             buf_str(&c->models), c->path);
 }
 
 static int check(struct check *c)
@@ -146,9 +166,13 @@ static int check(struct check *c)
     if (config_load(c->path, &c->config, &c->faults, &e) != 0) {
         if (c->faults.len == 0)
             buf_addf(&c->faults, "%s\n", e.msg);
-    } else
+    } else {
+        for (uint32_t i = 0; i < c->config->n_warnings; i++)
+            buf_addf(&c->warnings, "%s\n", c->config->warnings[i]);
+        check_certificate(c);
         for (uint32_t i = 0; i < c->config->n_models; i++)
             check_model(c, &c->config->models[i]);
+    }
     if (c->json)
         report_json(c, &out);
     else
@@ -157,6 +181,8 @@ static int check(struct check *c)
     bool failed = c->faults.len > 0 || c->faults.failed || c->models.failed || out.failed;
     buf_fini(&out);
     buf_fini(&c->faults);
+    buf_fini(&c->warnings);
+    buf_fini(&c->certificate);
     buf_fini(&c->models);
     config_free(c->config);
     return failed ? EXIT_FAILED : EXIT_SUCCESS;
@@ -231,7 +257,8 @@ int cmd_check(int argc, char **argv)
     const struct arg_spec spec = {
         .command = "llmd check",
         .operands = "",
-        .about = "Checks a configuration file and opens the models that it names. Every fault is\n"
+        .about = "Checks a configuration file and opens what it names: models, certificates. Every "
+                 "fault is\n"
                  "named with file, line and option; a valid file is shown with all its values.\n"
                  "With --model, describes one model: architecture, weights, memory, tokenizer,\n"
                  "chat template, or what of it is not supported.",

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cmd/certificate.h"
 #include "cmd/roll.h"
 #include "core/observe/events.h"
 #include "core/util/json.h"
@@ -287,6 +288,24 @@ static int refuse_restart(const struct config_diff *d, struct err *e)
                    buf_str(&d->restart));
 }
 
+/* Takes over the certificate that new connections get, when it is another one. */
+static void set_certificate(struct reload *r, struct tls *tls, struct config_diff *d)
+{
+    const struct tls *before = edge_tls(r->fleet->edge);
+    struct buf line = {0};
+    if (!tls || tls_same(before, tls)) {
+        tls_free(tls);
+        return;
+    }
+    buf_addstr(&line, "tls certificate ");
+    tls_describe(before, &line);
+    buf_addstr(&line, " -> ");
+    tls_describe(tls, &line);
+    config_diff_add(d, buf_str(&line));
+    buf_fini(&line);
+    edge_set_tls(r->fleet->edge, tls);
+}
+
 static void tell(struct reload *r, struct config_diff *d)
 {
     for (const char *at = buf_str(&d->lines), *end; (end = strchr(at, '\n')) != NULL; at = end + 1)
@@ -303,6 +322,7 @@ static int begin(struct reload *r, struct err *e)
 {
     struct config *c = NULL;
     struct config_diff d = {.n = 0};
+    struct tls *tls = NULL;
     int rc = load(r, &c, e);
     if (rc != 0)
         return rc;
@@ -310,13 +330,18 @@ static int begin(struct reload *r, struct err *e)
     config_diff_keys(r->fleet->config, c, &d);
     rc = refuse_restart(&d, e);
     if (rc == 0)
+        rc = certificate_load_logged(c, &tls, e);
+    if (rc == 0)
         rc = plan(r, c, &d, e);
     if (rc == 0)
         rc = apply_live(r, c, e);
-    if (rc == 0)
+    if (rc == 0) {
+        set_certificate(r, tls, &d);
         tell(r, &d);
-    else
+    } else {
+        tls_free(tls);
         drop_steps(r, 0);
+    }
     config_diff_fini(&d);
     return rc;
 }

@@ -25,6 +25,7 @@
 #include <unistd.h>
 
 #include "cmd/args.h"
+#include "cmd/certificate.h"
 #include "cmd/fleet.h"
 #include "cmd/listeners.h"
 #include "cmd/load_log.h"
@@ -186,9 +187,28 @@ static int start_edge(struct server *s, struct err *e)
     int rc = fleet_catalog(&s->fleet, &o.served, &arrays, e);
     if (rc != 0)
         return rc;
-    rc = edge_start(&o, &s->fleet.edge, e);
+    rc = certificate_load_logged(c, &o.tls, e);
+    if (rc == 0)
+        rc = edge_start(&o, &s->fleet.edge, e);
     free(arrays);
     return rc;
+}
+
+static void say_listening(const struct server *s)
+{
+    const struct tls *tls = edge_tls(s->fleet.edge);
+    for (uint32_t i = 0; i < s->listeners.n; i++) {
+        const struct edge_listener *at = &s->listeners.all[i];
+        event_note(LOG_INFO, "serve", "listening address=%s port=%u%s%s", at->address,
+                   edge_port(s->fleet.edge, i), at->tls ? " tls=1" : "",
+                   at->admin ? " admin=1" : "");
+    }
+    struct buf what = {0};
+    if (tls) {
+        tls_describe(tls, &what);
+        event_note(LOG_INFO, "serve", "tls certificate %s", buf_str(&what));
+    }
+    buf_fini(&what);
 }
 
 static int start(struct server *s, struct err *e)
@@ -211,12 +231,8 @@ static int start(struct server *s, struct err *e)
         rc = supervise_start(&supervise, &s->supervise, e);
     if (rc == 0)
         rc = start_edge(s, e);
-    for (uint32_t i = 0; rc == 0 && i < s->listeners.n; i++) {
-        const struct edge_listener *at = &s->listeners.all[i];
-        event_note(LOG_INFO, "serve", "listening address=%s port=%u%s%s", at->address,
-                   edge_port(s->fleet.edge, i), at->tls ? " tls=1" : "",
-                   at->admin ? " admin=1" : "");
-    }
+    if (rc == 0)
+        say_listening(s);
     return rc;
 }
 

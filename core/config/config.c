@@ -229,6 +229,11 @@ bool config_store_directory_is_default(const char *value)
     return strcmp(value, config_option_find(CONFIG_STORE, "directory")->default_text) == 0;
 }
 
+bool config_has_tls(const struct config *c)
+{
+    return c->tls.certificate[0] != '\0';
+}
+
 bool config_control_socket_is_default(const char *value)
 {
     return strcmp(value, config_option_find(CONFIG_TOP, "control_socket")->default_text) == 0;

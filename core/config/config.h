@@ -62,6 +62,13 @@ struct config_store {
     uint32_t prompt_keep_hours;
 };
 
+/* Of the listeners that speak TLS. */
+struct config_tls {
+    const char *certificate, *key; /* paths; certificate "": there is no such section */
+    const char *min_version;       /* "1.2" | "1.3" */
+    int line;
+};
+
 struct config {
     struct arena arena;
     const char *path;
@@ -77,6 +84,7 @@ struct config {
     const char *access_log;         /* "off" | "stdout" */
     const char *prefix_cache_scope; /* "key" | "shared" */
     struct config_store store;
+    struct config_tls tls;
     uint32_t edge_threads;
     uint32_t max_connections;
     uint32_t max_body_kb;
@@ -112,6 +120,8 @@ bool config_control_socket_is_default(const char *value);
 /* The same two for the directory of the request log. */
 MUST_CHECK int config_store_directory(const char *path, struct buf *out, struct err *e);
 bool config_store_directory_is_default(const char *value);
+/* Whether there is a section tls. */
+bool config_has_tls(const struct config *c);
 /* How two configurations differ, in words. Zeroed: not yet. */
 struct config_diff {
     struct buf lines;   /* one per difference: model "small": max_num_seqs 64 -> 32 */

@@ -116,8 +116,9 @@ static void check_address(struct config_ctx *c, const char *option, int line, co
     }
     if (p.path && !resolve_file(c, line, option, &p, text))
         return;
-    if (p.scheme == ENDPOINT_HTTPS)
-        config_fault(c, line, option, "'%s' asks for TLS, which this server does not speak", shown);
+    if (p.scheme == ENDPOINT_HTTPS && !config_has_tls(c->config))
+        config_fault(c, line, option,
+                     "'%s' asks for TLS; add tls { certificate = \"FILE\" key = \"FILE\" }", shown);
     if (c->config->n_keys == 0 && !endpoint_is_local(&p))
         config_fault(c, line, option,
                      "'%s' is not a loopback address, and without keys llmd serves loopback "
@@ -157,8 +158,26 @@ static void check_listeners(struct config_ctx *c)
 bool config_is_tls(const struct config *c, const char *address)
 {
     struct endpoint p;
-    (void)c;
-    return endpoint_parse(address, &p, NULL) == 0 && p.scheme == ENDPOINT_HTTPS;
+    return config_has_tls(c) && endpoint_parse(address, &p, NULL) == 0 && !p.path &&
+           p.scheme != ENDPOINT_HTTP;
+}
+
+static void check_tls(struct config_ctx *c)
+{
+    const struct config *cfg = c->config;
+    struct config_tls *tls = &c->config->tls;
+    bool spoken = false;
+    for (uint32_t i = 0; i < cfg->n_listen; i++)
+        spoken |= config_is_tls(cfg, cfg->listen[i]);
+    for (uint32_t i = 0; i < cfg->n_admin_listen; i++)
+        spoken |= config_is_tls(cfg, cfg->admin_listen[i]);
+    if (config_has_tls(cfg) && !spoken)
+        config_warn(c, tls->line, NULL,
+                    "section 'tls' has no effect: every address has http:// or unix: in front");
+    if (tls->certificate[0])
+        resolve_path(c, &tls->certificate);
+    if (tls->key[0])
+        resolve_path(c, &tls->key);
 }
 
 /* ---- names ---- */
@@ -478,6 +497,7 @@ void config_check(struct config_ctx *c)
     check_control_socket(c);
     if (c->config->store.directory[0])
         resolve_path(c, &c->config->store.directory);
+    check_tls(c);
     check_section_names(c);
     check_keys(c);
     check_models(c);

@@ -61,10 +61,24 @@ static unsigned diff_scope(const char *before, enum config_scope scope, const vo
     return kinds;
 }
 
+/* Listeners that begin or cease to speak TLS are new ones. */
+static void diff_tls(const struct config *a, const struct config *b, struct config_diff *out)
+{
+    if (config_has_tls(a) && config_has_tls(b)) {
+        (void)diff_scope("tls: ", CONFIG_TLS, &a->tls, &b->tls, out);
+        return;
+    }
+    if (config_has_tls(a) == config_has_tls(b))
+        return;
+    config_diff_add(out, config_has_tls(b) ? "tls added" : "tls removed");
+    buf_addf(&out->restart, "%stls", out->restart.len ? ", " : "");
+}
+
 void config_diff_top(const struct config *a, const struct config *b, struct config_diff *out)
 {
     (void)diff_scope("", CONFIG_TOP, a, b, out);
     (void)diff_scope("store: ", CONFIG_STORE, &a->store, &b->store, out);
+    diff_tls(a, b, out);
 }
 
 static const struct config_key *find_key(const struct config *c, const char *name)

@@ -97,6 +97,9 @@ void config_print_example(struct buf *out)
     buf_addstr(out, "# The request log.\n#store {\n");
     example_scope(CONFIG_STORE, out);
     buf_addstr(out, "#}\n\n"
+                    "# With this section, clients speak HTTPS.\n#tls {\n");
+    example_scope(CONFIG_TLS, out);
+    buf_addstr(out, "#}\n\n"
                     "# Clients that may use the models; one section each. Without any, llmd "
                     "listens on\n"
                     "# loopback addresses only and asks nobody for a key.\n"
@@ -162,6 +165,10 @@ void config_print_reference(struct buf *out)
     buf_addstr(out, "\n## In `store { }`\n\n"
                     "The request log, which `llmd logs` and `llmd explain` read.\n\n");
     reference_scope(CONFIG_STORE, out);
+    buf_addstr(out, "\n## In `tls { }`\n\n"
+                    "With this section, clients speak HTTPS: on every IP address of `listen` and "
+                    "`admin_listen` but those\nwith `http://` in front.\n\n");
+    reference_scope(CONFIG_TLS, out);
     buf_addstr(out, "\n## In `key \"name\" { }`\n\n"
                     "One section for each client that may use the models. Without any, llmd "
                     "listens on loopback\naddresses only and asks nobody for a key.\n\n");

@@ -290,6 +290,7 @@ static void fill(struct config_ctx *c, struct config_section *s, cfg_t *cfg, voi
 {
     for (uint32_t i = 0; i < config_n_options; i++) {
         const struct config_option *o = &config_options[i];
+        const bool titled = config_scope_titled(s->scope);
         if (o->scope != s->scope)
             continue;
         config_set_default(c, o, base);
@@ -297,8 +298,9 @@ static void fill(struct config_ctx *c, struct config_section *s, cfg_t *cfg, voi
         if (set->line > 0 && !(set->bad && cfg_size(cfg, o->name) == 0))
             store(c, s, o, cfg, base);
         else if (set->line == 0 && !o->default_text)
-            config_fault(c, s->line, o->name, "is missing in section '%s \"%s\"'; add %s = \"...\"",
-                         config_scope_name(s->scope), config_shown(c, s->title), o->name);
+            config_fault(c, s->line, o->name, "is missing in section '%s%s%s%s'; add %s = \"...\"",
+                         config_scope_name(s->scope), titled ? " \"" : "",
+                         config_shown(c, s->title), titled ? "\"" : "", o->name);
     }
 }
 
@@ -312,9 +314,13 @@ static void fill_all(struct config_ctx *c, cfg_t *cfg)
         c->no_memory = true;
         return;
     }
-    for (uint32_t i = 0; i < config_n_options; i++)
-        if (config_options[i].scope == CONFIG_STORE) /* its section may be missing */
+    out->tls = (struct config_tls){.certificate = "", .key = ""};
+    for (uint32_t i = 0; i < config_n_options; i++) { /* their sections may be missing */
+        if (config_options[i].scope == CONFIG_STORE)
             config_set_default(c, &config_options[i], &out->store);
+        if (config_options[i].scope == CONFIG_TLS)
+            config_set_default(c, &config_options[i], &out->tls);
+    }
     for (struct config_section *s = c->sections; s; s = s->next) {
         const char *name = arena_strdup(&out->arena, s->title);
         c->no_memory |= !name;
@@ -322,7 +328,10 @@ static void fill_all(struct config_ctx *c, cfg_t *cfg)
             fill(c, s, cfg, out);
         else if (s->scope == CONFIG_STORE)
             fill(c, s, cfg_getsec(cfg, "store"), &out->store);
-        else if (s->scope == CONFIG_KEY) {
+        else if (s->scope == CONFIG_TLS) {
+            out->tls.line = s->line;
+            fill(c, s, cfg_getsec(cfg, "tls"), &out->tls);
+        } else if (s->scope == CONFIG_KEY) {
             struct config_key *k = &out->keys[out->n_keys++];
             *k = (struct config_key){.name = name, .line = s->line};
             fill(c, s, cfg_gettsec(cfg, "key", s->title), k);

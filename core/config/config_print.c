@@ -131,6 +131,11 @@ void config_print(const struct config *c, struct buf *out)
     buf_addstr(out, "store {\n");
     print_scope(&c->store, CONFIG_STORE, "    ", out);
     buf_addstr(out, "}\n");
+    if (config_has_tls(c)) {
+        buf_addstr(out, "tls {\n");
+        print_scope(&c->tls, CONFIG_TLS, "    ", out);
+        buf_addstr(out, "}\n");
+    }
     for (uint32_t i = 0; i < c->n_keys; i++) {
         buf_addf(out, "key \"%s\" {\n", c->keys[i].name);
         print_scope(&c->keys[i], CONFIG_KEY, "    ", out);
@@ -192,7 +197,13 @@ void config_print_json(const struct config *c, struct buf *out)
     add_json_scope(c, CONFIG_TOP, "", out);
     buf_addstr(out, ",\"store\":{");
     add_json_scope(&c->store, CONFIG_STORE, "", out);
-    buf_addstr(out, "},\"keys\":[");
+    buf_addstr(out, "},\"tls\":");
+    if (config_has_tls(c)) {
+        add_json_scope(&c->tls, CONFIG_TLS, "{", out);
+        buf_addch(out, '}');
+    } else
+        buf_addstr(out, "null");
+    buf_addstr(out, ",\"keys\":[");
     for (uint32_t i = 0; i < c->n_keys; i++)
         add_json_section(i, c->keys[i].name, &c->keys[i], CONFIG_KEY, out);
     buf_addstr(out, "],\"models\":[");

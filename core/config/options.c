@@ -9,6 +9,7 @@
 #define STRUCT_KEY   struct config_key
 #define STRUCT_MODEL struct config_model
 #define STRUCT_STORE struct config_store
+#define STRUCT_TLS   struct config_tls
 
 /* Where the number of elements lies; only lists have one. */
 #define COUNT_INT(s, name)    0
@@ -40,12 +41,16 @@ const struct config_option config_options[] = {
 };
 const uint32_t config_n_options = ARRAY_LEN(config_options);
 
-static const char *const scope_names[CONFIG_N_SCOPES] = {
-    [CONFIG_TOP] = NULL, [CONFIG_KEY] = "key", [CONFIG_MODEL] = "model", [CONFIG_STORE] = "store"};
+static const char *const scope_names[CONFIG_N_SCOPES] = {[CONFIG_TOP] = NULL,
+                                                         [CONFIG_KEY] = "key",
+                                                         [CONFIG_MODEL] = "model",
+                                                         [CONFIG_STORE] = "store",
+                                                         [CONFIG_TLS] = "tls"};
 static const char *const scope_examples[CONFIG_N_SCOPES] = {[CONFIG_TOP] = NULL,
                                                             [CONFIG_KEY] = "key \"name\"",
                                                             [CONFIG_MODEL] = "model \"name\"",
-                                                            [CONFIG_STORE] = "store"};
+                                                            [CONFIG_STORE] = "store",
+                                                            [CONFIG_TLS] = "tls"};
 
 const char *config_scope_name(enum config_scope scope)
 {

@@ -4,7 +4,14 @@
 #pragma once
 #include "core/util/base.h"
 
-enum config_scope { CONFIG_TOP, CONFIG_KEY, CONFIG_MODEL, CONFIG_STORE, CONFIG_N_SCOPES };
+enum config_scope {
+    CONFIG_TOP,
+    CONFIG_KEY,
+    CONFIG_MODEL,
+    CONFIG_STORE,
+    CONFIG_TLS,
+    CONFIG_N_SCOPES
+};
 
 enum config_type {
     CONFIG_INT,

@@ -15,12 +15,17 @@ enum {
     LAST_TURNS_MAX = 64, /* of ACCEPTS_MAX: as many as the kernel keeps; who floods gets no more */
 };
 
-/* Over the limit: a clear answer instead of a connection that hangs. */
-static void turn_away(int fd)
+/* Over the limit: a clear answer instead of a connection that hangs. Who speaks TLS would have to be
+ * shaken hands with first: a close is all there is. */
+static void turn_away(int fd, bool tls)
 {
     static const char body[] = "{\"error\":{\"message\":\"too many connections\","
                                "\"type\":\"ServiceUnavailableError\",\"param\":null,\"code\":503}}";
     char reply[512], unread[4096];
+    if (tls) {
+        close(fd);
+        return;
+    }
     int n = snprintf(reply, sizeof(reply),
                      "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
                      "Retry-After: 1\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s",
@@ -90,7 +95,7 @@ static void admit(struct loop *l, const struct listener *at, int fd,
     if (full(l)) {
         if (!l->control)
             metric_add(l->edge->metrics.turned_away, 1);
-        turn_away(fd);
+        turn_away(fd, at && at->opts->tls);
         return;
     }
     /* The client's own socket: conn.c asks the kernel who is at its other end, and of a front's pair

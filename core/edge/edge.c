@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "core/edge/edge_int.h"
+#include "core/edge/tls.h"
 #include "core/observe/log.h"
 #include "core/util/clock.h"
 
@@ -55,6 +56,8 @@ static int init(struct edge *edge, struct err *e)
     if (!edge->loops || !edge->listeners)
         return err_set(e, LLMD_ENOMEM, "out of memory for the edge");
     int rc = edge_metrics_init(&edge->metrics, edge->opts.metrics, e);
+    if (rc == 0 && edge->tls)
+        edge_metrics_tls(&edge->metrics, tls_expires(edge->tls));
     if (rc == 0)
         rc = catalog_new(&edge->opts.served, &edge->metrics, &edge->key_states, &edge->catalog, e);
     edge->opts.served = (struct edge_served){.keys = NULL}; /* the catalogue has it */
@@ -82,11 +85,15 @@ int edge_start(const struct edge_opts *opts, struct edge **out, struct err *e)
 {
     BUG_ON(opts->n_listen == 0);
     struct edge *edge = calloc(1, sizeof(*edge));
-    if (!edge)
+    if (!edge) {
+        tls_free(opts->tls);
         return err_set(e, LLMD_ENOMEM, "out of memory for the edge");
+    }
     edge->opts = *opts;
+    edge->tls = opts->tls;
     edge->started_us = clock_now_us();
     lock_init(&edge->catalog_mu, LOCK_RANK_LEAF);
+    lock_init(&edge->tls_mu, LOCK_RANK_LEAF);
     edge->control_socket.fd = edge->control_socket.lock_fd = -1;
     int rc = init(edge, e);
     if (rc != 0) {
@@ -111,6 +118,30 @@ struct edge_limits edge_limits(struct edge *edge)
     const struct edge_limits l = edge->catalog->limits;
     lock_drop(&edge->catalog_mu);
     return l;
+}
+
+struct ssl_ctx_st *edge_tls_context(struct edge *edge)
+{
+    lock_take(&edge->tls_mu);
+    struct ssl_ctx_st *ctx = tls_context(edge->tls);
+    lock_drop(&edge->tls_mu);
+    return ctx;
+}
+
+const struct tls *edge_tls(const struct edge *edge)
+{
+    return edge->tls;
+}
+
+void edge_set_tls(struct edge *edge, struct tls *tls)
+{
+    BUG_ON(!edge->opts.tls);
+    lock_take(&edge->tls_mu);
+    struct tls *before = edge->tls;
+    edge->tls = tls;
+    lock_drop(&edge->tls_mu);
+    tls_free(before);
+    edge_metrics_tls(&edge->metrics, tls_expires(tls));
 }
 
 /* Frees the old catalogues that nobody holds any more: once without references, they stay so. */
@@ -203,6 +234,8 @@ void edge_stop(struct edge *edge)
     catalog_free(edge->catalog);
     key_states_fini(&edge->key_states);
     lock_fini(&edge->catalog_mu);
+    lock_fini(&edge->tls_mu);
+    tls_free(edge->tls);
     edge_metrics_fini(&edge->metrics);
     gate_fini(&edge->gate);
     free(edge->loops);

@@ -8,7 +8,7 @@
  *
  * Routes  POST /v1/chat/completions, /v1/completions; GET /v1/models, /v1/models/{id}, /health,
  *         /ready, /version, /metrics; /admin/v1/ for operators (access.h).
- * Thread  edge_start, edge_set_catalog, edge_uses_model, edge_stop from the main thread. */
+ * Thread  edge_start, edge_set_catalog, edge_set_tls, edge_uses_model, edge_stop from the main thread. */
 #pragma once
 #include "core/edge/control.h"
 #include "core/edge/limits.h"
@@ -20,6 +20,7 @@ struct metrics;
 struct model;
 struct router;
 struct store;
+struct tls;
 
 /* What a key opens; access.h says which routes. */
 enum key_scope { SCOPE_INFERENCE, SCOPE_ADMIN, SCOPE_READ_ONLY };
@@ -87,6 +88,7 @@ struct edge_opts {
     bool control_optional;      /* warn and go on when it cannot be made */
     uint32_t n_threads;         /* loops; 0: automatic */
     struct edge_served served;
+    struct tls *tls; /* of the listeners that speak it; taken over, also when the start fails */
     struct router *router;
     struct metrics *metrics;
     struct store *store; /* the request log; NULL: none */
@@ -101,6 +103,10 @@ MUST_CHECK int edge_start(const struct edge_opts *opts, struct edge **out, struc
 /* What is served from now on, copied: requests whose bodies are complete later go by it; those that run
  * go on by what they began with. Errors: ENOMEM, nothing is changed. */
 MUST_CHECK int edge_set_catalog(struct edge *edge, const struct edge_served *s, struct err *e);
+/* What new connections speak; NULL. Borrowed, until edge_set_tls. */
+const struct tls *edge_tls(const struct edge *edge);
+/* New connections speak by that one from now on; it is taken over. Only where there was one before. */
+void edge_set_tls(struct edge *edge, struct tls *tls);
 /* Whether the model is served, or a request that runs still needs it. */
 bool edge_uses_model(struct edge *edge, const struct model *model);
 /* The port that listener i was bound to (for port 0); 0 of a file. */

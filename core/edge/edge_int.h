@@ -71,7 +71,9 @@ struct loop {
     uint32_t n_fronts;
     struct front *touched;     /* to be pumped */
     struct front *handed_over; /* to libmicrohttpd, right now */
-    struct buf scanned;        /* of the front at hand; kept for its memory */
+    struct buf scanned;        /* of the front at hand; kept for its memory, as */
+    struct buf gathered;       /* the pieces of a TLS record */
+    uint32_t n_handshakes;     /* steps of TLS handshakes in this turn */
     struct conn *conns;        /* those that libmicrohttpd has */
     uint32_t n_conns;
     struct exchange *exchanges; /* all requests being answered */
@@ -85,6 +87,8 @@ struct edge {
     struct lock catalog_mu; /* rank LEAF; guards the pointer alone */
     struct catalog *catalog;
     struct catalog *old; /* that requests may still hold; the owner's */
+    struct lock tls_mu;  /* rank LEAF; guards the pointer alone */
+    struct tls *tls;     /* of new connections; NULL */
     struct loop *loops;  /* [n_loops] */
     uint32_t n_loops;
     struct loop control_loop; /* running only when there is a control socket */
@@ -162,6 +166,8 @@ struct exchange {
 /* The catalogue of now, with a reference. */
 struct catalog *edge_catalog(struct edge *edge);
 struct edge_limits edge_limits(struct edge *edge);
+/* What a new TLS connection speaks, with a reference: SSL_CTX_free() it. */
+struct ssl_ctx_st *edge_tls_context(struct edge *edge);
 
 /* loop.c */
 MUST_CHECK int loop_init(struct loop *l, struct edge *edge, uint32_t index, struct err *e);

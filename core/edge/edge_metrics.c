@@ -145,6 +145,45 @@ int edge_metrics_init(struct edge_metrics *m, struct metrics *set, struct err *e
     return 0;
 }
 
+static void init_tls(struct edge_metrics *m)
+{
+    static const char *const reasons[N_TLS_OUTCOMES] = {
+        [TLS_CLOSED] = "closed",   [TLS_TIMEOUT] = "timeout",    [TLS_PLAIN] = "plain_http",
+        [TLS_VERSION] = "version", [TLS_CIPHER] = "cipher",      [TLS_ALPN] = "alpn",
+        [TLS_ALERT] = "alert",     [TLS_MALFORMED] = "malformed"};
+    for (int is_1_3 = 0; is_1_3 < 2; is_1_3++)
+        for (int resumed = 0; resumed < 2; resumed++) {
+            struct buf labels = {0};
+            metrics_label(&labels, "protocol", is_1_3 ? "TLSv1.3" : "TLSv1.2");
+            metrics_label(&labels, "resumed", resumed ? "true" : "false");
+            m->tls_shaken[is_1_3][resumed] =
+                metrics_counter(m->set, "llmd_tls_handshakes_total",
+                                "TLS handshakes that succeeded.", buf_str(&labels));
+            buf_fini(&labels);
+        }
+    for (int i = 0; i < N_TLS_OUTCOMES; i++) {
+        struct buf labels = {0};
+        if (!reasons[i])
+            continue;
+        metrics_label(&labels, "reason", reasons[i]);
+        m->tls_failed[i] =
+            metrics_counter(m->set, "llmd_tls_handshake_failures_total",
+                            "TLS handshakes that failed, by reason.", buf_str(&labels));
+        buf_fini(&labels);
+    }
+    m->tls_expiry = metrics_gauge(m->set, "llmd_tls_certificate_expiry_seconds",
+                                  "When the certificate expires, in seconds since 1970.", "");
+}
+
+void edge_metrics_tls(struct edge_metrics *m, int64_t expires)
+{
+    if (!m->set)
+        return;
+    if (!m->tls_expiry)
+        init_tls(m);
+    metric_set(m->tls_expiry, (double)expires);
+}
+
 void edge_metrics_fini(struct edge_metrics *m)
 {
     free(m->routes);

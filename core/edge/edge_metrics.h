@@ -8,6 +8,7 @@
 #include <stdatomic.h>
 
 #include "core/edge/edge.h"
+#include "core/edge/tls_conn.h"
 #include "core/observe/metrics.h"
 #include "core/request/stream.h"
 #include "core/util/base.h"
@@ -36,11 +37,16 @@ struct edge_metrics {
     struct metric_histogram *seconds;
     struct metric_gauge *connections;
     struct metric_counter *turned_away, *not_allowed, *bad_proxy;
+    struct metric_counter *tls_shaken[2][2]; /* handshakes: is TLS 1.3, was resumed */
+    struct metric_counter *tls_failed[N_TLS_OUTCOMES];
+    struct metric_gauge *tls_expiry;
 };
 
 /* set may be NULL: nothing is counted. */
 MUST_CHECK int edge_metrics_init(struct edge_metrics *m, struct metrics *set, struct err *e);
 void edge_metrics_fini(struct edge_metrics *m);
+/* Those of TLS, which are not there without; the certificate ends then (seconds since 1970). */
+void edge_metrics_tls(struct edge_metrics *m, int64_t expires);
 /* The series of a model, at zero when they are new; m may be NULL. */
 void edge_metrics_model(struct edge_metrics *m, const struct edge_model *model,
                         struct model_series *out);

@@ -12,6 +12,7 @@
 enum {
     UP_HIGH_BYTES = 64 * 1024, /* nothing more is read while so much waits */
     READS_MAX = 16,            /* per turn: the others want their turn too */
+    HANDSHAKES_MAX = 16,       /* steps per turn of all; one takes up to a millisecond */
     LINGER_BYTES = 1024 * 1024,
     PAIR_BYTES = 64 * 1024,   /* what libmicrohttpd may have written that we have not taken */
     UNSENT_BYTES = 64 * 1024, /* what the kernel may hold unsent for one client: a slow reader shall
@@ -55,6 +56,11 @@ static void set_options(int fd, int family)
     setsockopt(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, &unsent, sizeof(unsent));
 }
 
+static enum front_state after_proxy_header(const struct front *f)
+{
+    return f->listener->tls ? FRONT_TLS : FRONT_OPEN;
+}
+
 bool front_new(struct loop *l, const struct edge_listener *listener, int fd,
                const struct sockaddr_storage *peer, socklen_t n_peer)
 {
@@ -70,7 +76,7 @@ bool front_new(struct loop *l, const struct edge_listener *listener, int fd,
     f->pair = -1;
     f->peer = *peer;
     f->n_peer = n_peer;
-    f->state = gate_is_proxy(&l->edge->gate, peer) ? FRONT_PROXY : FRONT_OPEN;
+    f->state = gate_is_proxy(&l->edge->gate, peer) ? FRONT_PROXY : after_proxy_header(f);
     head_scan_init(&f->scan);
     f->head_deadline_us = front_in_s(edge_limits(l->edge).header_timeout_s);
     f->next = l->fronts;
@@ -100,6 +106,7 @@ static void front_free(struct front *f)
         l->fronts = f->next;
     if (f->next)
         f->next->prev = f->prev;
+    tls_conn_free(f->tls);
     close(f->fd);
     if (f->pair >= 0)
         close(f->pair);
@@ -128,9 +135,10 @@ void front_touch_busy(struct loop *l)
 void front_event(struct front *f, uint32_t events)
 {
     const uint32_t ends = EPOLLRDHUP | EPOLLHUP | EPOLLERR;
-    f->readable |= (events & (EPOLLIN | ends)) != 0;
+    /* TLS may wait for room to read, and for input to write. */
+    f->readable |= f->listener->tls || (events & (EPOLLIN | ends)) != 0;
     f->hung_up |= (events & ends) != 0;
-    f->down_due |= f->down.len > 0;
+    f->down_due |= f->down.len > 0 || f->end_waits;
     front_note(f);
 }
 
@@ -278,6 +286,8 @@ static void pass_up(struct front *f, const struct buf *fresh)
 static ssize_t client_read(struct front *f, char *data, size_t n)
 {
     ssize_t k;
+    if (f->tls && f->state != FRONT_LINGER)
+        return tls_conn_read(f->tls, data, n);
     do
         k = recv(f->fd, data, n, 0);
     while (k < 0 && errno == EINTR);
@@ -288,41 +298,38 @@ static ssize_t client_read(struct front *f, char *data, size_t n)
 static void on_proxy_header(struct front *f, enum proxy2_verdict verdict)
 {
     struct edge *edge = f->loop->edge;
+    f->head_deadline_us = front_in_s(edge_limits(edge).header_timeout_s);
     f->state = FRONT_OVER;
     if (verdict == PROXY2_BAD)
         metric_add(edge->metrics.bad_proxy, 1);
     else if (!gate_admits(&edge->gate, &f->peer))
         metric_add(edge->metrics.not_allowed, 1);
     else
-        f->state = FRONT_OPEN;
+        f->state = after_proxy_header(f);
 }
 
-/* Takes the PROXY header off. Returns how many of the n bytes belong to it. */
-static size_t take_proxy_header(struct front *f, const char *data, size_t n)
+/* n more bytes of the PROXY header: none is behind it. */
+static void take_proxy_header(struct front *f, const char *data, size_t n)
 {
-    size_t before = f->head.len, n_header = 0;
+    size_t n_header = 0;
     buf_add(&f->head, data, n);
     const enum proxy2_verdict verdict =
         f->head.failed ? PROXY2_BAD
                        : proxy2_parse((const uint8_t *)f->head.data, f->head.len, &n_header,
                                       &f->peer, &f->n_peer);
     if (verdict == PROXY2_MORE)
-        return n;
+        return;
     on_proxy_header(f, verdict);
     buf_fini(&f->head);
-    return f->state == FRONT_OPEN ? n_header - before : n;
 }
 
 static void take(struct front *f, const char *data, size_t n)
 {
     struct buf *out = &f->loop->scanned;
     buf_clear(out);
-    if (f->state == FRONT_PROXY) {
-        size_t k = take_proxy_header(f, data, n);
-        data += k;
-        n -= k;
-    }
-    if (f->deaf)
+    if (f->state == FRONT_PROXY)
+        take_proxy_header(f, data, n);
+    else if (f->deaf)
         f->n_dropped += n;
     else
         scan(f, data, n, out);
@@ -342,12 +349,15 @@ static void on_client_end(struct front *f)
 static void read_client(struct front *f)
 {
     char data[READ_BYTES];
-    ssize_t n = client_read(f, data, sizeof(data));
+    const size_t room = f->state == FRONT_PROXY
+                            ? proxy2_missing((const uint8_t *)f->head.data, f->head.len)
+                            : sizeof(data);
+    ssize_t n = client_read(f, data, room);
     if (n == 0)
         on_client_end(f);
     else if (n > 0) {
-        /* A short read took all there was, but for an end. */
-        if ((size_t)n < sizeof(data) && !f->hung_up)
+        /* A short read took all there was, but for an end; one of TLS took a record. */
+        if ((size_t)n < room && !f->tls && !f->hung_up)
             f->readable = false;
         take(f, data, (size_t)n);
     } else if (n == -EAGAIN)
@@ -371,14 +381,18 @@ static bool end_is_due(const struct front *f)
 
 static void pump_up(struct front *f)
 {
+    struct loop *l = f->loop;
     if (f->up.len > 0)
         flush_up(f);
     for (int i = 0; f->readable && f->state != FRONT_OVER && f->up.len < UP_HIGH_BYTES; i++) {
-        if (i == READS_MAX) {
+        if (i == READS_MAX || (f->state == FRONT_TLS && l->n_handshakes == HANDSHAKES_MAX)) {
             front_note(f);
             break;
         }
-        read_client(f);
+        if (f->state == FRONT_TLS)
+            front_shake_hands(f);
+        else
+            read_client(f);
     }
     if (f->pair >= 0 && !f->up_ended && end_is_due(f)) {
         f->up_ended = true;
@@ -439,6 +453,8 @@ void front_sweep(struct loop *l, uint64_t now_us)
         if (!past(f->head_deadline_us, now_us) && !past(f->write_deadline_us, now_us) &&
             !past(f->linger_deadline_us, now_us))
             continue;
+        if (f->state == FRONT_TLS)
+            front_count_handshake(f, TLS_TIMEOUT);
         f->state = FRONT_OVER;
         front_note(f);
     }

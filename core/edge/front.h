@@ -1,10 +1,13 @@
 /* front.h - a client's connection in front of libmicrohttpd: every byte passes here, is read by one
  * rule (head_scan.h), and only then goes on.
  *
- *   client ── fd ── front ── pair ── libmicrohttpd (conn, exchange)
+ *   client ── fd ── TLS ── front ── pair ── libmicrohttpd (conn, exchange)
  *
  *   up    client -> scan -> head (until it is complete) -> up (what the pair does not take yet) -> pair
  *   down  pair -> client, or -> down (what the client does not take yet)
+ *
+ * TLS (tls_conn.h) is there on listeners that speak it: then its handshake comes first, or behind the PROXY
+ * header, and with a deadline of its own. Who speaks plain HTTP there is told so.
  *
  * A socket pair, because libmicrohttpd reads and writes a descriptor. A head goes on when it is
  * complete, and libmicrohttpd hears of a connection with its first head: clients that never finish one
@@ -27,6 +30,7 @@
 
 enum front_state {
     FRONT_PROXY, /* a load balancer's: its PROXY header comes first */
+    FRONT_TLS,   /* the handshake is under way */
     FRONT_OPEN,
     FRONT_LINGER, /* all is sent; late input is dropped: closing at once could take the reply back */
     FRONT_OVER,   /* to be freed */
@@ -41,10 +45,12 @@ struct front {
     int fd, pair;      /* pair: our end; -1 */
     uint32_t slot;     /* in loop->slots */
     enum front_state state;
+    struct tls_conn *tls; /* from the handshake's first byte on; NULL */
     bool touched;
     bool down_due;             /* the pair may hold bytes for the client */
     bool readable;             /* the client's socket may hold input */
     bool hung_up;              /* the kernel reported an end: to be read up to it */
+    bool end_waits;            /* for room to say goodbye in */
     bool client_ended;         /* it sends no more */
     bool up_ended;             /* and libmicrohttpd knows */
     bool deaf;                 /* what the client sends is dropped */

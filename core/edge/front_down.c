@@ -14,6 +14,8 @@ enum {
 static ssize_t client_write(struct front *f, const char *data, size_t n)
 {
     ssize_t k;
+    if (f->tls)
+        return tls_conn_write(f->tls, data, n);
     do
         k = send(f->fd, data, n, MSG_NOSIGNAL);
     while (k < 0 && errno == EINTR);
@@ -22,11 +24,23 @@ static ssize_t client_write(struct front *f, const char *data, size_t n)
     return k < 0 ? -errno : k;
 }
 
+/* One record. What is lost of it for want of memory ends the connection. */
+static ssize_t client_write_record(struct front *f, const struct iovec piece[3])
+{
+    struct buf *all = &f->loop->gathered;
+    buf_clear(all);
+    for (int i = 0; i < 3; i++)
+        buf_add(all, piece[i].iov_base, piece[i].iov_len);
+    return all->failed ? -ENOMEM : tls_conn_write(f->tls, all->data, all->len);
+}
+
 /* As client_write, of three pieces in one write. */
 static ssize_t client_write_chunk(struct front *f, struct iovec piece[3])
 {
     const struct msghdr m = {.msg_iov = piece, .msg_iovlen = 3};
     ssize_t k;
+    if (f->tls)
+        return client_write_record(f, piece);
     do
         k = sendmsg(f->fd, &m, MSG_NOSIGNAL);
     while (k < 0 && errno == EINTR);
@@ -103,11 +117,16 @@ bool front_send_chunk(struct front *f, const char *data, size_t n)
     return true;
 }
 
-static void begin_linger(struct front *f)
+void front_linger(struct front *f)
 {
+    f->end_waits = f->tls && !tls_conn_end(f->tls);
+    f->write_deadline_us = f->end_waits ? front_in_s(WRITE_STALL_S) : 0;
+    if (f->end_waits) /* the next room brings us here again */
+        return;
     front_settle(f);
     f->state = FRONT_LINGER;
     f->deaf = true;
+    f->head_deadline_us = 0;
     f->linger_deadline_us = front_in_s(LINGER_S);
     f->readable = true; /* what came while nobody read */
     shutdown(f->fd, SHUT_WR);
@@ -128,7 +147,7 @@ void front_pump_down(struct front *f)
         if (n < 0 && errno == EAGAIN)
             break;
         if (n <= 0) {
-            begin_linger(f);
+            front_linger(f);
             return;
         }
         moved += (size_t)n;

@@ -1,6 +1,7 @@
-/* front_int.h - what the two halves of a front share. */
+/* front_int.h - what the parts of a front share. */
 #pragma once
 #include "core/edge/front.h"
+#include "core/edge/tls_conn.h"
 #include "core/util/clock.h"
 
 enum { READ_BYTES = 16 * 1024 }; /* of a socket at a time */
@@ -9,6 +10,12 @@ enum { READ_BYTES = 16 * 1024 }; /* of a socket at a time */
 void front_note(struct front *f);
 /* front_down.c: moves what the pair holds to the client; begins to linger at its end. */
 void front_pump_down(struct front *f);
+/* All is written: says goodbye, and drops what still comes. */
+void front_linger(struct front *f);
+/* front_tls.c: goes on with the handshake. */
+void front_shake_hands(struct front *f);
+/* A handshake is over, if there was one. */
+void front_count_handshake(const struct front *f, enum tls_outcome outcome);
 
 static inline uint64_t front_in_s(uint32_t s)
 {

@@ -233,6 +233,7 @@ static void sweep(struct loop *l, uint64_t now_us)
 static void turn(struct loop *l)
 {
     struct epoll_event events[EVENTS_MAX];
+    l->n_handshakes = 0;
     int n = epoll_wait(l->epoll_fd, events, EVENTS_MAX, wait_ms(l, clock_now_us()));
     for (int i = 0; i < n; i++)
         if (slots_kind(events[i].data.u64))
@@ -311,4 +312,5 @@ void loop_fini(struct loop *l)
     free(l->listen_fds);
     slots_fini(&l->slots);
     buf_fini(&l->scanned);
+    buf_fini(&l->gathered);
 }

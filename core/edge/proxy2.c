@@ -47,6 +47,11 @@ static void take6(const uint8_t *p, struct sockaddr_storage *out, socklen_t *out
     *out_n_peer = sizeof(a);
 }
 
+size_t proxy2_missing(const uint8_t *data, size_t n)
+{
+    return PROXY2_HEADER_BYTES + (n < PROXY2_HEADER_BYTES ? 0 : u16_at(data + 14)) - n;
+}
+
 enum proxy2_verdict proxy2_parse(const uint8_t *data, size_t n, size_t *out_n,
                                  struct sockaddr_storage *out, socklen_t *out_n_peer)
 {

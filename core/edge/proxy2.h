@@ -25,3 +25,6 @@ enum proxy2_verdict {
  * only. */
 enum proxy2_verdict proxy2_parse(const uint8_t *data, size_t n, size_t *out_n,
                                  struct sockaddr_storage *out, socklen_t *out_n_peer);
+/* How many bytes are missing behind n that are the beginning of a header (PROXY2_MORE), as far as they
+ * say: who reads no more leaves what comes behind the header to others. At least 1. */
+size_t proxy2_missing(const uint8_t *data, size_t n);

@@ -3,13 +3,19 @@
 
     agree.py --guidellm PROGRAM --tokenizer FOLDER [--rounds 3] [--json FILE]
 
-Both keep 16 streams of 256 prompt and 64 output tokens open until 96 requests are answered; a step of the
-simulated worker takes 20 ms. Compared are the medians over the rounds of
-  ttft    median time to first token
-  itl     median gap between tokens. guidellm's is per request, (last - first token) / (tokens - 1), which
-          the bench calls TPOT: that is what it is compared with; the bench's own pooled gaps stand beside it
-  tokens  output tokens per second. guidellm's whole-run figure counts its start and end differently, so it
-          is taken from its records: all output tokens by last end less first start, as the bench does
+A step of the simulated worker takes 20 ms; a request has 256 prompt and 64 output tokens. Two loads:
+  closed    16 streams, kept open until 320 requests are answered
+  constant  320 requests, one every 84 ms whatever the server does: about 16 streams, too. A step takes 128
+            tokens, so that a prompt needs three
+Compared are the medians over the rounds of
+  itl     (closed) median gap between tokens. guidellm's is per request, (last - first token) / (tokens - 1),
+          which the bench calls TPOT: that is what it is compared with; the bench's own pooled gaps stand beside it
+  tokens  (closed) output tokens per second. guidellm's whole-run figure counts its start and end differently, so
+          it is taken from its records: all output tokens by last end less first start, as the bench does
+  ttft    (constant) median time to first token. Not of the closed loop: there a step's end makes the next
+          request, so how far into the next step that one arrives is the client's own delay, and the faster
+          client waits longer for its first token. Both figures are shown, beside what the server's own request
+          log says of the same requests: the rest is the tool.
 Loopback only. Exit 1 when one differs by more than 3 %.
 """
 import argparse
@@ -25,16 +31,23 @@ import time
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-STREAMS, REQUESTS, PROMPT, OUTPUT, LIMIT = 16, 96, 256, 64, 3.0
+STREAMS, REQUESTS, INTERVAL_S, PROMPT, OUTPUT, LIMIT = 16, 320, 0.0843, 256, 64, 3.0
+# Tokens that a step of the server takes, and what each tool is told.
+LOADS = {
+    "closed": (8192, ["-c", str(STREAMS)], f"kind=concurrent,streams={STREAMS}"),
+    "constant": (128, ["-c", "256", "--arrivals", "constant", "-r", f"{1 / INTERVAL_S:.4f}"],
+                 f"kind=constant,rate={1 / INTERVAL_S:.4f}"),
+}
 CONFIG = """listen = {{ "127.0.0.1:{port}" }}
 log_level = "error"
+store {{ directory = "{folder}/log" }}
 model "sim" {{
     path = "{root}/models/SmolLM2-135M-Instruct.Q4_1.gguf"
     devices = {{ "sim" }}
     sim_step_us = 20000
     sim_row_ns = 0
     max_num_seqs = 64
-    max_num_batched_tokens = 8192
+    max_num_batched_tokens = {budget}
 }}
 """
 
@@ -45,10 +58,10 @@ def free_port():
         return s.getsockname()[1]
 
 
-def start_server(binary, folder):
+def start_server(binary, load, folder):
     port = free_port()
     path = pathlib.Path(folder) / "llmd.conf"
-    path.write_text(CONFIG.format(port=port, root=ROOT))
+    path.write_text(CONFIG.format(port=port, root=ROOT, folder=folder, budget=LOADS[load][0]))
     process = subprocess.Popen([binary, "serve", "--config", str(path)])
     url = f"http://127.0.0.1:{port}"
     for _ in range(400):
@@ -61,8 +74,17 @@ def start_server(binary, folder):
     sys.exit("agree: the server did not become ready")
 
 
-def by_bench(args, url):
-    out = subprocess.run([args.binary, "bench", url, "-c", str(STREAMS), "-n", str(REQUESTS), "-p", str(PROMPT), "-o",
+def by_server(args, folder):
+    """What the server's own request log says of the requests of the last run."""
+    time.sleep(1)  # its writer's batches
+    out = subprocess.run([args.binary, "logs", "-d", f"{folder}/log", "-n", str(REQUESTS), "--json"], check=True,
+                         stdout=subprocess.PIPE, text=True).stdout
+    return {"ttft_ms_by_the_server": statistics.median(
+        json.loads(line)["first_token_us"] for line in out.splitlines()) / 1000}
+
+
+def by_bench(args, url, load):
+    out = subprocess.run([args.binary, "bench", url, *LOADS[load][1], "-n", str(REQUESTS), "-p", str(PROMPT), "-o",
                           str(OUTPUT), "--json"], check=True, stdout=subprocess.PIPE).stdout
     r = json.loads(out)
     return {"ttft_ms": r["ttft_ms"]["p50"], "itl_ms": r["tpot_ms"]["p50"], "tokens_per_s": r["output_tokens_per_s"],
@@ -70,18 +92,20 @@ def by_bench(args, url):
             "prompt_tokens": r["prompt_tokens"], "client_cpu": r["client_cpu"]}
 
 
-def by_guidellm(args, url, folder):
+def by_guidellm(args, url, load, folder):
     path = pathlib.Path(folder) / "guidellm.json"
     path.unlink(missing_ok=True)
-    subprocess.run(
+    done = subprocess.run(
         [args.guidellm, "run", "--backend", f"kind=openai_http,target={url},model=sim", "--profile",
-         f"kind=concurrent,streams={STREAMS}", "--constraint", f"kind=max_requests,count={REQUESTS}", "--tokenizer",
+         LOADS[load][2], "--constraint", f"kind=max_requests,count={REQUESTS}", "--tokenizer",
          f"kind=hf_auto,model={args.tokenizer}", "--data",
          f"kind=synthetic_text,prompt_tokens={PROMPT},output_tokens={OUTPUT}", "--output", f"kind=json,path={path}",
          "--disable-console"],
-        check=True, stdout=sys.stderr, stderr=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         # One process is enough for 16 streams; each would load torch first.
         env=os.environ | {"HF_HUB_OFFLINE": "1", "GUIDELLM__MAX_WORKER_PROCESSES": "1"})
+    if done.returncode != 0:
+        sys.exit(f"agree: guidellm ended with {done.returncode}:\n{done.stdout[-4000:]}")
     run = json.loads(path.read_text())["benchmarks"][0]
     metrics, done = run["metrics"], run["requests"]["successful"]
     tokens = sum(r["output_tokens"] for r in done)
@@ -100,26 +124,27 @@ def main():
     a.add_argument("--binary", default="build/llmd")
     a.add_argument("--json")
     args = a.parse_args()
-    rounds = {"llmd bench": [], "guidellm": []}
-    with tempfile.TemporaryDirectory() as folder:
-        process, url = start_server(args.binary, folder)
-        try:
-            for _ in range(args.rounds):
-                rounds["llmd bench"].append(by_bench(args, url))
-                rounds["guidellm"].append(by_guidellm(args, url, folder))
-                for tool, runs in rounds.items():
-                    print(tool, json.dumps({k: round(v, 3) for k, v in runs[-1].items()}), flush=True)
-        finally:
-            process.terminate()
-            process.wait(60)
-    medians = {tool: {k: round(statistics.median(r[k] for r in runs), 3) for k in runs[0]}
-               for tool, runs in rounds.items()}
-    apart = {k: round(100 * (medians["llmd bench"][k] / medians["guidellm"][k] - 1), 2)
-             for k in ("ttft_ms", "itl_ms", "tokens_per_s")}
+    rounds = {load: {"llmd bench": [], "guidellm": []} for load in LOADS}
+    for load, tools in rounds.items():
+        with tempfile.TemporaryDirectory() as folder:
+            process, url = start_server(args.binary, load, folder)
+            try:
+                for _ in range(args.rounds):
+                    tools["llmd bench"].append(by_bench(args, url, load) | by_server(args, folder))
+                    tools["guidellm"].append(by_guidellm(args, url, load, folder) | by_server(args, folder))
+                    for tool, runs in tools.items():
+                        print(load, tool, json.dumps({k: round(v, 3) for k, v in runs[-1].items()}), flush=True)
+            finally:
+                process.terminate()
+                process.wait(60)
+    medians = {load: {tool: {k: round(statistics.median(r[k] for r in runs), 3) for k in runs[0]}
+                      for tool, runs in tools.items()} for load, tools in rounds.items()}
+    apart = {k: round(100 * (medians[load]["llmd bench"][k] / medians[load]["guidellm"][k] - 1), 2)
+             for load, k in (("constant", "ttft_ms"), ("closed", "itl_ms"), ("closed", "tokens_per_s"))}
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(
-            {"load": {"streams": STREAMS, "requests": REQUESTS, "prompt_tokens": PROMPT, "output_tokens": OUTPUT,
-                      "step_ms": 20, "rounds": args.rounds}, "medians": medians, "apart_percent": apart}, indent=1) + "\n")
+            {"load": {"streams": STREAMS, "requests": REQUESTS, "interval_s": INTERVAL_S, "prompt_tokens": PROMPT,
+                      "output_tokens": OUTPUT, "step_ms": 20, "rounds": args.rounds}, "medians": medians, "apart_percent": apart}, indent=1) + "\n")
     print("apart: " + ", ".join(f"{k} {v:+.2f} %" for k, v in apart.items()))
     sys.exit(0 if all(abs(v) <= LIMIT for v in apart.values()) else 1)
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # agree.sh [--rounds N] [--json FILE] - `llmd bench` beside guidellm 0.8.1 (from PyPI) on one server: a
-# simulated worker with steps of 20 ms, 16 streams, taking turns. The last line: how far apart the two
+# simulated worker with steps of 20 ms, about 16 streams, taking turns. The last line: how far apart the two
 # medians of TTFT p50, ITL p50 and tokens per second are, in %. Exit 1 when one is beyond 3 %.
 #
 # The other tool goes into a virtual environment outside the repository (LLMD_GUIDELLM_VENV, default

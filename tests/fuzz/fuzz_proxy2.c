@@ -15,6 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
     for (size_t i = 0; i < n && i < 64; i++) {
         const enum proxy2_verdict v = proxy2_parse(data, i, &again, &b, &n_b);
         BUG_ON(v == PROXY2_BAD && all != PROXY2_BAD);
+        BUG_ON(v == PROXY2_MORE && proxy2_missing(data, i) - 1 >= PROXY2_BYTES_MAX);
     }
     if (all != PROXY2_PEER && all != PROXY2_LOCAL)
         return 0;

@@ -186,8 +186,11 @@ static void test_table(void **state)
 {
     (void)state;
     struct config *c = load(M);
+    size_t n_shown = 0;
     for (uint32_t i = 0; i < config_n_options; i++) {
         const struct config_option *o = &config_options[i];
+        /* there is no key and no TLS in that file */
+        n_shown += o->default_text && o->scope != CONFIG_KEY && o->scope != CONFIG_TLS;
         assert_ptr_equal(config_option_find(o->scope, o->name), o);
         assert_true(strlen(o->help) > 10 && o->help[strlen(o->help) - 1] == '.');
         if (o->type == CONFIG_INT) {
@@ -203,12 +206,10 @@ static void test_table(void **state)
     }
     struct buf text = {0};
     config_print(c, &text);
-    size_t n_default = 0, n_others = 1; /* path; those of a key: there is none */
+    size_t n_default = 0;
     for (const char *p = buf_str(&text); (p = strstr(p, "# default")) != NULL; p++)
         n_default++;
-    for (uint32_t i = 0; i < config_n_options; i++)
-        n_others += config_options[i].scope == CONFIG_KEY;
-    assert_int_equal(n_default, config_n_options - n_others);
+    assert_int_equal(n_default, n_shown);
     buf_fini(&text);
     config_free(c);
 }
@@ -268,6 +269,39 @@ static void test_store_section(void **state)
     config_free(c);
     c = load("store { directory = \"\" }\n" M);
     assert_string_equal(c->store.directory, "");
+    config_free(c);
+}
+
+static void test_tls_section(void **state)
+{
+    (void)state;
+    struct buf text = {0};
+    struct config *c = load("tls { certificate = \"a.crt\" key = \"/x/a.key\" }\n" M);
+    assert_true(config_has_tls(c));
+    assert_true(c->tls.certificate[0] == '/' && strstr(c->tls.certificate, "/a.crt"));
+    assert_string_equal(c->tls.key, "/x/a.key");
+    assert_string_equal(c->tls.min_version, "1.2");
+    assert_int_equal(c->tls.line, 1);
+    assert_true(config_is_tls(c, "127.0.0.1:8080") && config_is_tls(c, "https://[::1]:80"));
+    assert_false(config_is_tls(c, "http://127.0.0.1:8080") || config_is_tls(c, "unix:/x"));
+    assert_int_equal(c->n_warnings, 0);
+    config_print(c, &text);
+    assert_non_null(strstr(buf_str(&text), "    min_version = \"1.2\"    # default\n"));
+    buf_clear(&text);
+    config_print_json(c, &text);
+    assert_non_null(strstr(buf_str(&text), "\"key\":\"/x/a.key\",\"min_version\":\"1.2\"}"));
+    config_free(c);
+    c = load("listen = { \"http://127.0.0.1:1\", \"unix:/x\" }\n"
+             "tls { certificate = a key = b }\n" M);
+    assert_int_equal(c->n_warnings, 1);
+    assert_non_null(strstr(c->warnings[0], "section 'tls' has no effect"));
+    config_free(c);
+    c = load(M);
+    assert_false(config_has_tls(c) || config_is_tls(c, "127.0.0.1:8080"));
+    buf_clear(&text);
+    config_print_json(c, &text);
+    assert_non_null(strstr(buf_str(&text), "\"tls\":null"));
+    buf_fini(&text);
     config_free(c);
 }
 
@@ -379,10 +413,12 @@ static void test_example(void **state)
     for (p = buf_str(&faults); (p = strchr(p, '\n')) != NULL; p++)
         lines++;
     /* Only what must be set is complained about. */
-    if (lines != 2)
+    if (lines != 4)
         fail_msg("%s%s", buf_str(&bare), buf_str(&faults));
     assert_non_null(strstr(buf_str(&faults), "option 'sha256'"));
     assert_non_null(strstr(buf_str(&faults), "option 'path': is empty"));
+    assert_non_null(strstr(buf_str(&faults), "option 'certificate': is empty"));
+    assert_non_null(strstr(buf_str(&faults), "option 'key': is empty"));
     buf_fini(&text);
     buf_fini(&bare);
     buf_fini(&faults);
@@ -399,6 +435,7 @@ int main(void)
         cmocka_unit_test(test_table),
         cmocka_unit_test(test_key_options),
         cmocka_unit_test(test_store_section),
+        cmocka_unit_test(test_tls_section),
         cmocka_unit_test(test_choices),
         cmocka_unit_test(test_print),
         cmocka_unit_test(test_control_socket),

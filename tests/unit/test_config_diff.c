@@ -52,6 +52,31 @@ static void test_top(void **state)
     config_free(b);
 }
 
+static void test_tls(void **state)
+{
+    (void)state;
+    struct config_diff d = {.n = 0};
+    struct config *a = load(MODEL "}\n");
+    struct config *b = load("tls { certificate = \"/a\" key = \"/b\" }\n" MODEL "}\n");
+    struct config *c =
+        load("tls { certificate = \"/c\" key = \"/b\" min_version = \"1.3\" }\n" MODEL "}\n");
+    config_diff_top(b, c, &d);
+    assert_string_equal(buf_str(&d.lines), "tls: certificate \"/a\" -> \"/c\"\n"
+                                           "tls: min_version \"1.2\" -> \"1.3\"\n");
+    assert_int_equal(d.restart.len, 0);
+    config_diff_fini(&d);
+    config_diff_top(a, b, &d);
+    assert_string_equal(buf_str(&d.lines), "tls added\n");
+    assert_string_equal(buf_str(&d.restart), "tls");
+    config_diff_fini(&d);
+    config_diff_top(b, a, &d);
+    assert_string_equal(buf_str(&d.lines), "tls removed\n");
+    config_diff_fini(&d);
+    config_free(a);
+    config_free(b);
+    config_free(c);
+}
+
 static void test_keys(void **state)
 {
     (void)state;
@@ -110,11 +135,9 @@ static void test_every_option_has_its_way(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_same),
-        cmocka_unit_test(test_top),
-        cmocka_unit_test(test_keys),
-        cmocka_unit_test(test_models),
-        cmocka_unit_test(test_every_option_has_its_way),
+        cmocka_unit_test(test_same),   cmocka_unit_test(test_top),
+        cmocka_unit_test(test_tls),    cmocka_unit_test(test_keys),
+        cmocka_unit_test(test_models), cmocka_unit_test(test_every_option_has_its_way),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -34,8 +34,10 @@ static void check(const char *data, size_t n, enum proxy2_verdict want)
 {
     struct sockaddr_storage a;
     size_t len = 0;
-    for (size_t i = 0; i < n; i++)
+    for (size_t i = 0; i < n; i++) {
         assert_int_equal(parse(data, i, &len, &a), PROXY2_MORE);
+        assert_int_equal(proxy2_missing((const uint8_t *)data, i), (i < 16 ? 16 : n) - i);
+    }
     assert_int_equal(parse(data, n, &len, &a), want);
     assert_int_equal(len, n);
 }
