@@ -173,6 +173,7 @@ static int start_edge(struct server *s, struct err *e)
         .control_socket = c->control_socket,
         .control_optional = config_control_socket_is_default(c->control_socket),
         .n_threads = c->edge_threads,
+        .n_prep_threads = c->prep_threads,
         .router = s->fleet.router,
         .metrics = s->metrics,
         .store = s->store,

@@ -85,7 +85,7 @@ struct config {
     const char *prefix_cache_scope; /* "key" | "shared" */
     struct config_store store;
     struct config_tls tls;
-    uint32_t edge_threads;
+    uint32_t edge_threads, prep_threads;
     uint32_t max_connections;
     uint32_t max_body_kb;
     const char *context_overflow_status;

@@ -65,6 +65,8 @@ static int init(struct edge *edge, struct err *e)
         rc = gate_init(&edge->gate, edge->opts.allow, edge->opts.n_allow, edge->opts.proxy_from,
                        edge->opts.n_proxy_from, e);
     if (rc == 0)
+        rc = prep_init(&edge->prep, edge->opts.n_prep_threads, edge->opts.metrics, e);
+    if (rc == 0)
         rc = open_listeners(edge, e);
     for (uint32_t i = 0, n = choose_loops(&edge->opts); rc == 0 && i < n; i++) {
         edge->n_loops++;
@@ -219,11 +221,17 @@ void edge_stop(struct edge *edge)
         if (edge->loops[i].running)
             loop_poke(&edge->loops[i]);
     for (uint32_t i = 0; i < edge->n_loops; i++)
+        loop_join(&edge->loops[i]);
+    prep_fini(&edge->prep); /* writes to the loops' wakers, as the workers did */
+    for (uint32_t i = 0; i < edge->n_loops; i++) {
+        prep_take(&edge->loops[i].prepared);
         loop_fini(&edge->loops[i]);
+    }
     atomic_store(&edge->closing, true);
     if (has_control(edge)) {
         if (edge->control_loop.running)
             loop_poke(&edge->control_loop);
+        loop_join(&edge->control_loop);
         loop_fini(&edge->control_loop);
     }
     unix_socket_close(&edge->control_socket);

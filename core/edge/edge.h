@@ -87,6 +87,7 @@ struct edge_opts {
     const char *control_socket; /* path of a UNIX socket for /admin/v1/; NULL or "": none */
     bool control_optional;      /* warn and go on when it cannot be made */
     uint32_t n_threads;         /* loops; 0: automatic */
+    uint32_t n_prep_threads;    /* that read large bodies; 0: automatic */
     struct edge_served served;
     struct tls *tls; /* of the listeners that speak it; taken over, also when the start fails */
     struct router *router;

@@ -23,6 +23,7 @@
 #include "core/edge/framing.h"
 #include "core/edge/gate.h"
 #include "core/edge/listen.h"
+#include "core/edge/prep.h"
 #include "core/edge/slots.h"
 #include "core/edge/unix_socket.h"
 #include "core/request/stream.h"
@@ -67,7 +68,8 @@ struct loop {
     bool accepting; /* listeners are watched */
     struct MHD_Daemon *daemon;
     struct waker waker;
-    struct front *fronts; /* all open connections; of the control socket: none */
+    struct prep_inbox prepared; /* by other threads; wakes by the waker's descriptor */
+    struct front *fronts;       /* all open connections; of the control socket: none */
     uint32_t n_fronts;
     struct front *touched;     /* to be pumped */
     struct front *handed_over; /* to libmicrohttpd, right now */
@@ -96,6 +98,7 @@ struct edge {
     struct listener *listeners; /* [opts.n_listen] */
     bool has_admin_listener;
     struct gate gate;
+    struct prep prep;
     struct edge_metrics metrics;
     struct key_states key_states; /* the owner's */
     uint64_t started_us;
@@ -176,7 +179,9 @@ MUST_CHECK int loop_init_control(struct loop *l, struct edge *edge, struct err *
 MUST_CHECK int loop_start(struct loop *l, struct err *e);
 /* Wakes the loop to look at draining and stopping. */
 void loop_poke(struct loop *l);
-/* Waits for the thread's end and frees; also a half-built loop, but no zeroed one. */
+/* Waits for the thread's end. */
+void loop_join(struct loop *l);
+/* Frees; also a half-built loop, but no zeroed one. Nothing is on its way back to it. */
 void loop_fini(struct loop *l);
 /* It takes no more connections, and its replies say so. */
 bool loop_closing(const struct loop *l);

@@ -194,14 +194,17 @@ void generation_wake(struct request *r)
 void generation_tick(struct generation *g, uint64_t now_us)
 {
     uint32_t silence_s = g->catalog->limits.sse_keepalive_s;
-    if (!g->plan.stream || silence_s == 0 || !g->exchange->suspended || pending(g) > 0 ||
-        now_us - g->last_sent_us < (uint64_t)silence_s * 1000000)
+    if (!g->submitted || !g->plan.stream || silence_s == 0 || !g->exchange->suspended ||
+        pending(g) > 0 || now_us - g->last_sent_us < (uint64_t)silence_s * 1000000)
         return;
     sse_comment(g);
     deliver(g);
 }
 
 /* ---- from bytes to the client ---- */
+
+static enum MHD_Result plan(struct generation *g);
+static enum MHD_Result go_on(struct generation *g);
 
 /* libmicrohttpd wants more of the body. */
 static ssize_t read_out(void *cls, uint64_t pos, char *to, size_t max)
@@ -276,21 +279,18 @@ static void note_worker(struct generation *g)
     lock_drop(&r->stream.mu);
 }
 
-enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind)
+/* Nothing is generated: g->error says why. */
+static enum MHD_Result refuse(struct generation *g)
 {
-    struct err e = {0};
-    struct generation *g = calloc(1, sizeof(*g));
-    if (!g) {
-        err_set(&e, LLMD_ENOMEM, "out of memory for the request");
-        return respond_error(ex, &e);
-    }
-    g->exchange = ex;
-    g->catalog = edge_catalog(ex->conn->loop->edge);
-    ex->generation = g;
-    if (generation_prepare(g, kind, &g->error) != 0) {
-        generation_leave(g); /* before the reply says what the key has left */
-        return respond_error(ex, &g->error);
-    }
+    generation_drop_body(g);
+    generation_leave(g); /* before the reply says what the key has left */
+    return respond_error(g->exchange, &g->error);
+}
+
+/* The router has it. */
+static enum MHD_Result begin_reply(struct generation *g)
+{
+    struct exchange *ex = g->exchange;
     g->submitted = true;
     if (g->plan.no_output && !g->plan.sampling.prompt_logprobs.on)
         end_without_output(g);
@@ -300,6 +300,62 @@ enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind)
     return generation_reply(g);
 }
 
+/* There is a plan, or an error. ENOTFOUND, and something else is served by now: the model was replaced
+ * in between, and the plan is made anew. */
+static enum MHD_Result take_plan(struct generation *g)
+{
+    int rc = -g->error.code;
+    if (rc == 0)
+        rc = generation_submit(g, &g->error);
+    if (rc == -LLMD_ENOTFOUND && generation_is_outdated(g)) {
+        err_clear(&g->error);
+        return plan(g);
+    }
+    if (rc != 0)
+        return refuse(g);
+    generation_drop_body(g);
+    return begin_reply(g);
+}
+
+static enum MHD_Result plan(struct generation *g)
+{
+    const bool later = generation_is_large(g);
+    int rc = later ? generation_plan_later(g, &g->error) : generation_plan(g, &g->error);
+    if (rc != 0 || !later)
+        return take_plan(g);
+    conn_watch(g->exchange->conn);
+    exchange_suspend(g->exchange);
+    return MHD_YES;
+}
+
+/* Resumed before it was submitted: the plan has come, or the server stops. */
+static enum MHD_Result go_on(struct generation *g)
+{
+    if (!g->planning)
+        return take_plan(g);
+    if (g->error.code != 0)
+        return refuse(g);
+    exchange_suspend(g->exchange);
+    return MHD_YES;
+}
+
+enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind)
+{
+    struct err e = {0};
+    struct generation *g = calloc(1, sizeof(*g));
+    if (!g) {
+        err_set(&e, LLMD_ENOMEM, "out of memory for the request");
+        return respond_error(ex, &e);
+    }
+    g->exchange = ex;
+    g->kind = kind;
+    g->catalog = edge_catalog(ex->conn->loop->edge);
+    ex->generation = g;
+    if (generation_admit(g, &g->error) == 0)
+        return plan(g);
+    return refuse(g);
+}
+
 /* A stream that waits begins with its first event or comment: till then an error has its status. */
 enum MHD_Result generation_reply(struct generation *g)
 {
@@ -307,6 +363,8 @@ enum MHD_Result generation_reply(struct generation *g)
     const bool begins = g->plan.stream && pending(g) > 0;
     if (ex->gone)
         return MHD_NO;
+    if (!g->submitted)
+        return go_on(g);
     if (!g->ended && !begins) {
         exchange_suspend(ex);
         return MHD_YES;
@@ -392,7 +450,7 @@ static void log_end(const struct generation *g, const struct generation_sum *sum
 static void count_end(struct generation *g, const struct generation_sum *sum)
 {
     if (!g->submitted) {
-        if (g->error.code == LLMD_EFULL)
+        if (g->error.code == LLMD_EFULL && g->plan.model)
             edge_metrics_rejected(series_of(g));
         return;
     }
@@ -418,6 +476,7 @@ void generation_free(struct generation *g)
     log_end(g, &sum);
     generation_leave(g);
 
+    generation_leave_plan(g);
     generation_forget(g);
     buf_fini(&g->out);
     catalog_unref(g->catalog);

@@ -2,6 +2,7 @@
  * leaves the connection.
  *
  *   plan_parse -> one struct request per prompt -> router_submit
+ *     (of a large body on another thread; the exchange is suspended meanwhile)
  *   waker -> generation_wake -> stream_pull -> choice_take -> SSE events in `out`
  *   libmicrohttpd -> generation_read -> bytes of `out`, or suspend
  *
@@ -30,7 +31,9 @@ struct part { /* the request of one prompt and its choices */
 
 struct generation {
     struct exchange *exchange;
-    struct catalog *catalog; /* that the plan was made by */
+    enum plan_kind kind;
+    struct plan_job *planning; /* the plan is being made on another thread; NULL: it is not */
+    struct catalog *catalog;   /* that the plan was made by */
     struct plan plan;
     struct part *parts;     /* [plan.n_prompts] */
     struct choice *choices; /* [n_choices], by the index that the client sees */
@@ -61,7 +64,8 @@ struct generation_sum {
 
 /* The request's body is complete: replies, or suspends until generation_reply is due. */
 enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind);
-/* A suspended exchange was resumed: the plain reply, or the end of the connection. */
+/* A suspended exchange was resumed: its plan is there, or the plain reply, or it is the end of the
+ * connection. */
 enum MHD_Result generation_reply(struct generation *g);
 /* Tokens wait in the request's ring. */
 void generation_wake(struct request *r);

@@ -4,11 +4,32 @@
 
 enum { PULL_MAX = 32 }; /* items at a time */
 
-/* The request's body to a plan, to requests, to the router. On failure a part of it may be left, for
- * generation_forget(). Errors: those of plan_parse and of router_submit. */
-MUST_CHECK int generation_prepare(struct generation *g, enum plan_kind kind, struct err *e);
-/* Of generation_prepare: counts the request, and reserves the tokens of its plan, against the limits of
- * its key. Errors: ERATE, ex->limited says when it would fit; ELIMIT: never. */
+/* From the request's body to the router, in this order. On failure a part of it may be left, for
+ * generation_forget().
+ *
+ *   generation_admit    the body is whole and JSON, its key may ask
+ *   generation_plan     the body is parsed, rendered, tokenized: here, or
+ *   generation_plan_later   on another thread
+ *   generation_submit   requests are made of the plan and go to the router */
+MUST_CHECK int generation_admit(struct generation *g, struct err *e);
+/* Errors: those of plan_parse. */
+MUST_CHECK int generation_plan(struct generation *g, struct err *e);
+/* Whether the body is so large that the loop's other connections would have to wait. */
+bool generation_is_large(const struct generation *g);
+/* The exchange, which is to be suspended, is resumed when g->planning is NULL again: the plan is there,
+ * or g->error says why it is not. Errors: EFULL, ENOMEM. */
+MUST_CHECK int generation_plan_later(struct generation *g, struct err *e);
+/* It ends before its plan is there. */
+void generation_leave_plan(struct generation *g);
+/* Errors: those of router_submit, and of keys' limits. */
+MUST_CHECK int generation_submit(struct generation *g, struct err *e);
+/* Whether something else is served by now; then the plan is forgotten, for another by that. */
+bool generation_is_outdated(struct generation *g);
+/* The body is needed no more: dropped, or kept for the request log. */
+void generation_drop_body(struct generation *g);
+
+/* Of generation_admit and generation_submit: counts the request, and reserves the tokens of its plan,
+ * against the limits of its key. Errors: ERATE, ex->limited says when it would fit; ELIMIT: never. */
 MUST_CHECK int generation_enter(struct generation *g, struct err *e);
 MUST_CHECK int generation_reserve(struct generation *g, struct err *e);
 /* It has ended: what it used counts from now on, not what was reserved. Once. */

@@ -185,8 +185,7 @@ void generation_forget(struct generation *g)
     plan_fini(&g->plan);
 }
 
-/* Whether something else is served by now; then the plan is forgotten, for another by that. */
-static bool is_outdated(struct generation *g)
+bool generation_is_outdated(struct generation *g)
 {
     struct catalog *other = edge_catalog(g->exchange->conn->loop->edge), *mine = g->catalog;
     if (other != mine) {
@@ -198,33 +197,37 @@ static bool is_outdated(struct generation *g)
     return g->catalog != mine;
 }
 
-int generation_prepare(struct generation *g, enum plan_kind kind, struct err *e)
+int generation_admit(struct generation *g, struct err *e)
 {
     struct exchange *ex = g->exchange;
     if (ex->body.failed)
         return err_set(e, LLMD_ENOMEM, "out of memory for the request body");
     int rc = body_check_type(ex, e);
+    return rc == 0 ? generation_enter(g, e) : rc;
+}
+
+int generation_plan(struct generation *g, struct err *e)
+{
+    struct exchange *ex = g->exchange;
+    return plan_parse(g->catalog, ex->key, g->kind, buf_str(&ex->body), ex->body.len, &g->plan, e);
+}
+
+int generation_submit(struct generation *g, struct err *e)
+{
+    int rc = generation_reserve(g, e);
     if (rc == 0)
-        rc = generation_enter(g, e);
-    while (rc == 0) {
-        rc = plan_parse(g->catalog, ex->key, kind, buf_str(&ex->body), ex->body.len, &g->plan, e);
-        if (rc == 0)
-            rc = generation_reserve(g, e);
-        if (rc == 0)
-            rc = read_priority_header(g, e);
-        if (rc == 0)
-            rc = build(g, e);
-        if (rc == 0)
-            rc = submit(g, e);
-        if (rc != -LLMD_ENOTFOUND || !is_outdated(g))
-            break;
-        err_clear(e); /* the model was replaced in between */
-        rc = 0;
-    }
+        rc = read_priority_header(g, e);
+    if (rc == 0)
+        rc = build(g, e);
+    return rc == 0 ? submit(g, e) : rc;
+}
+
+void generation_drop_body(struct generation *g)
+{
+    struct exchange *ex = g->exchange;
     if (request_log_wants_body(ex)) {
         ex->kept_body = ex->body;
         ex->body = (struct buf){0};
     }
     buf_fini(&ex->body);
-    return rc;
 }

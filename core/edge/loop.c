@@ -96,6 +96,7 @@ static int build(struct loop *l, struct edge *edge, uint32_t n, struct err *e)
     *l = (struct loop){.edge = edge, .n_listen = n, .epoll_fd = -1, .control_fd = -1};
     l->waker.event_fd = -1;
     slots_init(&l->slots);
+    prep_inbox_init(&l->prepared, -1);
     l->listen_fds = malloc((n + 1) * sizeof(*l->listen_fds));
     if (!l->listen_fds)
         return err_set(e, LLMD_ENOMEM, "out of memory for a loop");
@@ -106,6 +107,7 @@ static int build(struct loop *l, struct edge *edge, uint32_t n, struct err *e)
     if (l->epoll_fd < 0 || l->control_fd < 0)
         return err_set(e, LLMD_EIO, "cannot create epoll: %s", strerror(errno));
     int rc = waker_init(&l->waker, e);
+    l->prepared.wake_fd = l->waker.event_fd;
     if (rc == 0)
         rc = watch(l, l->waker.event_fd, EVENT_WAKER, e);
     if (rc == 0)
@@ -182,9 +184,10 @@ static void on_slot(struct loop *l, uint64_t name, uint32_t events)
 
 static void on_event(struct loop *l, uint64_t event)
 {
-    if (event == EVENT_WAKER)
-        take_tokens(l);
-    else if (event == EVENT_CONTROL) {
+    if (event == EVENT_WAKER) {
+        take_tokens(l); /* reads the descriptor, so that nothing comes back unseen behind it */
+        prep_take(&l->prepared);
+    } else if (event == EVENT_CONTROL) {
         uint64_t count;
         while (read(l->control_fd, &count, sizeof(count)) < 0 && errno == EINTR)
             ;
@@ -294,10 +297,15 @@ int loop_start(struct loop *l, struct err *e)
     return 0;
 }
 
-void loop_fini(struct loop *l)
+void loop_join(struct loop *l)
 {
     if (l->running)
         pthread_join(l->thread, NULL);
+    l->running = false;
+}
+
+void loop_fini(struct loop *l)
+{
     if (l->daemon)
         MHD_stop_daemon(l->daemon);
     for (uint32_t i = 0; l->listen_fds && i < l->n_listen; i++)
@@ -309,6 +317,7 @@ void loop_fini(struct loop *l)
         close(l->control_fd);
     if (l->epoll_fd >= 0)
         close(l->epoll_fd);
+    prep_inbox_fini(&l->prepared);
     free(l->listen_fds);
     slots_fini(&l->slots);
     buf_fini(&l->scanned);
