@@ -84,7 +84,9 @@ void framing_header(struct framing *f, const char *name, const char *value)
         f->n_hosts++;
         if (!is_host(value))
             f->bad_host = true;
-    } else if (strcasecmp(name, "expect") == 0)
+    } else if (strcasecmp(name, "authorization") == 0)
+        f->n_authorizations++;
+    else if (strcasecmp(name, "expect") == 0)
         f->expects = true;
 }
 
@@ -104,5 +106,7 @@ const char *framing_fault(const struct framing *f, const char *version)
         return "Host must be given once, as a host name or address and perhaps a port";
     if (f->n_hosts == 0 && strcmp(version, "HTTP/1.1") == 0)
         return "HTTP/1.1 needs a Host header";
+    if (f->n_authorizations > 1)
+        return "Authorization must be given once";
     return NULL;
 }

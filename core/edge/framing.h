@@ -3,13 +3,13 @@
  *
  * Refused: Content-Length twice or not a plain number, Transfer-Encoding twice, anything but
  * "chunked", both at once, Transfer-Encoding in HTTP/1.0, blanks or other odd bytes in names; Host
- * twice, missing in HTTP/1.1, or not a host with an optional port.
+ * twice, missing in HTTP/1.1, or not a host with an optional port; Authorization twice.
  * Source  RFC 9110 section 7.2, RFC 9112 sections 3.2, 5.1, 6.1 to 6.3, 11.2. */
 #pragma once
 #include "core/util/base.h"
 
 struct framing {
-    uint32_t n_lengths, n_encodings, n_hosts;
+    uint32_t n_lengths, n_encodings, n_hosts, n_authorizations;
     bool bad_name, bad_length, bad_encoding, bad_host;
     bool expects; /* Expect: 100-continue */
     uint64_t length;

@@ -126,6 +126,12 @@ static void test_hosts(void **state)
     framing_header(&two, "Host", "x");
     framing_header(&two, "Host", "x");
     assert_non_null(framing_fault(&two, "HTTP/1.0"));
+    struct framing keys = {0};
+    framing_header(&keys, "Host", "x");
+    framing_header(&keys, "Authorization", "Bearer a");
+    assert_null(framing_fault(&keys, "HTTP/1.1"));
+    framing_header(&keys, "AUTHORIZATION", "Bearer a");
+    assert_string_equal(framing_fault(&keys, "HTTP/1.1"), "Authorization must be given once");
 }
 
 enum { N_KEYS = 5 };
