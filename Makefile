@@ -129,9 +129,10 @@ GPU_GEN  := $(foreach a,$(GPU_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
 NVFLAGS  := -std=c++17 -O3 -lineinfo -I. $(GPU_GEN) -Werror all-warnings -Xptxas -warn-spills \
             -Xcompiler -Wall,-Wextra,-fPIE
 # What knows whether the backend is there is compiled twice; the rest of the program is the same.
-GPU_CMD  := cmd/gpus
-GPU_REST := $(filter-out $(BUILD)/$(GPU_CMD).o,$(CMD_OBJ))
-$(BUILD)/cmd/gpus.with.o: cmd/gpus.c VERSION Makefile
+GPU_CMD  := cmd/gpus cmd/gpu_watch
+GPU_WITH := $(GPU_CMD:%=$(BUILD)/%.with.o)
+GPU_REST := $(filter-out $(GPU_CMD:%=$(BUILD)/%.o),$(CMD_OBJ))
+$(BUILD)/%.with.o: %.c VERSION Makefile
 	@mkdir -p $(@D)
 	@echo "  CC   $< (CUDA)"
 	$(Q)$(CC) $(CFLAGS_ALL) -DLLMD_CUDA -c -o $@ $<
@@ -139,7 +140,7 @@ $(BUILD)/cmd/gpus.with.o: cmd/gpus.c VERSION Makefile
 CUDA_HOME ?= $(patsubst %/bin/nvcc,%,$(realpath $(shell command -v nvcc)))
 CUDART    := -L$(CUDA_HOME)/lib64 -L$(CUDA_HOME)/lib -L$(CUDA_HOME)/targets/x86_64-linux/lib -lcudart_static -lrt
 ifeq ($(CUDA),1)
-$(BUILD)/llmd: $(GPU_REST) $(BUILD)/cmd/gpus.with.o $(GPU_LIB) $(LIB)
+$(BUILD)/llmd: $(GPU_REST) $(GPU_WITH) $(GPU_LIB) $(LIB)
 	@echo "  LINK $@ (CUDA)"
 	$(Q)$(CXX) $(LDFLAGS_ALL) -static-libstdc++ -static-libgcc -o $@ $(filter %.o %.a,$^) $(CUDART) $(LIBS)
 endif
@@ -177,12 +178,20 @@ $(BUILD)/gpu-test/%: $(BUILD)/tests/gpu/%.o $(HOST_LIB) $(LIB)
 	@echo "  TEST $@"
 	$(Q)$(CXX) $(LDFLAGS_ALL) -o $@ $< $(HOST_LIB) $(LIB) -lcmocka $(LIBS)
 # The program on the stand-in: for tests of `devices = { "cuda:0" }` and of a GPU's faults.
-$(BUILD)/stand-in/llmd: $(GPU_REST) $(BUILD)/cmd/gpus.with.o $(HOST_LIB) $(LIB)
+$(BUILD)/stand-in/llmd: $(GPU_REST) $(GPU_WITH) $(HOST_LIB) $(LIB)
 	@mkdir -p $(@D)
 	@echo "  LINK $@"
 	$(Q)$(CXX) $(LDFLAGS_ALL) -o $@ $^ $(LIBS)
-.PHONY: gpu-test-build print-gpu-test gpu-test
+# NVIDIA's management library, made up.
+FAKE_NVML := $(BUILD)/gpu-test/libnvidia-ml.so.1
+$(FAKE_NVML): tests/gpu/fake_nvml.c
+	@mkdir -p $(@D)
+	@echo "  SO   $@"
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O1 -fPIC -shared -o $@ $<
+$(BUILD)/gpu-test/test_nvml: $(FAKE_NVML)
+.PHONY: gpu-test-build print-gpu-test gpu-test gpu-serve-build
 gpu-test-build: $(GPU_TEST)
+gpu-serve-build: all $(BUILD)/stand-in/llmd $(FAKE_NVML)
 print-gpu-test:
 	@echo $(GPU_TEST)
 ## make gpu-test   the CUDA kernels and backend on the host stand-in
@@ -299,5 +308,5 @@ clean:
 	rm -rf build
 
 -include $(wildcard $(BUILD)/faults/*/*.d $(BUILD)/faults/*/*/*.d)
--include $(OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d) $(BENCH:=.d) $(BUILD)/tests/bench/edge/push_stamp.d $(DRILLS:=.d) $(HOST_OBJ:.o=.d) \
+-include $(GPU_WITH:.o=.d) $(OBJ:.o=.d) $(CMD_OBJ:.o=.d) $(UNIT:=.d) $(BENCH:=.d) $(BUILD)/tests/bench/edge/push_stamp.d $(DRILLS:=.d) $(HOST_OBJ:.o=.d) \
          $(GPU_CU:%.cu=$(BUILD)/%.cuda.d) $(patsubst tests/gpu/%,$(BUILD)/tests/gpu/%.d,$(basename $(GPU_TEST_SRC)))

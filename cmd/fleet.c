@@ -304,6 +304,15 @@ uint32_t fleet_workers(const struct fleet *f, const struct served *s,
     return kept;
 }
 
+bool fleet_has_gpus(const struct fleet *f)
+{
+    for (const struct served *s = f->all; s; s = s->next)
+        for (uint32_t k = 0; k < s->n_workers; k++)
+            if (s->workers[k].device == DEVICE_CUDA)
+                return true;
+    return false;
+}
+
 /* ---- what the edge serves ---- */
 
 struct arrays {

@@ -83,6 +83,9 @@ void fleet_set_live(struct fleet *f, struct served *s, const struct config *c,
 /* Whether the files have changed since they were opened. */
 bool fleet_is_outdated(const struct served *s);
 
+/* Whether a worker of any generation has a GPU. */
+bool fleet_has_gpus(const struct fleet *f);
+
 /* What the edge serves: line-up, keys and limits. *out_arrays holds it together: free() after use. */
 MUST_CHECK int fleet_catalog(const struct fleet *f, struct edge_served *out, void **out_arrays,
                              struct err *e);

@@ -27,6 +27,7 @@
 #include "cmd/args.h"
 #include "cmd/certificate.h"
 #include "cmd/fleet.h"
+#include "cmd/gpu_watch.h"
 #include "cmd/listeners.h"
 #include "cmd/load_log.h"
 #include "cmd/reload.h"
@@ -53,6 +54,8 @@ struct server {
     struct edge *edge;
     struct listeners listeners;
     struct supervise *supervise;
+    struct gpu_watch *_Atomic gpu_watch; /* read by the edge's threads; NULL: there is none */
+    bool gpu_watch_tried;
     int signal_fd;
     int asked_fd; /* eventfd: an operator asked for something */
     atomic_bool drain_asked;
@@ -142,7 +145,27 @@ static void add_config(void *ctx, struct buf *json)
     reload_add_config(s->reload, json);
 }
 
+static void add_gpu(void *ctx, uint32_t gpu, struct buf *json)
+{
+    struct server *s = ctx;
+    gpu_watch_add_json(atomic_load(&s->gpu_watch), gpu, json);
+}
+
 /* ---- start ---- */
+
+/* From the first worker on a GPU on, which a reload may bring. */
+static void watch_gpus(struct server *s)
+{
+    struct gpu_watch *w = NULL;
+    struct err e = {0};
+    if (s->gpu_watch_tried || !fleet_has_gpus(&s->fleet))
+        return;
+    s->gpu_watch_tried = true;
+    if (gpu_watch_start(s->metrics, &w, &e) == 0)
+        atomic_store(&s->gpu_watch, w);
+    else
+        log_warn("serve", "the GPUs' state is not watched: %s", e.msg);
+}
 
 static int start_models(struct server *s, struct err *e)
 {
@@ -182,6 +205,7 @@ static int start_edge(struct server *s, struct err *e)
                     .drain = ask_drain,
                     .reload = ask_reload,
                     .reload_state = add_reload_state,
+                    .gpu = add_gpu,
                     .config = add_config},
         .max_connections = c->max_connections,
     };
@@ -225,6 +249,8 @@ static int start(struct server *s, struct err *e)
         rc = router_new(&s->fleet.router, e);
     if (rc == 0)
         rc = start_models(s, e);
+    if (rc == 0)
+        watch_gpus(s);
     if (rc == 0)
         rc = reload_new(&s->fleet, s->config_path, &s->reload, e);
     const struct supervise_opts supervise = {.router = s->fleet.router, .metrics = s->metrics};
@@ -332,6 +358,7 @@ static int run(struct server *s)
             return EXIT_FAILED;
         if (s->was_ready)
             s->reloads = reload_tick(s->reload);
+        watch_gpus(s);
     }
 }
 
@@ -345,6 +372,7 @@ static void stop(struct server *s, int rc)
          s->fleet.edge && edge_active(s->fleet.edge) > 0 && clock_now_us() < until;)
         clock_sleep_us(LAST_WORDS_US / 20);
     edge_stop(s->fleet.edge);
+    gpu_watch_stop(atomic_load(&s->gpu_watch));
     store_close(s->store);
     if (!clean) { /* it may still read weights: nothing more can be freed */
         log_warn("serve", "a worker hangs; stopped without it");

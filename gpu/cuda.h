@@ -28,6 +28,8 @@ struct cuda_opts {
 /* How many GPUs this process can use, at least one; EUNSUPPORTED, with the reason and its mend: no
  * driver, too old a driver, no GPU. Any thread. */
 MUST_CHECK int cuda_count(uint32_t *out, struct err *e);
+/* Its address on the PCI bus, which nvml_find() takes. Any thread. */
+MUST_CHECK int cuda_pci(uint32_t device, char *out, size_t size, struct err *e);
 /* EUNSUPPORTED also for a GPU that is not there. */
 MUST_CHECK int cuda_backend_new(const struct cuda_opts *o, struct backend **out, struct err *e);
 /* NULL while nothing happened. */

@@ -4,6 +4,7 @@
  *   logits) and hold elements, [max_rows][gpu_stride(cols)], for what is the input of a product: the
  *   output of rms_norm, attention and gate_up. Which it is follows from the operation.
  * embed()  only notes the table: the rms_norm that follows looks up and normalizes in one pass. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "gpu/cuda_int.h"
@@ -304,6 +305,15 @@ int cuda_backend_new(const struct cuda_opts *o, struct backend **out, struct err
 int cuda_count(uint32_t *out, struct err *e)
 {
     return gpu_count(out, e);
+}
+
+int cuda_pci(uint32_t device, char *out, size_t size, struct err *e)
+{
+    char pci[GPU_PCI_SIZE];
+    int rc = gpu_pci(device, pci, e);
+    if (!rc)
+        snprintf(out, size, "%s", pci);
+    return rc;
 }
 
 const char *cuda_backend_fault(const struct backend *be)

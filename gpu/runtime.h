@@ -34,6 +34,9 @@ struct gpu_info {
 /* How many there are, at least one. EUNSUPPORTED, with the reason and its mend: there is no driver,
  * it is too old, or there is no device. Any thread. */
 MUST_CHECK int gpu_count(uint32_t *out, struct err *e);
+/* Where it is on the PCI bus, as NVML writes it: "00000000:01:00.0". Any thread. */
+enum { GPU_PCI_SIZE = 32 };
+MUST_CHECK int gpu_pci(uint32_t index, char out[GPU_PCI_SIZE], struct err *e);
 /* EUNSUPPORTED also when there is no such device. */
 MUST_CHECK int gpu_open(uint32_t index, struct gpu **out, struct err *e);
 void gpu_close(struct gpu *g); /* after all that belongs to it; NULL is fine */

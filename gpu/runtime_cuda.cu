@@ -112,6 +112,14 @@ static int describe(struct gpu *g, struct err *e)
     return 0;
 }
 
+int gpu_pci(uint32_t index, char out[GPU_PCI_SIZE], struct err *e)
+{
+    const cudaError_t rc = cudaDeviceGetPCIBusId(out, GPU_PCI_SIZE, static_cast<int>(index));
+    if (rc == cudaSuccess)
+        return 0;
+    return err_set(e, LLMD_EUNSUPPORTED, "cuda:%u: %s", index, cudaGetErrorString(rc));
+}
+
 int gpu_open(uint32_t index, struct gpu **out, struct err *e)
 {
     uint32_t n = 0;

@@ -95,7 +95,7 @@ enum MHD_Result admin_status(struct exchange *ex)
         add_model(o->router, &ex->catalog->models[i], &body);
     }
     buf_addstr(&body, "],\"workers\":");
-    worker_json_all(o->router, &body);
+    worker_json_all(o->router, &o->control, &body);
     buf_addch(&body, '}');
     return respond_json(ex, MHD_HTTP_OK, &body);
 }
@@ -104,7 +104,7 @@ enum MHD_Result admin_workers(struct exchange *ex)
 {
     struct buf body = {0};
     buf_addstr(&body, "{\"workers\":");
-    worker_json_all(exchange_opts(ex)->router, &body);
+    worker_json_all(exchange_opts(ex)->router, &exchange_opts(ex)->control, &body);
     buf_addch(&body, '}');
     return respond_json(ex, MHD_HTTP_OK, &body);
 }

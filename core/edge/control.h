@@ -19,4 +19,6 @@ struct edge_control {
     void (*reload_state)(void *ctx, struct buf *json);
     /* Appends the configuration in force as one JSON object, digests shortened. */
     void (*config)(void *ctx, struct buf *json);
+    /* Appends what is known of a GPU's state as one JSON object, or null. */
+    void (*gpu)(void *ctx, uint32_t gpu, struct buf *json);
 };

@@ -30,11 +30,30 @@ static double ms_since(uint64_t us, uint64_t now_us)
     return now_us > us ? (double)(now_us - us) / 1e3 : 0;
 }
 
-void worker_json(const struct router_worker_view *v, uint64_t now_us, struct buf *out)
+static void add_device(const struct router_worker_view *v, const struct edge_control *control,
+                       struct buf *out)
+{
+    static const char *const names[] = {
+        [DEVICE_CPU] = "cpu", [DEVICE_SIM] = "sim", [DEVICE_CUDA] = "cuda"};
+    buf_addf(out, ",\"device\":\"%s", names[v->device]);
+    if (v->device != DEVICE_CUDA) {
+        buf_addstr(out, "\",\"gpu\":null");
+        return;
+    }
+    buf_addf(out, ":%u\",\"gpu\":", v->gpu);
+    if (control->gpu)
+        control->gpu(control->ctx, v->gpu, out);
+    else
+        buf_addstr(out, "null");
+}
+
+static void worker_json(const struct router_worker_view *v, const struct edge_control *control,
+                        uint64_t now_us, struct buf *out)
 {
     const struct worker_status *s = &v->status;
     buf_addf(out, "{\"worker\":%u,\"model\":", v->index);
     json_add_cstr(out, v->model);
+    add_device(v, control, out);
     buf_addf(out, ",\"state\":\"%s\",\"drained\":%s,\"error\":", worker_state_name(s->state),
              v->drained ? "true" : "false");
     json_add_cstr(out, v->error[0] ? v->error : NULL);
@@ -62,7 +81,7 @@ static int by_index(const void *a, const void *b)
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-void worker_json_all(struct router *r, struct buf *out)
+void worker_json_all(struct router *r, const struct edge_control *control, struct buf *out)
 {
     enum { VIEWS_MAX = 256 };
     struct router_worker_view *views = calloc(VIEWS_MAX, sizeof(*views));
@@ -74,7 +93,7 @@ void worker_json_all(struct router *r, struct buf *out)
     buf_addch(out, '[');
     for (uint32_t i = 0; i < n; i++) {
         buf_addstr(out, i ? "," : "");
-        worker_json(&views[i], clock_now_us(), out);
+        worker_json(&views[i], control, clock_now_us(), out);
     }
     buf_addch(out, ']');
     free(views);

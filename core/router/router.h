@@ -111,9 +111,10 @@ struct router_worker_view {
     uint32_t index;
     uint64_t place; /* number of its place among all that ever were; indexes are used again */
     struct worker_status status;
-    char error[256];     /* why it is dead */
-    bool poisoned;       /* dead, and to be had again only in a new process */
-    bool sole_owner;     /* its device cannot be had twice in a process: a GPU */
+    char error[256]; /* why it is dead */
+    bool poisoned;   /* dead, and to be had again only in a new process */
+    enum worker_device device;
+    uint32_t gpu;        /* cuda; its number */
     uint32_t n_hanging;  /* workers of this place that were given up and whose threads still run */
     uint32_t n_starts;   /* times it was started */
     uint32_t n_bound;    /* requests that are with it */

@@ -111,7 +111,7 @@ static void suspect(struct supervise *s, struct watched *w, const struct router_
 /* A thread that hangs within a device of its own keeps it: only a new process helps. */
 static int code_of_loss(const struct router_worker_view *v)
 {
-    return v->sole_owner ? LLMD_EPOISONED : LLMD_EWORKER;
+    return v->device == DEVICE_CUDA ? LLMD_EPOISONED : LLMD_EWORKER;
 }
 
 static void watch_steps(struct supervise *s, struct watched *w, const struct router_worker_view *v,

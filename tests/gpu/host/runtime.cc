@@ -153,6 +153,14 @@ int gpu_count(uint32_t *out, struct err *e)
     return 0;
 }
 
+int gpu_pci(uint32_t index, char out[GPU_PCI_SIZE], struct err *e)
+{
+    if (index >= chosen.n_gpus)
+        return err_set(e, LLMD_EUNSUPPORTED, "there is no cuda:%u", index);
+    snprintf(out, GPU_PCI_SIZE, "00000000:%02x:00.0", index + 1);
+    return 0;
+}
+
 int gpu_open(uint32_t index, struct gpu **out, struct err *e)
 {
     uint32_t n = 0;
