@@ -120,10 +120,6 @@ static int take_key(struct material *m, BIO *in, struct err *e)
             "%s: is protected by a passphrase, which a server cannot type; take it "
             "off: openssl pkey -in OLD -out NEW",
             path);
-    if (at_end_of_pem())
-        return err_set_param(e, LLMD_EPARSE, "key",
-                             "%s: holds no private key in PEM form (-----BEGIN PRIVATE KEY-----)",
-                             path);
     return err_set_param(e, LLMD_EPARSE, "key",
                          "%s: the key cannot be read: %s; copy the file again", path, reason());
 }
@@ -135,7 +131,14 @@ static int read_key(struct material *m, struct err *e)
     if (rc != 0)
         return rc;
     BIO *in = BIO_new_mem_buf(buf_str(&text), (int)text.len);
-    rc = in ? take_key(m, in, e) : err_set(e, LLMD_ENOMEM, "out of memory for TLS");
+    if (!in)
+        rc = err_set(e, LLMD_ENOMEM, "out of memory for TLS");
+    else if (!strstr(buf_str(&text), "PRIVATE KEY-----"))
+        rc = err_set_param(e, LLMD_EPARSE, "key",
+                           "%s: holds no private key in PEM form (-----BEGIN PRIVATE KEY-----)",
+                           m->files->key);
+    else
+        rc = take_key(m, in, e);
     BIO_free(in);
     OPENSSL_cleanse(text.data, text.len);
     buf_fini(&text);

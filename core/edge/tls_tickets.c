@@ -113,9 +113,12 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
     struct tickets *t = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), slot);
     struct ticket_key key = {.name = {0}};
     int rc = turn(t) ? 1 : -1;
-    if (rc > 0 && !seal)
+    if (rc > 0 && !seal) {
         rc = find_key(t, name, &key);
-    else if (rc > 0) {
+        if (rc == 1 && SSL_version(ssl) == TLS1_3_VERSION)
+            rc = 2; /* clients use a ticket once */
+    }
+    if (rc > 0 && seal) {
         key_of_now(t, &key);
         memcpy(name, key.name, NAME_BYTES);
         rc = RAND_bytes(iv, IV_BYTES) == 1 ? 1 : -1;

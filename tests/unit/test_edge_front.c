@@ -1,10 +1,12 @@
 /* What passes between a client and libmicrohttpd when one of them is ahead: bursts of tokens, replies
- * larger than all buffers, clients that leave behind what they sent. */
+ * larger than all buffers, clients that leave behind what they sent. Once plain, once over TLS. */
 #include "tests/unit/edge_server.h"
+#include "tests/unit/tls_identity.h"
 
 enum { ALIASES = 4000 };
 
 static struct server server;
+static struct identity identity;
 
 /* All tokens of all requests at once, as when the loop was busy meanwhile. */
 static void make_all(struct router *r)
@@ -85,8 +87,17 @@ static int setup(void **state)
     server_prepare(&server);
     server.fixture.served.aliases = aliases;
     server.fixture.served.n_aliases = ALIASES;
+    if (client_tls)
+        server_speak_tls(&server, &identity);
     server_start(&server);
     return 0;
+}
+
+static int setup_tls(void **state)
+{
+    identity_make(&identity, &(struct identity_opts){.name = "localhost"});
+    client_tls = SSL_CTX_new(TLS_client_method());
+    return setup(state);
 }
 
 /* A reply counts until its end has left: who stops when none counts any more cuts nothing off, however
@@ -101,7 +112,7 @@ static void test_a_slow_reply_survives_the_stop(void **state)
     assert_true(client_connect(&c, server.port, 2048));
     client_send_str(&c, MODELS "Connection: close\r\n\r\n");
     do {
-        ssize_t n = recv(c.fd, data, sizeof(data), 0);
+        ssize_t n = client_get(&c, data, sizeof(data));
         assert_true(n >= 0);
         left -= (size_t)n;
         clock_sleep_us(200);
@@ -130,15 +141,15 @@ static void test_an_end_behind_much_input(void **state)
         client_until(&c, "data: ", 1);
         client_send_str(&c, "POST " TEXT " HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n");
         for (int i = 0; i < n; i++)
-            if (send(c.fd, content, STEP, MSG_DONTWAIT) < STEP)
+            if (!client_try_send(&c, content, STEP))
                 break;
         if (n < N_HALF)
             shutdown(c.fd, SHUT_WR);
         else
-            close(c.fd);
+            client_leave(&c);
         wait_for(&server.router.n_cancelled, before + 1);
         if (n < N_HALF)
-            close(c.fd);
+            client_leave(&c);
         buf_fini(&c.in);
     }
     router_pace(&server.router, 500);
@@ -151,6 +162,14 @@ static int teardown(void **state)
     return 0;
 }
 
+static int teardown_tls(void **state)
+{
+    SSL_CTX_free(client_tls);
+    client_tls = NULL;
+    identity_fini(&identity);
+    return teardown(state);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -159,5 +178,6 @@ int main(void)
         cmocka_unit_test(test_a_slow_reply_survives_the_stop),
         cmocka_unit_test(test_an_end_behind_much_input),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    int rc = cmocka_run_group_tests_name("plain", tests, setup, teardown);
+    return rc + cmocka_run_group_tests_name("tls", tests, setup_tls, teardown_tls);
 }
