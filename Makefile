@@ -76,6 +76,12 @@ $(GEN)/core/store/schema_sql.h: core/store/schema.sql
 	$(Q)sed -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/.*/"&\\n"/' $< > $@
 $(BUILD)/core/store/schema.o: $(GEN)/core/store/schema_sql.h
 
+# What /openapi.json says, likewise.
+$(GEN)/core/edge/openapi_json.h: core/edge/openapi.json VERSION
+	@mkdir -p $(@D)
+	$(Q)sed -e 's/@VERSION@/$(VERSION)/' -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/.*/"&\\n"/' $< > $@
+$(BUILD)/core/edge/openapi.o: $(GEN)/core/edge/openapi_json.h
+
 # The kernels are inlined into a few huge functions, which a sanitizer's checks make take minutes to
 # compile and to run: they are built as for release, everything that calls them is checked.
 $(BUILD)/core/backend/cpu_kern_%.o: KERNEL := $(if $(SANITIZE),-fno-sanitize=all -O2)
@@ -264,7 +270,7 @@ tsan:
 soak: all venv
 	$(Q)tests/soak/run.sh
 
-## make lint       layers, format, sizes, headers, banned functions, options, shellcheck, clang-tidy
+## make lint       layers, format, sizes, headers, banned functions, options, openapi, shellcheck, clang-tidy
 lint:
 	$(Q)packaging/deps.sh build lint
 	$(Q)tests/lint/run.sh

@@ -4,12 +4,18 @@
 
 enum MHD_Result api_chat(struct exchange *ex);
 enum MHD_Result api_completions(struct exchange *ex);
+enum MHD_Result api_tokenize(struct exchange *ex);
+enum MHD_Result api_detokenize(struct exchange *ex);
 enum MHD_Result api_models(struct exchange *ex);
 enum MHD_Result api_model(struct exchange *ex);
 enum MHD_Result api_health(struct exchange *ex);
 enum MHD_Result api_ready(struct exchange *ex);
 enum MHD_Result api_version(struct exchange *ex);
 enum MHD_Result api_metrics(struct exchange *ex);
+enum MHD_Result api_live(struct exchange *ex);
+enum MHD_Result api_load(struct exchange *ex);
+enum MHD_Result api_is_sleeping(struct exchange *ex);
+enum MHD_Result api_openapi(struct exchange *ex);
 
 enum MHD_Result admin_status(struct exchange *ex);
 enum MHD_Result admin_workers(struct exchange *ex);

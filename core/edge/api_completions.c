@@ -24,7 +24,7 @@ static int take_text(const json_t *v, struct plan *p, struct plan_prompt *to, st
     if (!p->echo)
         return 0;
     if (cut)
-        return plan_detokenize(p, &to->tokens, &to->text, &to->n_text, e);
+        return plan_detokenize(p, to->tokens.ids, to->tokens.n, &to->text, &to->n_text, e);
     to->text = arena_strndup(&p->arena, s, n);
     to->n_text = n;
     return to->text ? 0 : out_of_memory(e);
@@ -53,7 +53,8 @@ static int take_ids(const json_t *list, struct plan *p, struct plan_prompt *to, 
     }
     to->tokens.n = n;
     (void)plan_truncate(p, &to->tokens);
-    return p->echo ? plan_detokenize(p, &to->tokens, &to->text, &to->n_text, e) : 0;
+    return p->echo ? plan_detokenize(p, to->tokens.ids, to->tokens.n, &to->text, &to->n_text, e)
+                   : 0;
 }
 
 /* One prompt per item of list. */

@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "core/edge/openapi.h"
 #include "core/edge/respond.h"
 #include "core/edge/worker_json.h"
 #include "core/observe/metrics.h"
@@ -83,6 +84,38 @@ enum MHD_Result api_ready(struct exchange *ex)
     buf_addch(&body, '}');
     bool ready = status[0] == 'r';
     return respond_json(ex, ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, &body);
+}
+
+/* The process answers: that is all. */
+enum MHD_Result api_live(struct exchange *ex)
+{
+    struct buf body = {0};
+    return respond_body(ex, MHD_HTTP_OK, NULL, &body);
+}
+
+/* Requests being answered, this one apart. */
+enum MHD_Result api_load(struct exchange *ex)
+{
+    const unsigned n = atomic_load(&ex->conn->loop->edge->n_exchanges);
+    struct buf body = {0};
+    buf_addf(&body, "{\"server_load\":%u}", n > 0 && !ex->conn->loop->control ? n - 1 : n);
+    return respond_json(ex, MHD_HTTP_OK, &body);
+}
+
+/* Gateways ask vLLM before they send anything. */
+enum MHD_Result api_is_sleeping(struct exchange *ex)
+{
+    struct buf body = {0};
+    buf_addstr(&body, "{\"is_sleeping\":false}");
+    return respond_json(ex, MHD_HTTP_OK, &body);
+}
+
+/* What is served, in OpenAPI's words: core/edge/openapi.json. */
+enum MHD_Result api_openapi(struct exchange *ex)
+{
+    struct buf body = {0};
+    buf_addstr(&body, openapi_document);
+    return respond_json(ex, MHD_HTTP_OK, &body);
 }
 
 enum MHD_Result api_version(struct exchange *ex)

@@ -14,8 +14,8 @@ bool request_id_valid(const char *s)
     return n >= 1 && n <= 128 && s[n] == '\0';
 }
 
-static int choose_model(const struct catalog *c, const struct edge_key *key, const json_t *body,
-                        struct plan *p, struct err *e)
+int plan_choose_model(const struct catalog *c, const struct edge_key *key, const json_t *body,
+                      struct plan *p, struct err *e)
 {
     const char *name = NULL;
     int rc = field_string(body, "model", &name, e);
@@ -95,14 +95,14 @@ bool plan_truncate(const struct plan *p, struct token_list *tokens)
     return true;
 }
 
-int plan_detokenize(struct plan *p, const struct token_list *tokens, const char **out,
-                    size_t *out_n, struct err *e)
+int plan_detokenize(struct plan *p, const uint32_t *ids, size_t n, const char **out, size_t *out_n,
+                    struct err *e)
 {
     struct buf text = {0};
     struct detok d;
     detok_init(&d, p->rules.tokenizer, p->rules.skip_special_tokens);
-    for (size_t i = 0; i < tokens->n; i++)
-        detok_push(&d, tokens->ids[i], &text);
+    for (size_t i = 0; i < n; i++)
+        detok_push(&d, ids[i], &text);
     detok_flush(&d, &text);
     *out_n = text.len;
     *out = text.failed ? NULL : arena_strndup(&p->arena, buf_str(&text), text.len);
@@ -110,7 +110,7 @@ int plan_detokenize(struct plan *p, const struct token_list *tokens, const char 
     return *out ? 0 : err_set(e, LLMD_ENOMEM, "out of memory for the prompt");
 }
 
-static int parse_object(const char *body, size_t n, json_t **out, struct err *e)
+int plan_parse_object(const char *body, size_t n, json_t **out, struct err *e)
 {
     if (n == 0)
         return err_set(e, LLMD_EINVAL, "the request body is empty; send a JSON object");
@@ -130,9 +130,9 @@ int plan_parse(const struct catalog *c, const struct edge_key *key, enum plan_ki
     *out = (struct plan){.chat = kind == PLAN_CHAT};
     arena_init(&out->arena, 0);
     json_t *object = NULL;
-    int rc = parse_object(body, n, &object, e);
+    int rc = plan_parse_object(body, n, &object, e);
     if (rc == 0)
-        rc = choose_model(c, key, object, out, e);
+        rc = plan_choose_model(c, key, object, out, e);
     if (rc == 0)
         rc = plan_params(object, out, e);
     if (rc == 0)

@@ -40,6 +40,7 @@ struct plan {
     bool continuous_usage; /* usage in every chunk */
     bool echo; /* the prompt comes first; of a chat, its last message when that goes on */
     bool return_token_ids;
+    bool return_token_strs;    /* tokenize */
     bool tokens_as_ids;        /* logprobs name tokens by their ids */
     bool return_prompt_text;   /* chat: what the template made of the messages */
     bool tell_prompt_logprobs; /* as field prompt_logprobs (echo with logprobs tells them, too): */
@@ -67,12 +68,21 @@ enum plan_kind { PLAN_CHAT, PLAN_COMPLETIONS };
 /* The plan borrows from the catalogue. key: whose models it may be for; NULL: all. */
 MUST_CHECK int plan_parse(const struct catalog *c, const struct edge_key *key, enum plan_kind kind,
                           const char *body, size_t n, struct plan *out, struct err *e);
+/* The bodies of /tokenize and /detokenize (plan_tokens.c): the tokens, respectively the text, of what
+ * is then the only prompt. */
+MUST_CHECK int plan_tokenize(const struct catalog *c, const struct edge_key *key, const char *body,
+                             size_t n, struct plan *out, struct err *e);
+MUST_CHECK int plan_detokenize_body(const struct catalog *c, const struct edge_key *key,
+                                    const char *body, size_t n, struct plan *out, struct err *e);
 /* Also a zeroed or half-built plan. */
 void plan_fini(struct plan *p);
 /* Frees the token lists, which the requests have copied. */
 void plan_drop_tokens(struct plan *p);
 
 /* The parts of plan_parse, in this order. */
+MUST_CHECK int plan_parse_object(const char *body, size_t n, json_t **out, struct err *e);
+MUST_CHECK int plan_choose_model(const struct catalog *c, const struct edge_key *key,
+                                 const json_t *body, struct plan *p, struct err *e);
 MUST_CHECK int plan_params(const json_t *body, struct plan *p, struct err *e);
 MUST_CHECK int plan_chat_prompt(const json_t *body, struct plan *p, struct err *e);
 MUST_CHECK int plan_completions_prompts(const json_t *body, struct plan *p, struct err *e);
@@ -82,7 +92,7 @@ MUST_CHECK int plan_refuse_unsupported(const json_t *body, bool chat, struct err
 /* Cuts the prompt to max_prompt tokens, as truncate_prompt_tokens says. True: something was cut. */
 bool plan_truncate(const struct plan *p, struct token_list *tokens);
 /* The text of token ids, in the plan's arena. */
-MUST_CHECK int plan_detokenize(struct plan *p, const struct token_list *tokens, const char **out,
+MUST_CHECK int plan_detokenize(struct plan *p, const uint32_t *ids, size_t n, const char **out,
                                size_t *out_n, struct err *e);
 
 /* 1 to 128 of letters, digits and ._:- */

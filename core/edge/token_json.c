@@ -42,6 +42,17 @@ static void add_token(const struct plan *p, uint32_t id, struct buf *out)
         json_add_str(out, bytes.s, bytes.n);
 }
 
+void token_json_texts(const struct plan *p, const uint32_t *ids, size_t n, struct buf *out)
+{
+    buf_addch(out, '[');
+    for (size_t i = 0; i < n; i++) {
+        if (i > 0)
+            buf_addch(out, ',');
+        add_token(p, ids[i], out);
+    }
+    buf_addch(out, ']');
+}
+
 static void add_logprob(float v, struct buf *out)
 {
     buf_addf(out, "%.9g", (double)(v > LEAST ? v : LEAST));

@@ -19,6 +19,8 @@ struct told_tokens {
 
 /* [1,2,3] */
 void token_json_ids(const uint32_t *ids, size_t n, struct buf *out);
+/* ["a","b"] */
+void token_json_texts(const struct plan *p, const uint32_t *ids, size_t n, struct buf *out);
 /* {"content":[...]} of chat. */
 void token_json_chat(const struct plan *p, const struct told_tokens *t, struct buf *out);
 /* {"text_offset":[...],...} of completions: one or two pieces, the prompt and what was generated.

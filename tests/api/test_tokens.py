@@ -1,5 +1,6 @@
 """Logprobs and the other fields that speak of tokens, by the openai SDK against the real model."""
 import math
+import time
 
 import openai
 import pytest
@@ -152,3 +153,32 @@ def test_a_simulated_worker_is_certain(make_server):
     c = openai.OpenAI(base_url=s.base + "/v1", api_key="none", max_retries=0)
     r = c.completions.create(model=s.name, prompt=PROMPT, max_tokens=3, logprobs=2, echo=True)
     assert r.choices[0].logprobs.token_logprobs == [None] + [0] * (r.usage.total_tokens - 1)
+
+
+def test_tokenize_and_detokenize(cpu):
+    status, r = cpu.post("/tokenize", {"prompt": PROMPT, "return_token_strs": True})
+    assert status == 200 and r["count"] == len(r["tokens"]) and "".join(r["token_strs"]) == PROMPT
+    assert r["max_model_len"] > 0
+    assert cpu.post("/detokenize", {"tokens": r["tokens"]}) == (200, {"prompt": PROMPT})
+    messages = [{"role": "user", "content": "Say hello."}]
+    r = cpu.post("/tokenize", {"messages": messages})[1]
+    u = cpu.post("/v1/chat/completions", {"messages": messages, "max_tokens": 1})[1]["usage"]
+    assert r["count"] == u["prompt_tokens"] and r["token_strs"] is None
+    assert cpu.post("/detokenize", {"tokens": [10**9]})[0] == 400
+
+
+def test_small_routes(cpu):
+    assert cpu.get("/livez") == (200, "") and cpu.get("/ping") == (200, "")
+    assert cpu.request("POST", "/ping")[0] == 200
+    assert cpu.get("/is_sleeping") == (200, '{"is_sleeping":false}')
+    until = time.monotonic() + 20  # a reply counts until it has left
+    while cpu.get("/load") != (200, '{"server_load":0}'):
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_priority_header(cpu):
+    body = {"prompt": "Hi", "max_tokens": 1}
+    assert cpu.post("/v1/completions", body, {"X-Vllm-Priority": "-5"})[0] == 200
+    status, r = cpu.post("/v1/completions", body, {"X-Vllm-Priority": "high"})
+    assert status == 400 and r["error"]["param"] == "X-Vllm-Priority"
