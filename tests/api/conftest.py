@@ -3,6 +3,7 @@ import http.client
 import json
 import os
 import pathlib
+import random
 import signal
 import socket
 import subprocess
@@ -16,15 +17,43 @@ LLMD_WITH_FAULTS = str(pathlib.Path(LLMD).parent / "faults/llmd")
 GGUF = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
+PATIENCE = 60  # seconds: what has not come by then never will, however busy the machine is
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """Below those that the kernel gives to clients, one of which could have it before the server does."""
+    while True:
+        port = random.randrange(16384, 32768)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
+
+
+def wait_until(holds, seconds=PATIENCE):
+    """Waits for a condition, and returns its value."""
+    until = time.monotonic() + seconds
+    while not (value := holds()):
+        assert time.monotonic() < until, "waited in vain"
+        time.sleep(0.01)
+    return value
+
+
+def one_of_some(check, tries=8):
+    """For what a busy machine may spoil: one of some tries must be good."""
+    for _ in range(tries - 1):
+        try:
+            return check()
+        except AssertionError:
+            time.sleep(0.3)
+    return check()
 
 
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path):
-        super().__init__("llmd", timeout=60)
+        super().__init__("llmd", timeout=PATIENCE)
         self.path = path
 
     def connect(self):
@@ -54,7 +83,7 @@ class Server:
                                         env={**os.environ, **({"LLMD_FAULTS": faults} if faults else {})},
                                         stderr=self.log, stdout=self.log)
 
-    def wait_ready(self, seconds=20):
+    def wait_ready(self, seconds=PATIENCE):
         while time.monotonic() - self.started < seconds:
             assert self.process.poll() is None, self.log_path.read_text()
             try:
@@ -67,7 +96,7 @@ class Server:
         raise AssertionError("not ready: " + self.log_path.read_text())
 
     def request(self, method, path, body=None, headers=None):
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             if isinstance(body, (dict, list)):
                 body = json.dumps(body)
@@ -107,13 +136,23 @@ class Server:
         assert total is not None, f"no series {name}"
         return total
 
-    def wait_metric(self, name, value, seconds=5):
+    def n_begun(self):
+        """Requests that have had their first token."""
+        return self.metric("vllm:time_to_first_token_seconds_count")
+
+    def wait_begun(self, n=1):
+        wait_until(lambda: self.n_begun() >= n)
+
+    def wait_draining(self):
+        wait_until(lambda: self.admin("GET", "status")[1]["state"] == "draining")
+
+    def wait_metric(self, name, value, seconds=PATIENCE):
         until = time.monotonic() + seconds
         while self.metric(name) != value:
             assert time.monotonic() < until, f"{name} is {self.metric(name)}, not {value}"
             time.sleep(0.01)
 
-    def stop(self, seconds=20):
+    def stop(self, seconds=PATIENCE):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:

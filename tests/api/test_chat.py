@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import LLMD
+from conftest import LLMD, PATIENCE
 
 DONE = "data: [DONE]\n\n"
 
@@ -90,7 +90,7 @@ def fake():
 
 def chat(fake, *args, stdin="", env=None):
     return subprocess.run([LLMD, "chat", "--url", fake.url, *args], input=stdin, text=True,
-                          capture_output=True, timeout=30,
+                          capture_output=True, timeout=PATIENCE,
                           env={**os.environ, "LLMD_API_KEY": "", **(env or {})})
 
 
@@ -136,7 +136,7 @@ def test_missing_key_file(fake):
 
 def test_url_with_v1(fake):
     r = subprocess.run([LLMD, "chat", "--url", fake.url + "/v1/", "hi"], capture_output=True,
-                       text=True, timeout=30)
+                       text=True, timeout=PATIENCE)
     assert r.returncode == 0 and fake.seen[0][0] == "/v1/chat/completions"
 
 
@@ -175,7 +175,7 @@ def test_standard_input(fake):
 
 def test_invalid_utf8_in_prompt(fake):
     r = subprocess.run([LLMD, "chat", "--url", fake.url], input=b"a\xffb\x00c", capture_output=True,
-                       timeout=30)
+                       timeout=PATIENCE)
     assert r.returncode == 0
     assert fake.seen[0][2]["messages"][0]["content"] == "a\ufffdb\0c"
 
@@ -188,7 +188,7 @@ def test_empty_prompt(fake):
 def test_no_terminal_control_gets_through(fake):
     evil = "a\x1b]0;title\x07b\x1b[2Jc\rd\x08e\x9bf\u202eg\u0085h\ti\nj\x00k\x7f"
     fake.answer = (200, [chunk(evil[:2]), chunk(evil[2:]), chunk("\x1b"), chunk("[31mred"), DONE])
-    r = subprocess.run([LLMD, "chat", "--url", fake.url, "hi"], capture_output=True, timeout=30)
+    r = subprocess.run([LLMD, "chat", "--url", fake.url, "hi"], capture_output=True, timeout=PATIENCE)
     assert r.returncode == 0
     assert r.stdout.decode() == "a]0;titleb[2Jcdefgh\ti\njk[31mred\n"
 
@@ -245,7 +245,7 @@ def test_odd_chunks_are_no_text(fake, data):
 
 def test_no_server():
     r = subprocess.run([LLMD, "chat", "--url", "http://127.0.0.1:9", "hi"], capture_output=True,
-                       text=True, timeout=30)
+                       text=True, timeout=PATIENCE)
     assert r.returncode == 1
     assert "Connection refused" in r.stderr and "llmd serve --config" in r.stderr
 
@@ -253,7 +253,7 @@ def test_no_server():
 @pytest.mark.parametrize("args", [["--url", "127.0.0.1:8080"], ["--url", "ftp://x"],
                                   ["--temperature", "3"], ["--max-tokens", "0"], ["--bogus"]])
 def test_usage(args):
-    r = subprocess.run([LLMD, "chat", *args, "hi"], capture_output=True, text=True, timeout=30)
+    r = subprocess.run([LLMD, "chat", *args, "hi"], capture_output=True, text=True, timeout=PATIENCE)
     assert r.returncode == 2 and "--help" in r.stderr
 
 
@@ -263,7 +263,7 @@ def test_closed_standard_output(fake):
                          stderr=subprocess.PIPE)
     p.stdout.read(5)
     p.stdout.close()
-    assert p.wait(10) == 1 and fake.closed.wait(5)
+    assert p.wait(PATIENCE) == 1 and fake.closed.wait(PATIENCE)
     p.stderr.close()
 
 
@@ -273,9 +273,9 @@ def test_ctrl_c_closes_the_connection(fake):
                          stderr=subprocess.PIPE)
     assert p.stdout.read(5) == b"word "
     p.send_signal(signal.SIGINT)
-    out, err = p.communicate(timeout=10)
+    out, err = p.communicate(timeout=PATIENCE)
     assert p.returncode == 130 and b"[stopped]" in err and out.endswith(b"\n")
-    assert fake.closed.wait(5)
+    assert fake.closed.wait(PATIENCE)
 
 
 class Terminal:
@@ -288,7 +288,7 @@ class Terminal:
             os.execv(LLMD, [LLMD, "chat", *args])
         self.text = ""
 
-    def expect(self, what, seconds=10):
+    def expect(self, what, seconds=PATIENCE):
         """Reads up to `what`; returns what stood in front."""
         until = time.monotonic() + seconds
         while what not in self.text:
@@ -302,7 +302,7 @@ class Terminal:
         os.write(self.fd, text.encode())
 
     def exit_code(self):
-        until = time.monotonic() + 10
+        until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:

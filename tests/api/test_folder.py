@@ -1,11 +1,10 @@
 """A model's folder in Hugging Face form, served."""
 import json
 import shutil
-import time
 
 import pytest
 
-from conftest import ROOT
+from conftest import ROOT, wait_until
 
 TINY = ROOT / "tests/golden/data/tiny"
 
@@ -36,10 +35,7 @@ def test_ready_tells_bytes(served):
     assert status == 200 and w["loaded_percent"] == 100
     assert w["loaded_bytes"] == w["total_bytes"] > 100000
     assert w["mib_per_s"] > 0 and w["seconds_left"] == 0
-    until = time.monotonic() + 5  # the main thread looks some times per second
-    while "load: loaded model=tiny worker=0 mib=" not in served.log_path.read_text():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(lambda: "load: loaded model=tiny worker=0 mib=" in served.log_path.read_text())
 
 
 def test_template_that_cannot_be_used(make_server, tmp_path):

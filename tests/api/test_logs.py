@@ -33,10 +33,7 @@ def log(tmp_path_factory):
     for i in range(8):
         ask(s, f"r{i}", 2 + 20 * (i == 5))
     ask(s, "bad", 4, status=400, temperature=9)
-    until = time.monotonic() + 5
-    while s.metric("llmd_log_rows_total") < 9:
-        assert time.monotonic() < until
-        time.sleep(0.02)
+    s.wait_metric("llmd_log_rows_total", 9)
     s.folder = str(folder / "log")
     yield s
     s.stop()

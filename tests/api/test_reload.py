@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from conftest import GGUF, LLMD, ROOT, Server
+from conftest import GGUF, LLMD, PATIENCE, ROOT, Server, wait_until
 
 TINY = ROOT / "tests/golden/data/tiny"  # contexts of 128 tokens
 SIM = 'devices = { "sim" }\n sim_step_us = 1000\n max_num_seqs = 64\n max_model_len = 512\n'
@@ -38,13 +38,13 @@ class Reloaded(Server):
     def state(self):
         return self.admin("GET", "reload")[1]
 
-    def reload(self, seconds=30):
+    def reload(self, seconds=PATIENCE):
         """As `llmd reload`: the state that it ended with."""
         status, state = self.admin("POST", "reload")
         assert status == 202, state
         return self.wait_reloaded(state["number"], seconds)
 
-    def wait_reloaded(self, number, seconds=30):
+    def wait_reloaded(self, number, seconds=PATIENCE):
         until = time.monotonic() + seconds
         while True:
             state = self.state()
@@ -68,7 +68,7 @@ def make(tmp_path):
             s.stop()
 
 
-def complete(server, body, key=None, seconds=60):
+def complete(server, body, key=None, seconds=PATIENCE):
     """A streamed completion over a raw socket: (status, text, whole)."""
     payload = json.dumps({"model": "m", "stream": True, "ignore_eos": True, **body})
     auth = f"Authorization: Bearer {key}\r\n" if key else ""
@@ -111,7 +111,7 @@ class Watch:
 
     def __exit__(self, *why):
         self.stop.set()
-        self.thread.join(60)
+        self.thread.join(PATIENCE)
         assert self.n > 10 and self.faults == [], self.faults[:3]
 
 
@@ -132,7 +132,7 @@ class Load:
     def __exit__(self, *why):
         self.stop.set()
         for t in self.threads:
-            t.join(60)
+            t.join(PATIENCE)
 
     def run(self, number):
         while not self.stop.is_set():
@@ -148,6 +148,11 @@ class Load:
                     self.faults.append((status, whole, which, text[:200]))
                 else:
                     self.texts.add((which, self.expected[which].index(text)))
+
+    def wait_more(self, n):
+        """Until so many more are over."""
+        before = self.done
+        wait_until(lambda: self.done >= before + n)
 
     def check(self):
         assert self.faults == [], (len(self.faults), self.faults[:5], self.server.log_path.read_text()[-4000:])
@@ -180,13 +185,10 @@ def test_rolling_update_under_load(make, workers):
     ]
     with Watch(server), Load(server, 16, [[t] for t in texts(server, "sk-load")], "sk-load") as load:
         for models, top in plans:
-            before = load.done
             server.write(models, top)
             state = server.reload()
             assert state["state"] == "done" and state["changes"], state
-            until = time.monotonic() + 10
-            while load.done < before + 20 and time.monotonic() < until:
-                time.sleep(0.01)
+            load.wait_more(20)
     load.check()
     assert load.done > 100
     views = server.admin("GET", "workers")[1]["workers"]
@@ -207,7 +209,7 @@ def test_another_model_under_the_same_name(make):
             server.write({"m": (path, SHORT + " sim_workers = 2")})
             state = server.reload()
             assert state["state"] == "done" and any("path" in c for c in state["changes"]), state
-            time.sleep(0.3)
+            load.wait_more(32)
     load.check()
     assert {i for _, i in load.texts} == {0, 1}
     assert texts(server) == old
@@ -222,16 +224,14 @@ def test_models_come_and_go(make):
     assert names == ["first", "m"]
     assert complete(server, {**BODIES[0], "model": "first"})[2]
 
-    running = []
+    n_begun, running = server.n_begun(), []
     long = threading.Thread(target=lambda: running.append(
         complete(server, {"prompt": "x", "max_tokens": 400, "model": "m"})))
     long.start()
-    server.wait_metric("vllm:num_requests_running", 1)
+    server.wait_begun(n_begun + 1)
     server.write({"first": (TINY / "qwen2", SHORT)})
     status, state = server.admin("POST", "reload")
-    deadline = time.monotonic() + 10
-    while complete(server, BODIES[0])[0] != 404:
-        assert time.monotonic() < deadline
+    wait_until(lambda: complete(server, BODIES[0])[0] == 404)
     long.join()
     assert running[0][2]  # it ended as it began
     state = server.wait_reloaded(state["number"])
@@ -294,7 +294,7 @@ def test_keys_limits_and_log_level(make):
     stream = threading.Thread(target=lambda: done.append(
         complete(server, {"prompt": "x", "max_tokens": 300}, "sk-old")))
     stream.start()
-    server.wait_metric("vllm:num_requests_running", 1)
+    server.wait_begun()
     server.write({"m": (GGUF, SIM)}, key_section("new", "sk-new") + 'max_body_kb = 1\nlog_level = "debug"\n')
     state = server.reload()
     assert state["state"] == "done" and len(state["changes"]) == 4, state
@@ -327,33 +327,33 @@ def test_hangup_signal_and_command(make):
     server.wait_reloaded(1)
     assert server.admin("GET", "config")[1]["models"][0]["policy"] == "session"
     server.write({"m": (GGUF, SIM + "max_queue = 5\n")})
-    r = subprocess.run([LLMD, "reload", "--socket", server.socket], capture_output=True, text=True, timeout=30)
+    r = subprocess.run([LLMD, "reload", "--socket", server.socket], capture_output=True, text=True, timeout=PATIENCE)
     assert r.returncode == 0 and 'model "m": max_queue 256 -> 5' in r.stdout, r
     server.config.write_text("nonsense")
-    r = subprocess.run([LLMD, "reload", "--socket", server.socket], capture_output=True, text=True, timeout=30)
+    r = subprocess.run([LLMD, "reload", "--socket", server.socket], capture_output=True, text=True, timeout=PATIENCE)
     assert r.returncode == 1 and "llmd.conf:1" in r.stderr, r
 
 
 def test_the_end_in_the_middle_of_an_update(make):
     """SIGTERM while the sole worker still has its requests and others wait for its successor."""
-    server = make(model=SIM.replace("1000", "5000"))
+    server = make(model=SIM.replace("1000", "8000"))
     answers = []
 
     def ask():
-        answers.append(complete(server, {"prompt": "x", "max_tokens": 200}))
+        answers.append(complete(server, {"prompt": "x", "max_tokens": 400}))
 
     first = [threading.Thread(target=ask) for _ in range(4)]
     for t in first:
         t.start()
-    server.wait_metric("vllm:num_requests_running", 4)
+    server.wait_begun(4)  # they take three seconds
     server.write({"m": (GGUF, SIM + "kv_cache_mb = 64")})
     assert server.admin("POST", "reload")[0] == 202
     second = [threading.Thread(target=ask) for _ in range(4)]
     for t in second:
         t.start()
-    time.sleep(0.2)
+    wait_until(lambda: server.admin("GET", "requests")[1]["total"] == 8)
     assert server.state()["state"] == "running"
     server.stop()
     for t in first + second:
-        t.join(10)
+        t.join(PATIENCE)
     assert len(answers) == 8 and all(status == 200 and whole for status, _, whole in answers), answers

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from conftest import Server
+from conftest import PATIENCE, Server, wait_until
 
 SIM = 'devices = { "sim" }\n sim_workers = 2\n sim_step_us = 2000\n'
 BODY = {"model": "m", "messages": [{"role": "user", "content": "one two three " * 30}],
@@ -15,20 +15,10 @@ BODY = {"model": "m", "messages": [{"role": "user", "content": "one two three " 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
-def wait_for(what, seconds=10):
-    until = time.monotonic() + seconds
-    while True:
-        found = what()
-        if found:
-            return found
-        assert time.monotonic() < until
-        time.sleep(0.02)
-
-
 def rows(folder, sql="SELECT * FROM requests ORDER BY seq"):
     out = []
     for path in sorted(folder.glob("requests-*.db")):
-        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=5) as db:
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True, timeout=PATIENCE) as db:
             db.row_factory = sqlite3.Row
             out += [dict(r) for r in db.execute(sql)]
     return out
@@ -57,7 +47,7 @@ def test_a_row_says_what_happened(logged):
     status, headers, data = ask(logged)
     assert status == 200
     reply = json.loads(data)
-    row = wait_for(lambda: [r for r in rows(logged.folder) if r["id"] == reply["id"]])[0]
+    row = wait_until(lambda: [r for r in rows(logged.folder) if r["id"] == reply["id"]])[0]
     usage = reply["usage"]
     assert row["prompt_tokens"] == usage["prompt_tokens"] and row["output_tokens"] == 6
     assert (row["key"], row["model"], row["client"], row["status"], row["finish"]) == \
@@ -73,7 +63,7 @@ def test_a_row_says_what_happened(logged):
 def test_prompts_that_begin_alike_share_names(logged):
     ids = [json.loads(ask(logged, messages=[{"role": "user", "content": "ab " * 100 + end}])[2])["id"]
            for end in ("x " * 60, "y " * 60)]
-    found = wait_for(lambda: len(f := [r for r in rows(logged.folder) if r["id"] in ids]) == 2 and f)
+    found = wait_until(lambda: len(f := [r for r in rows(logged.folder) if r["id"] in ids]) == 2 and f)
     a, b = (r["prefix"].split(".") for r in found)
     assert len(a) == len(b) >= 4 and a[:3] == b[:3] and a[-1] != b[-1]
 
@@ -84,7 +74,7 @@ def test_refusals_are_rows_too(logged):
     assert ask(logged, temperature=9)[0] == 400
     assert logged.request("POST", "/v1/nothing", {}, {"Authorization": "Bearer plain"})[0] == 404
     logged.get("/health")
-    got = wait_for(lambda: len(r := rows(logged.folder)) >= before + 3 and r)[before:]
+    got = wait_until(lambda: len(r := rows(logged.folder)) >= before + 3 and r)[before:]
     assert [r["status"] for r in got] == [401, 400, 404]
     assert [r["key"] for r in got] == [None, "plain", "plain"]
     assert "temperature" in got[1]["error"] and all(r["error"] and not r["finish"] or r["finish"] == "error"
@@ -93,9 +83,9 @@ def test_refusals_are_rows_too(logged):
 
 def test_the_access_log_has_the_same_fields(logged):
     reply = json.loads(ask(logged)[2])
-    line = wait_for(lambda: [x for x in logged.log_path.read_text().splitlines() if reply["id"] in x
+    line = wait_until(lambda: [x for x in logged.log_path.read_text().splitlines() if reply["id"] in x
                              and x.startswith("{")])[0]
-    row = wait_for(lambda: [r for r in rows(logged.folder) if r["id"] == reply["id"]])[0]
+    row = wait_until(lambda: [r for r in rows(logged.folder) if r["id"] == reply["id"]])[0]
     fields = json.loads(line)
     assert fields.pop("time").endswith("Z")
     row.pop("seq")
@@ -105,7 +95,7 @@ def test_the_access_log_has_the_same_fields(logged):
 def test_bodies_are_kept_for_the_keys_that_say_so(logged):
     plain = json.loads(ask(logged, "plain")[2])["id"]
     kept = json.loads(ask(logged, "kept")[2])["id"]
-    wait_for(lambda: [r for r in rows(logged.folder) if r["id"] == kept])
+    wait_until(lambda: [r for r in rows(logged.folder) if r["id"] == kept])
     sql = "SELECT id, body, expires_us FROM prompts JOIN requests USING(seq)"
     by_id = {r["id"]: r for r in rows(logged.folder, sql)}
     assert plain not in by_id and json.loads(by_id[kept]["body"]) == BODY
@@ -119,7 +109,7 @@ def test_a_log_that_cannot_be_written_is_said_and_served(tmp_path):
     try:
         s.wait_ready()
         assert s.post("/v1/chat/completions", BODY)[0] == 200
-        ready = wait_for(lambda: "log" in (r := json.loads(s.get("/ready")[1])) and r)
+        ready = wait_until(lambda: "log" in (r := json.loads(s.get("/ready")[1])) and r)
         assert ready["log"].startswith("degraded: ") and ready["status"] == "ready"
         status, text = s.get("/health")
         assert status == 200 and json.loads(text)["log"] == ready["log"]
@@ -128,7 +118,7 @@ def test_a_log_that_cannot_be_written_is_said_and_served(tmp_path):
         s.wait_metric("llmd_log_degraded", 0)
         assert s.get("/health") == (200, "")
         assert s.post("/v1/chat/completions", BODY)[0] == 200
-        wait_for(lambda: len(rows(place)) >= 1)
+        wait_until(lambda: len(rows(place)) >= 1)
         assert s.metric("llmd_log_rows_total") == len(rows(place))
         assert oct(os.stat(next(place.glob("*.db"))).st_mode)[-3:] == "640"
     finally:
