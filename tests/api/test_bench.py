@@ -246,7 +246,7 @@ def test_a_recorded_load_replayed_is_the_same_load(tmp_path):
     assert hits[0] > 0.4 and hits[1] == pytest.approx(hits[0], rel=0.15)
     assert r["logged_hit_rate"] == pytest.approx(hits[0], rel=0.02)
     curves = [arrival_shares([x["time_us"] for x in rows]) for rows in (recorded, replayed)]
-    assert curves[1] == pytest.approx(curves[0], abs=0.05)
+    assert curves[1] == pytest.approx(curves[0], abs=0.1)
 
 
 def test_headers_keys_and_bodies(fake, monkeypatch):

@@ -9,7 +9,7 @@ import time
 import openai
 import pytest
 
-from conftest import GGUF, LLMD, Server
+from conftest import GGUF, LLMD, PATIENCE, Server, wait_until
 
 SIM = 'devices = { "sim" }\n sim_step_us = 1000\n max_num_seqs = 64\n max_model_len = 2048\n'
 PROMPT = "Of all the rivers that I know of, this one is the longest, and nobody has ever swum it. " * 4
@@ -32,7 +32,7 @@ def use(server, name):
     return next(k for k in server.admin("GET", "keys")[1]["keys"] if k["name"] == name)
 
 
-def wait_idle(server, name, seconds=20):
+def wait_idle(server, name, seconds=PATIENCE):
     until = time.monotonic() + seconds
     while use(server, name)["running"] > 0:
         assert time.monotonic() < until, use(server, name)
@@ -43,7 +43,7 @@ def wait_idle(server, name, seconds=20):
 # ---- llmd key new ----
 
 def run_key(*args):
-    return subprocess.run([LLMD, "key", *args], capture_output=True, text=True, timeout=20)
+    return subprocess.run([LLMD, "key", *args], capture_output=True, text=True, timeout=PATIENCE)
 
 
 def test_a_new_key_opens_what_its_section_says(make_server):
@@ -183,9 +183,7 @@ def test_who_shares_what_is_cached(tmp_path):
         return n, raw.headers["x-llmd-worker"]
 
     def soon(what):  # the router hears of what a worker has cached a moment later
-        until = time.monotonic() + 20
-        while not what():
-            assert time.monotonic() < until
+        wait_until(what)
 
     n, at = cached(a)
     assert n == 0
@@ -211,7 +209,7 @@ def test_who_shares_what_is_cached(tmp_path):
     s.stop()
 
 
-def wait_reloaded(server, number, seconds=20):
+def wait_reloaded(server, number, seconds=PATIENCE):
     until = time.monotonic() + seconds
     while True:
         state = server.admin("GET", "reload")[1]

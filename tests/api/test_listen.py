@@ -10,11 +10,11 @@ import time
 
 import pytest
 
-from conftest import GGUF, LLMD, UnixConnection
+from conftest import GGUF, LLMD, PATIENCE, UnixConnection
 
 SIM = f'model "sim" {{ path = "{GGUF}" devices = {{ "sim" }} sim_step_us = 200 }}\n'
 KEYS = "".join(f'key "{name}" {{ sha256 = "{hashlib.sha256(b"sk-" + name.encode()).hexdigest()}" {more} }}\n'
-               for name, more in (("user", ""), ("ops", "admin = true")))
+               for name, more in (("user", ""), ("ops", 'scope = "admin"')))
 
 
 def listening(address="127.0.0.1", family=socket.AF_INET, kind=socket.SOCK_STREAM):
@@ -51,20 +51,20 @@ class Started:
         return self.log_path.read_text()
 
     def wait_ready(self):
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE
         while " ready models=" not in self.log():
             assert self.process.poll() is None and time.monotonic() < until, self.log()
             time.sleep(0.02)
         return self
 
     def refusal(self):
-        assert self.process.wait(30) == 1
+        assert self.process.wait(PATIENCE) == 1
         return [line for line in self.log().splitlines() if "cannot start" in line][0]
 
     def stop(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        assert self.process.wait(30) == 0, self.log()
+        assert self.process.wait(PATIENCE) == 0, self.log()
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def start(tmp_path):
 
 
 def get(where, path, key=None):
-    c = where if isinstance(where, http.client.HTTPConnection) else http.client.HTTPConnection(*where, timeout=30)
+    c = where if isinstance(where, http.client.HTTPConnection) else http.client.HTTPConnection(*where, timeout=PATIENCE)
     try:
         c.request("GET", path, headers={"Authorization": "Bearer " + key} if key else {})
         r = c.getresponse()
@@ -123,7 +123,7 @@ def test_passed_sockets(start, tmp_path):
     assert get(UnixConnection(str(tmp_path / "passed.sock")), "/v1/models", "sk-user")[0] == 200
     s.stop()
     # The sockets are the parent's: who connects now is served by the next server.
-    waiting = http.client.HTTPConnection(*clients.getsockname(), timeout=60)
+    waiting = http.client.HTTPConnection(*clients.getsockname(), timeout=PATIENCE)
     waiting.request("GET", "/version")
     assert (tmp_path / "passed.sock").exists()
     s = start(config, (clients, operators, file), "http:admin:").wait_ready()
