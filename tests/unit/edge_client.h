@@ -80,6 +80,16 @@ static inline void client_close(struct client *c)
     buf_fini(&c->in);
 }
 
+/* Nobody listens there any more. */
+static inline bool client_is_refused(uint16_t port)
+{
+    struct client c;
+    if (!client_connect(&c, port, 0))
+        return true;
+    client_close(&c);
+    return false;
+}
+
 /* As send(). */
 static inline ssize_t client_put(struct client *c, const char *data, size_t n)
 {

@@ -16,16 +16,6 @@ static double seconds_since(uint64_t us)
     return (double)(clock_now_us() - us) * 1e-6;
 }
 
-/* Nobody listens any more. */
-static bool is_refused(uint16_t port)
-{
-    struct client late;
-    if (!client_connect(&late, port, 0))
-        return true;
-    client_close(&late);
-    return false;
-}
-
 static void test_drain(void **state)
 {
     (void)state;
@@ -44,7 +34,7 @@ static void test_drain(void **state)
     assert_soon(edge_active(server.edge) == 2); /* that of the idle one is over */
 
     edge_drain(server.edge);
-    assert_soon(is_refused(server.port));
+    assert_soon(client_is_refused(server.port));
     client_post(&idle, CHAT, "", "{" HI "}");
     assert_true(client_until_closed(&idle));
     assert_int_equal(client_count(&idle, "HTTP/1.1 503 "), 1);

@@ -6,7 +6,7 @@ static struct server server;
 static struct identity first, second;
 static uint16_t plain_port; /* of a listener without TLS */
 
-enum { HEADER_TIMEOUT_S = 1 };
+enum { HEADER_TIMEOUT_S = 3 }; /* a handshake byte by byte must be over by then */
 
 #define HEALTH "GET /health HTTP/1.1\r\nHost: x\r\n\r\n"
 #define LAST   "GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
