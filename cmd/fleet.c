@@ -373,6 +373,11 @@ int fleet_catalog(const struct fleet *f, struct edge_served *out, void **out_arr
                    .body_timeout_s = c->body_timeout_s,
                    .keepalive_timeout_s = c->keepalive_timeout_s,
                    .sse_keepalive_s = c->sse_keepalive_s,
+                   .client_write_timeout_s = c->client_write_timeout_s,
+                   .request_timeout_s = c->request_timeout_s,
+                   .first_token_timeout_s = c->first_token_timeout_s,
+                   .token_timeout_s = c->token_timeout_s,
+                   .max_connections_per_address = c->max_connections_per_address,
                    .stall_us = (uint64_t)c->stall_timeout_s * 1000000u},
     };
     *out_arrays = a;

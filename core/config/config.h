@@ -90,6 +90,9 @@ struct config {
     uint32_t max_body_kb;
     const char *context_overflow_status;
     uint32_t header_timeout_s, body_timeout_s, keepalive_timeout_s, sse_keepalive_s;
+    uint32_t client_write_timeout_s;
+    uint32_t request_timeout_s, first_token_timeout_s, token_timeout_s; /* 0: any time */
+    uint32_t max_connections_per_address;                               /* 0: any number */
     uint32_t stall_timeout_s;
     uint32_t drain_timeout_s;
     const char *log_level;

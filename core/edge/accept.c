@@ -15,21 +15,32 @@ enum {
     LAST_TURNS_MAX = 64, /* of ACCEPTS_MAX: as many as the kernel keeps; who floods gets no more */
 };
 
+struct refusal_text {
+    const char *status, *body;
+};
+
+static const struct refusal_text too_many = {
+    "503 Service Unavailable",
+    "{\"error\":{\"message\":\"too many connections\","
+    "\"type\":\"ServiceUnavailableError\",\"param\":null,\"code\":503}}"};
+static const struct refusal_text too_many_of_address = {
+    "429 Too Many Requests", "{\"error\":{\"message\":\"too many connections from this address "
+                             "(max_connections_per_address)\","
+                             "\"type\":\"RateLimitError\",\"param\":null,\"code\":429}}"};
+
 /* Over the limit: a clear answer instead of a connection that hangs. Who speaks TLS would have to be
  * shaken hands with first: a close is all there is. */
-static void turn_away(int fd, bool tls)
+static void turn_away(int fd, const struct refusal_text *why, bool tls)
 {
-    static const char body[] = "{\"error\":{\"message\":\"too many connections\","
-                               "\"type\":\"ServiceUnavailableError\",\"param\":null,\"code\":503}}";
     char reply[512], unread[4096];
     if (tls) {
         close(fd);
         return;
     }
     int n = snprintf(reply, sizeof(reply),
-                     "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\n"
+                     "HTTP/1.1 %s\r\nContent-Type: application/json\r\n"
                      "Retry-After: 1\r\nConnection: close\r\nContent-Length: %zu\r\n\r\n%s",
-                     sizeof(body) - 1, body);
+                     why->status, strlen(why->body), why->body);
     if (send(fd, reply, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) == n)
         shutdown(fd, SHUT_WR);
     /* Closing with unread input would reset the connection and lose the reply; one that goes on
@@ -88,22 +99,28 @@ static void admit(struct loop *l, const struct listener *at, int fd,
 {
     const struct gate *gate = &l->edge->gate;
     if (!l->control && !gate_is_proxy(gate, peer) && !gate_admits(gate, peer)) {
-        metric_add(l->edge->metrics.not_allowed, 1);
+        metric_add(l->edge->metrics.refused[REFUSED_ALLOW], 1);
         close(fd);
         return;
     }
     if (full(l)) {
         if (!l->control)
-            metric_add(l->edge->metrics.turned_away, 1);
-        turn_away(fd, at && at->opts->tls);
+            metric_add(l->edge->metrics.refused[REFUSED_FULL], 1);
+        turn_away(fd, &too_many, at && at->opts->tls);
+        return;
+    }
+    const bool named_later = !at || gate_is_proxy(gate, peer);
+    if (!named_later && !edge_count_client(l->edge, peer)) {
+        metric_add(l->edge->metrics.refused[REFUSED_ADDRESS_FULL], 1);
+        turn_away(fd, &too_many_of_address, at->opts->tls);
         return;
     }
     /* The client's own socket: conn.c asks the kernel who is at its other end, and of a front's pair
      * that would be ourselves. It closes fd itself when it fails. */
     if (l->control)
         MHD_add_connection(l->daemon, fd, (const struct sockaddr *)peer, n_peer);
-    else
-        front_new(l, at->opts, fd, peer, n_peer);
+    else if (!front_new(l, at->opts, fd, peer, n_peer) && !named_later)
+        edge_uncount_client(l->edge, peer);
 }
 
 bool accept_clients(struct loop *l, uint32_t i)

@@ -52,22 +52,13 @@ struct conn *conn_of(struct MHD_Connection *mhd)
     return info ? info->socket_context : NULL;
 }
 
-uint32_t conn_patience_s(const struct edge_limits *l)
-{
-    return (uint32_t)u64_max(u64_max(WRITE_STALL_S, l->keepalive_timeout_s),
-                             u64_max(l->header_timeout_s, l->body_timeout_s));
-}
-
-static void conn_begin(struct conn *c, struct MHD_Connection *mhd)
+static void conn_begin(struct conn *c)
 {
     struct edge *edge = c->loop->edge;
     const struct peer_rule *rule = &edge->control_socket.rule;
     const struct edge_limits limits = edge_limits(edge);
-    const unsigned patience_s = conn_patience_s(&limits);
     struct peer peer;
     conn_set_deadline(c, limits.header_timeout_s);
-    if (patience_s > c->loop->patience_s) /* the limits grew since the daemon started */
-        (void)MHD_set_connection_option(mhd, MHD_CONNECTION_OPTION_TIMEOUT, patience_s);
     if (!c->loop->control || !peer_read(c->fd, rule, &peer))
         return;
     c->peer_may = peer_may(&peer, rule);
@@ -84,7 +75,7 @@ void conn_notify(void *cls, struct MHD_Connection *mhd, void **context,
         struct conn *c = conn_new(l, info->connect_fd);
         *context = c;
         if (c)
-            conn_begin(c, mhd);
+            conn_begin(c);
         l->n_conns++;
         return;
     }
@@ -123,6 +114,8 @@ void conn_sweep(struct loop *l, uint64_t now_us)
         if (c->deadline_us == 0 || now_us < c->deadline_us)
             continue;
         c->deadline_us = 0;
+        if (c->front)
+            metric_add(l->edge->metrics.dropped[c->exchange ? DROPPED_BODY : DROPPED_IDLE], 1);
         shutdown(c->fd, SHUT_RDWR); /* libmicrohttpd reads the end and closes */
     }
 }

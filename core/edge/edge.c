@@ -1,5 +1,6 @@
 #include "core/edge/edge.h"
 
+#include <openssl/rand.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -95,6 +96,9 @@ int edge_start(const struct edge_opts *opts, struct edge **out, struct err *e)
     edge->tls = opts->tls;
     edge->started_us = clock_now_us();
     lock_init(&edge->catalog_mu, LOCK_RANK_LEAF);
+    lock_init(&edge->addresses_mu, LOCK_RANK_LEAF);
+    if (RAND_bytes((unsigned char *)&edge->addresses.seed, sizeof(edge->addresses.seed)) != 1)
+        edge->addresses.seed = edge->started_us;
     lock_init(&edge->tls_mu, LOCK_RANK_LEAF);
     edge->control_socket.fd = edge->control_socket.lock_fd = -1;
     int rc = init(edge, e);
@@ -144,6 +148,28 @@ void edge_set_tls(struct edge *edge, struct tls *tls)
     lock_drop(&edge->tls_mu);
     tls_free(before);
     edge_metrics_tls(&edge->metrics, tls_expires(tls));
+}
+
+bool edge_count_client(struct edge *edge, const struct sockaddr_storage *client)
+{
+    const uint32_t max = edge_limits(edge).max_connections_per_address;
+    struct address_block block;
+    if (!address_block_of(client, &block))
+        return true;
+    lock_take(&edge->addresses_mu);
+    int rc = address_counts_add(&edge->addresses, &block, max);
+    lock_drop(&edge->addresses_mu);
+    return rc == 0;
+}
+
+void edge_uncount_client(struct edge *edge, const struct sockaddr_storage *client)
+{
+    struct address_block block;
+    if (!address_block_of(client, &block))
+        return;
+    lock_take(&edge->addresses_mu);
+    address_counts_drop(&edge->addresses, &block);
+    lock_drop(&edge->addresses_mu);
 }
 
 /* Frees the old catalogues that nobody holds any more: once without references, they stay so. */
@@ -242,6 +268,8 @@ void edge_stop(struct edge *edge)
     catalog_free(edge->catalog);
     key_states_fini(&edge->key_states);
     lock_fini(&edge->catalog_mu);
+    lock_fini(&edge->addresses_mu);
+    address_counts_fini(&edge->addresses);
     lock_fini(&edge->tls_mu);
     tls_free(edge->tls);
     edge_metrics_fini(&edge->metrics);

@@ -53,9 +53,14 @@ struct edge_limits {
     bool overflow_is_too_big;  /* a prompt longer than the context is answered 413, not 400 */
     uint32_t header_timeout_s; /* head and body of a request must be in by then: */
     uint32_t body_timeout_s;
-    uint32_t keepalive_timeout_s; /* idle connection */
-    uint32_t sse_keepalive_s;     /* comment line while nothing else was sent; 0: off */
-    uint64_t stall_us;            /* /health says 503 when no step happened for so long */
+    uint32_t keepalive_timeout_s;    /* idle connection */
+    uint32_t client_write_timeout_s; /* a client takes nothing of what is there for it */
+    uint32_t request_timeout_s; /* from the request line to the last token; 0: any time; so also: */
+    uint32_t first_token_timeout_s;
+    uint32_t token_timeout_s;             /* between two tokens */
+    uint32_t max_connections_per_address; /* address_counts.h; 0: any number */
+    uint32_t sse_keepalive_s;             /* comment line while nothing else was sent; 0: off */
+    uint64_t stall_us;                    /* /health says 503 when no step happened for so long */
 };
 
 /* An address to listen on. */

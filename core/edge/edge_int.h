@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 
 #include "core/edge/access.h"
+#include "core/edge/address_counts.h"
 #include "core/edge/catalog.h"
 #include "core/edge/edge.h"
 #include "core/edge/edge_metrics.h"
@@ -45,7 +46,7 @@ enum {
     REQUEST_ID_BYTES = 129,
     TRACE_ID_BYTES = 33,
     CONTROL_CONNECTIONS = 64,
-    WRITE_STALL_S = 60, /* a client that takes nothing for so long is dropped */
+    CONTROL_PATIENCE_S = 120, /* silence on the control socket */
 };
 
 /* What the names of a loop's slots mean. */
@@ -81,7 +82,6 @@ struct loop {
     struct exchange *exchanges; /* all requests being answered */
     struct slots slots;
     uint64_t next_sweep_us;
-    uint32_t patience_s; /* of its daemon with connections */
 };
 
 struct edge {
@@ -102,6 +102,8 @@ struct edge {
     struct edge_metrics metrics;
     struct key_states key_states; /* the owner's */
     uint64_t started_us;
+    struct lock addresses_mu; /* rank LEAF; guards: */
+    struct address_counts addresses;
     atomic_uint n_conns;      /* of the loops, without the control socket's; so also: */
     atomic_uint n_exchanges;  /* until their replies have left */
     atomic_ullong n_requests; /* for generation, that are over */
@@ -186,6 +188,11 @@ void loop_fini(struct loop *l);
 /* It takes no more connections, and its replies say so. */
 bool loop_closing(const struct loop *l);
 
+/* Counts a connection of a client; false: its address has as many as it may, or memory is short. Who has
+ * no IP address is never counted. */
+bool edge_count_client(struct edge *edge, const struct sockaddr_storage *client);
+void edge_uncount_client(struct edge *edge, const struct sockaddr_storage *client);
+
 /* accept.c */
 /* Watches the loop's listeners, or leaves them alone. */
 MUST_CHECK int accept_watch(struct loop *l, struct err *e);
@@ -200,8 +207,6 @@ void accept_end(struct loop *l);
 void conn_notify(void *cls, struct MHD_Connection *mhd, void **context,
                  enum MHD_ConnectionNotificationCode code);
 struct conn *conn_of(struct MHD_Connection *mhd); /* NULL when memory was short */
-/* libmicrohttpd's own timeout. Ours are the deadlines; that one must only not come before them. */
-uint32_t conn_patience_s(const struct edge_limits *l);
 void conn_set_deadline(struct conn *c, uint32_t seconds);
 /* Starts and ends the watch for a hang-up. */
 void conn_watch(struct conn *c);

@@ -121,6 +121,42 @@ static void init_route(struct edge_metrics *m, uint32_t route)
     buf_fini(&labels);
 }
 
+static void by_reason(struct edge_metrics *m, const char *name, const char *help,
+                      const char *const reasons[], uint32_t n, struct metric_counter **out)
+{
+    struct buf labels = {0};
+    for (uint32_t i = 0; i < n; i++) {
+        buf_clear(&labels);
+        metrics_label(&labels, "reason", reasons[i]);
+        out[i] = metrics_counter(m->set, name, help, buf_str(&labels));
+    }
+    buf_fini(&labels);
+}
+
+static void init_reasons(struct edge_metrics *m)
+{
+    static const char *const refused[N_EDGE_REFUSED] = {[REFUSED_FULL] = "max_connections",
+                                                        [REFUSED_ADDRESS_FULL] =
+                                                            "max_connections_per_address",
+                                                        [REFUSED_ALLOW] = "allow",
+                                                        [REFUSED_PROXY] = "proxy_header"};
+    static const char *const dropped[N_EDGE_DROPPED] = {[DROPPED_HEAD] = "header_timeout",
+                                                        [DROPPED_BODY] = "body_timeout",
+                                                        [DROPPED_IDLE] = "keepalive_timeout",
+                                                        [DROPPED_WRITE] = "client_write_timeout"};
+    static const char *const timeouts[N_EDGE_TIMEOUTS] = {[TIMEOUT_REQUEST] = "request_timeout",
+                                                          [TIMEOUT_FIRST_TOKEN] =
+                                                              "first_token_timeout",
+                                                          [TIMEOUT_TOKEN] = "token_timeout"};
+    by_reason(m, "llmd_edge_connections_refused_total", "Connections that were not served.",
+              refused, N_EDGE_REFUSED, m->refused);
+    by_reason(m, "llmd_edge_connections_dropped_total",
+              "Connections closed because their clients took too long.", dropped, N_EDGE_DROPPED,
+              m->dropped);
+    by_reason(m, "llmd_edge_timeouts_total", "Answers that took too long.", timeouts,
+              N_EDGE_TIMEOUTS, m->timeouts);
+}
+
 int edge_metrics_init(struct edge_metrics *m, struct metrics *set, struct err *e)
 {
     *m = (struct edge_metrics){.set = set};
@@ -136,12 +172,7 @@ int edge_metrics_init(struct edge_metrics *m, struct metrics *set, struct err *e
                                    "Of all handlers, with finer buckets.", "", http_fine_bounds,
                                    ARRAY_LEN(http_fine_bounds));
     m->connections = metrics_gauge(m->set, "llmd_edge_connections", "Open connections.", "");
-    m->turned_away = metrics_counter(m->set, "llmd_edge_turned_away_total",
-                                     "Connections over max_connections.", "");
-    m->not_allowed = metrics_counter(m->set, "llmd_edge_not_allowed_total",
-                                     "Connections of clients that allow does not name.", "");
-    m->bad_proxy = metrics_counter(m->set, "llmd_edge_bad_proxy_total",
-                                   "Connections of load balancers without a PROXY header.", "");
+    init_reasons(m);
     return 0;
 }
 

@@ -15,6 +15,18 @@
 #include "core/util/err.h"
 
 enum http_method { METHOD_GET, METHOD_HEAD, METHOD_POST, METHOD_OPTIONS, METHOD_OTHER, N_METHODS };
+/* Why a connection is not served. */
+enum edge_refused {
+    REFUSED_FULL,
+    REFUSED_ADDRESS_FULL,
+    REFUSED_ALLOW,
+    REFUSED_PROXY,
+    N_EDGE_REFUSED
+};
+/* Why a connection is closed that its client left open. */
+enum edge_dropped { DROPPED_HEAD, DROPPED_BODY, DROPPED_IDLE, DROPPED_WRITE, N_EDGE_DROPPED };
+/* Which time limit ended a generation. */
+enum edge_timeout { TIMEOUT_REQUEST, TIMEOUT_FIRST_TOKEN, TIMEOUT_TOKEN, N_EDGE_TIMEOUTS };
 enum { STATUS_CLASSES = 6 }; /* 0: no reply (the client left), 2xx .. 5xx at 2 .. 5 */
 
 struct model_series {                                  /* zeroed: nothing is counted */
@@ -36,7 +48,8 @@ struct edge_metrics {
     struct route_series *routes; /* [routes_count() + 1], the last for unknown paths */
     struct metric_histogram *seconds;
     struct metric_gauge *connections;
-    struct metric_counter *turned_away, *not_allowed, *bad_proxy;
+    struct metric_counter *refused[N_EDGE_REFUSED], *dropped[N_EDGE_DROPPED];
+    struct metric_counter *timeouts[N_EDGE_TIMEOUTS];
     struct metric_counter *tls_shaken[2][2]; /* handshakes: is TLS 1.3, was resumed */
     struct metric_counter *tls_failed[N_TLS_OUTCOMES];
     struct metric_gauge *tls_expiry;

@@ -77,6 +77,7 @@ bool front_new(struct loop *l, const struct edge_listener *listener, int fd,
     f->peer = *peer;
     f->n_peer = n_peer;
     f->state = gate_is_proxy(&l->edge->gate, peer) ? FRONT_PROXY : after_proxy_header(f);
+    f->counted = f->state != FRONT_PROXY;
     head_scan_init(&f->scan);
     f->head_deadline_us = front_in_s(edge_limits(l->edge).header_timeout_s);
     f->next = l->fronts;
@@ -99,6 +100,8 @@ static void front_free(struct front *f)
     if (f->conn)
         f->conn->front = NULL;
     front_settle(f);
+    if (f->counted)
+        edge_uncount_client(l->edge, &f->peer);
     slots_drop(&l->slots, f->slot);
     if (f->prev)
         f->prev->next = f->next;
@@ -301,9 +304,11 @@ static void on_proxy_header(struct front *f, enum proxy2_verdict verdict)
     f->head_deadline_us = front_in_s(edge_limits(edge).header_timeout_s);
     f->state = FRONT_OVER;
     if (verdict == PROXY2_BAD)
-        metric_add(edge->metrics.bad_proxy, 1);
+        metric_add(edge->metrics.refused[REFUSED_PROXY], 1);
     else if (!gate_admits(&edge->gate, &f->peer))
-        metric_add(edge->metrics.not_allowed, 1);
+        metric_add(edge->metrics.refused[REFUSED_ALLOW], 1);
+    else if (!(f->counted = edge_count_client(edge, &f->peer)))
+        metric_add(edge->metrics.refused[REFUSED_ADDRESS_FULL], 1);
     else
         f->state = after_proxy_header(f);
 }
@@ -450,9 +455,12 @@ void front_sweep(struct loop *l, uint64_t now_us)
         /* Behind a request that is being answered a head may wait. */
         if (f->head_deadline_us != 0 && f->conn && f->conn->exchange)
             f->head_deadline_us = now_us + head_us;
-        if (!past(f->head_deadline_us, now_us) && !past(f->write_deadline_us, now_us) &&
-            !past(f->linger_deadline_us, now_us))
+        const bool head = past(f->head_deadline_us, now_us);
+        const bool write = past(f->write_deadline_us, now_us);
+        if (!head && !write && !past(f->linger_deadline_us, now_us))
             continue;
+        if (head || write)
+            metric_add(l->edge->metrics.dropped[write ? DROPPED_WRITE : DROPPED_HEAD], 1);
         if (f->state == FRONT_TLS)
             front_count_handshake(f, TLS_TIMEOUT);
         f->state = FRONT_OVER;

@@ -47,6 +47,7 @@ struct front {
     enum front_state state;
     struct tls_conn *tls; /* from the handshake's first byte on; NULL */
     bool touched;
+    bool counted;              /* of its address */
     bool down_due;             /* the pair may hold bytes for the client */
     bool readable;             /* the client's socket may hold input */
     bool hung_up;              /* the kernel reported an end: to be read up to it */
@@ -65,7 +66,8 @@ struct front {
     socklen_t n_peer;
 };
 
-/* Takes the socket of a client that came to a listener. False, and it is closed, when memory is
+/* Takes the socket of a client that came to a listener, and that edge_count_client() counted unless
+ * a PROXY header comes first. False, and it is closed, when memory is
  * short. */
 bool front_new(struct loop *l, const struct edge_listener *listener, int fd,
                const struct sockaddr_storage *peer, socklen_t n_peer);

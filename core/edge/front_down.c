@@ -59,7 +59,7 @@ static bool flush_down(struct front *f)
         if (k <= 0)
             return false;
         buf_consume(&f->down, (size_t)k);
-        f->write_deadline_us = front_in_s(WRITE_STALL_S);
+        f->write_deadline_us = front_write_deadline(f);
     }
     buf_fini(&f->down);
     f->write_deadline_us = 0;
@@ -79,7 +79,7 @@ static bool pass_down(struct front *f, const char *data, size_t n)
     buf_add(&f->down, data + k, n - (size_t)k);
     if (f->down.failed)
         f->state = FRONT_OVER;
-    f->write_deadline_us = front_in_s(WRITE_STALL_S);
+    f->write_deadline_us = front_write_deadline(f);
     return false;
 }
 
@@ -92,7 +92,7 @@ static void keep_rest(struct front *f, const struct iovec piece[3], size_t n)
         n -= skip;
     }
     if (f->down.len > 0)
-        f->write_deadline_us = front_in_s(WRITE_STALL_S);
+        f->write_deadline_us = front_write_deadline(f);
     if (f->down.failed)
         f->state = FRONT_OVER;
 }
@@ -120,7 +120,7 @@ bool front_send_chunk(struct front *f, const char *data, size_t n)
 void front_linger(struct front *f)
 {
     f->end_waits = f->tls && !tls_conn_end(f->tls);
-    f->write_deadline_us = f->end_waits ? front_in_s(WRITE_STALL_S) : 0;
+    f->write_deadline_us = f->end_waits ? front_write_deadline(f) : 0;
     if (f->end_waits) /* the next room brings us here again */
         return;
     front_settle(f);

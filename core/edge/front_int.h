@@ -21,3 +21,9 @@ static inline uint64_t front_in_s(uint32_t s)
 {
     return clock_now_us() + (uint64_t)s * 1000000;
 }
+
+/* When a client that takes nothing from now on is dropped. */
+static inline uint64_t front_write_deadline(const struct front *f)
+{
+    return front_in_s(edge_limits(f->loop->edge).client_write_timeout_s);
+}

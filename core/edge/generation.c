@@ -131,6 +131,8 @@ static void pull(struct generation *g, struct part *p)
             return;
         }
         uint32_t n = stream_pull_logprobs(p->request, items, PULL_MAX, g->logprobs);
+        if (n > 0)
+            g->token_us = clock_now_us();
         for (uint32_t i = 0; i < n; i++)
             take_item(g, p, &items[i]);
         if (n < PULL_MAX)
@@ -194,6 +196,11 @@ void generation_wake(struct request *r)
 void generation_tick(struct generation *g, uint64_t now_us)
 {
     uint32_t silence_s = g->catalog->limits.sse_keepalive_s;
+    struct err why = {0};
+    if (generation_is_late(g, now_us, &why)) {
+        generation_fail(g, &why);
+        return;
+    }
     if (!g->submitted || !g->plan.stream || silence_s == 0 || !g->exchange->suspended ||
         pending(g) > 0 || now_us - g->last_sent_us < (uint64_t)silence_s * 1000000)
         return;
@@ -292,6 +299,7 @@ static enum MHD_Result begin_reply(struct generation *g)
 {
     struct exchange *ex = g->exchange;
     g->submitted = true;
+    g->token_us = clock_now_us();
     if (g->plan.no_output && !g->plan.sampling.prompt_logprobs.on)
         end_without_output(g);
     conn_watch(ex->conn);

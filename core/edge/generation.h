@@ -53,6 +53,7 @@ struct generation {
     struct buf out;       /* SSE: bytes to send, from out_at on */
     size_t out_at;
     uint64_t last_sent_us;
+    uint64_t token_us; /* when the last token came, or it was submitted */
 };
 
 /* Of all its requests and choices. */
@@ -69,7 +70,7 @@ enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind);
 enum MHD_Result generation_reply(struct generation *g);
 /* Tokens wait in the request's ring. */
 void generation_wake(struct request *r);
-/* Every sweep: a comment line when a stream was silent for too long. */
+/* Every sweep: ends it when it took too long; a comment line when a stream was silent for long. */
 void generation_tick(struct generation *g, uint64_t now_us);
 /* Ends it with an error: an error event and [DONE], or an error reply. */
 void generation_fail(struct generation *g, const struct err *why);

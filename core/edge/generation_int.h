@@ -36,5 +36,7 @@ MUST_CHECK int generation_reserve(struct generation *g, struct err *e);
 void generation_settle(struct generation *g);
 /* It is over: settles, and makes room for another. */
 void generation_leave(struct generation *g);
+/* Whether a time limit is over: *why says which. Counts it. */
+bool generation_is_late(struct generation *g, uint64_t now_us, struct err *why);
 /* Drops the plan and what it led to; what the router has of it is cancelled. */
 void generation_forget(struct generation *g);

@@ -55,12 +55,10 @@ static int watch(struct loop *l, int fd, uint64_t event, struct err *e)
 
 static int start_daemon(struct loop *l, struct err *e)
 {
-    const struct edge_limits limits = edge_limits(l->edge);
     uint32_t max_conns = l->control ? CONTROL_CONNECTIONS : l->edge->opts.max_connections;
-    l->patience_s = conn_patience_s(&limits);
     struct MHD_OptionItem items[] = {
         {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)max_conns + 1, NULL},
-        {MHD_OPTION_CONNECTION_TIMEOUT, (intptr_t)l->patience_s, NULL},
+        {MHD_OPTION_CONNECTION_TIMEOUT, l->control ? CONTROL_PATIENCE_S : 0, NULL},
         {MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONN_MEMORY_BYTES, NULL},
         {MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL},
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)exchange_completed, l},

@@ -181,25 +181,25 @@ GET = b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 def test_only_allowed_addresses_are_served(gated):
     assert statuses(ask_from(gated, "127.0.0.1", GET)) == [200]
     assert ask_from(gated, "127.0.0.3", GET) == b""
-    gated.wait_metric("llmd_edge_not_allowed_total", 1)
+    gated.wait_metric('llmd_edge_connections_refused_total{reason="allow"}', 1)
 
 
 def test_a_load_balancer_names_its_client(gated):
     for header in by_ip4("10.1.2.3"), by_ip6("2001:db8::7"), by_ip6("::ffff:10.1.2.3"):
         assert statuses(ask_from(gated, "127.0.0.2", header + GET)) == [200]
         assert statuses(ask_from(gated, "127.0.0.2", *(bytes([b]) for b in header + GET))) == [200]
-    before = gated.metric("llmd_edge_not_allowed_total")
+    before = gated.metric('llmd_edge_connections_refused_total{reason="allow"}')
     for header in by_ip4("11.1.2.3"), by_ip6("2001:db9::7"), PROXY + b"\x20\0\0\0":  # the last: 127.0.0.2 itself
         assert ask_from(gated, "127.0.0.2", header + GET) == b""
-    gated.wait_metric("llmd_edge_not_allowed_total", before + 3)
+    gated.wait_metric('llmd_edge_connections_refused_total{reason="allow"}', before + 3)
 
 
 def test_proxy_headers_are_required_of_load_balancers_and_of_nobody_else(gated):
-    before = gated.metric("llmd_edge_bad_proxy_total")
+    before = gated.metric('llmd_edge_connections_refused_total{reason="proxy_header"}')
     assert ask_from(gated, "127.0.0.2", GET) == b""
     assert ask_from(gated, "127.0.0.2", b"PROXY TCP4 10.1.2.3 127.0.0.1 1 2\r\n" + GET) == b""
     assert ask_from(gated, "127.0.0.2", by_ip4("10.1.2.3")[:20]) == b""  # never the rest: the deadline
-    gated.wait_metric("llmd_edge_bad_proxy_total", before + 2)
+    gated.wait_metric('llmd_edge_connections_refused_total{reason="proxy_header"}', before + 2)
     check_refused(ask_from(gated, "127.0.0.1", by_ip4("10.1.2.3") + GET))
 
 

@@ -77,6 +77,7 @@ static inline bool fixture_init(struct fixture *f)
                               .header_timeout_s = 60,
                               .body_timeout_s = 60,
                               .keepalive_timeout_s = 60,
+                              .client_write_timeout_s = 60,
                               .sse_keepalive_s = 0,
                               .stall_us = 10000000}},
         .n_threads = 2,

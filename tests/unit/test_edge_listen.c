@@ -210,6 +210,99 @@ static void test_a_passed_socket(void **state)
     assert_soon(client_is_refused(port)); /* all copies are closed */
 }
 
+#define REFUSED "llmd_edge_connections_refused_total{reason=\"max_connections_per_address\"} "
+
+static void expect_refused(const char *n)
+{
+    struct client c;
+    char line[128];
+    assert_true(client_connect_unix(&c, path)); /* which does not count */
+    client_send_str(&c, GET("/metrics"));
+    assert_true(client_until_closed(&c));
+    snprintf(line, sizeof(line), REFUSED "%s\n", n);
+    if (client_count(&c, line) != 1)
+        fail_msg("no %s", line);
+    client_close(&c);
+}
+
+static void test_connections_per_address(void **state)
+{
+    (void)state;
+    const struct edge_listener all[] = {{.address = "127.0.0.1:0"}, {.address = address}};
+    struct client c[3], more, file[4];
+    server_prepare(&server);
+    server.fixture.opts.listen = all;
+    server.fixture.opts.n_listen = 2;
+    server.fixture.opts.served.limits.max_connections_per_address = 3;
+    server_start_at(&server);
+    const uint16_t port = edge_port(server.edge, 0);
+    for (int i = 0; i < 3; i++) {
+        assert_true(client_connect(&c[i], port, 0));
+        client_send_str(&c[i], "GET /version HTTP/1.1\r\nHost: x\r\n\r\n");
+        client_until(&c[i], "\"version\"", 1);
+    }
+    for (int i = 0; i < 4; i++)
+        assert_true(client_connect_unix(&file[i], path));
+    assert_true(client_connect(&more, port, 0));
+    assert_true(client_until_closed(&more));
+    assert_int_equal(status_of(buf_str(&more.in)), 429);
+    assert_int_equal(client_count(&more, "too many connections from this address"), 1);
+    client_close(&more);
+    expect_refused("1.0");
+    client_close(&c[0]); /* makes room for one more */
+    assert_soon(status_at(port, GET("/version")) == 200);
+    /* A reload lifts the limit. */
+    struct err e = {0};
+    struct edge_served served = server.fixture.opts.served;
+    served.limits.max_connections_per_address = 0;
+    assert_int_equal(edge_set_catalog(server.edge, &served, &e), 0);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(status_at(port, GET("/version")), 200);
+    for (int i = 0; i < 4; i++)
+        client_close(&file[i]);
+    client_close(&c[1]);
+    client_close(&c[2]);
+    server_stop(&server);
+}
+
+/* A load balancer's connection that names 192.0.2.K as its client. */
+static void client_connect_for(struct client *c, uint16_t port, char k)
+{
+    char header[] = "\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\xc0\0\2K\x7f\0\0\1\x10\0\0\x50";
+    header[19] = k;
+    assert_true(client_connect(c, port, 0));
+    client_send(c, header, sizeof(header) - 1);
+}
+
+static void test_clients_of_a_load_balancer_count_themselves(void **state)
+{
+    (void)state;
+    static const char *const from[] = {"127.0.0.1"};
+    const struct edge_listener all[] = {{.address = "127.0.0.1:0"}, {.address = address}};
+    struct client c[4], more;
+    server_prepare(&server);
+    server.fixture.opts.listen = all;
+    server.fixture.opts.n_listen = 2;
+    server.fixture.opts.proxy_from = from;
+    server.fixture.opts.n_proxy_from = 1;
+    server.fixture.opts.served.limits.max_connections_per_address = 1;
+    server_start_at(&server);
+    const uint16_t port = edge_port(server.edge, 0);
+    for (int i = 0; i < 4; i++) {
+        client_connect_for(&c[i], port, (char)(i + 1));
+        client_send_str(&c[i], "GET /version HTTP/1.1\r\nHost: x\r\n\r\n");
+        client_until(&c[i], "\"version\"", 1);
+    }
+    client_connect_for(&more, port, 3);
+    assert_true(client_until_closed(&more));
+    assert_int_equal(more.in.len, 0);
+    client_close(&more);
+    expect_refused("1.0");
+    for (int i = 0; i < 4; i++)
+        client_close(&c[i]);
+    server_stop(&server);
+}
+
 static atomic_bool flood_ends;
 
 static void *flood(void *arg)
@@ -264,6 +357,8 @@ int main(void)
         cmocka_unit_test(test_allow_knows_clients_of_a_dual_socket),
         cmocka_unit_test(test_operators_have_addresses_of_their_own),
         cmocka_unit_test(test_a_passed_socket),
+        cmocka_unit_test(test_connections_per_address),
+        cmocka_unit_test(test_clients_of_a_load_balancer_count_themselves),
         cmocka_unit_test(test_a_flood_does_not_delay_the_end),
     };
     return cmocka_run_group_tests(tests, make_folder, remove_folder);

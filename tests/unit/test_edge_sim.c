@@ -44,6 +44,7 @@ static void world_start(struct world *w, uint64_t step_us, uint32_t max_num_seqs
                               .header_timeout_s = 10,
                               .body_timeout_s = 10,
                               .keepalive_timeout_s = 10,
+                              .client_write_timeout_s = 60,
                               .stall_us = 10000000}},
         .router = w->router,
         .max_connections = 100,
