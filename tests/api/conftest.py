@@ -63,19 +63,23 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Server:
-    """`llmd serve` with a configuration of its own, stopped by SIGTERM. faults: see core/util/fault.h."""
+    """`llmd serve` with a configuration of its own, stopped by SIGTERM. faults: see core/util/fault.h; authority:
+    it speaks HTTPS by a certificate of that."""
 
-    def __init__(self, folder, model="", top="", name="m", path=GGUF, faults=None):
+    def __init__(self, folder, model="", top="", name="m", path=GGUF, faults=None, authority=None, more_listen=()):
         self.port = free_port()
         self.name = name
-        self.base = f"http://127.0.0.1:{self.port}"
+        self.tls = authority and authority.trusting()
+        self.base = f"{'https' if authority else 'http'}://127.0.0.1:{self.port}"
+        if authority:
+            top += '\ntls {{ certificate = "{}" key = "{}" }}'.format(*authority.issue())
         self.config = pathlib.Path(folder) / "llmd.conf"
         self.log_path = pathlib.Path(folder) / "llmd.log"
         self.socket = str(pathlib.Path(folder) / "llmd.sock")
         if "control_socket" not in top:
             top += '\ncontrol_socket = "llmd.sock"'
         self.config.write_text(
-            f'listen = {{ "127.0.0.1:{self.port}" }}\n{top}\n'
+            f'listen = {{ {", ".join(json.dumps(a) for a in (f"127.0.0.1:{self.port}", *more_listen))} }}\n{top}\n'
             f'model "{name}" {{\n  path = "{path}"\n  {model}\n}}\n')
         self.log = open(self.log_path, "w")
         self.started = time.monotonic()
@@ -95,8 +99,17 @@ class Server:
             time.sleep(0.01)
         raise AssertionError("not ready: " + self.log_path.read_text())
 
+    def connect(self, source=("127.0.0.1", 0), timeout=PATIENCE):
+        """A socket, its TLS handshake made."""
+        s = socket.create_connection(("127.0.0.1", self.port), timeout, source)
+        s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return self.tls.wrap_socket(s, server_hostname="127.0.0.1") if self.tls else s
+
     def request(self, method, path, body=None, headers=None):
-        c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
+        if self.tls:
+            c = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=PATIENCE, context=self.tls)
+        else:
+            c = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             if isinstance(body, (dict, list)):
                 body = json.dumps(body)

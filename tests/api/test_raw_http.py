@@ -1,5 +1,6 @@
 """The one framing rule, seen from a raw socket: each way to smuggle a request by name. Whatever two readers
-could read differently gets one 400 with an error object and a close, and nothing behind it is answered."""
+could read differently gets one 400 with an error object and a close, and nothing behind it is answered. Over TLS
+as well, where a byte may come as a record."""
 import json
 import re
 import socket
@@ -8,6 +9,7 @@ import time
 
 import pytest
 
+from authority import Authority
 from conftest import PATIENCE, Server
 
 HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
@@ -64,22 +66,18 @@ BAD = {
 }
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory):
-    s = Server(tmp_path_factory.mktemp("raw"), model='devices = { "sim" }', name="sim")
+@pytest.fixture(scope="module", params=["http", "https"])
+def server(tmp_path_factory, request):
+    folder = tmp_path_factory.mktemp("raw")
+    authority = Authority(folder / "ca") if request.param == "https" else None
+    s = Server(folder, model='devices = { "sim" }', name="sim", authority=authority)
     yield s.wait_ready()
     s.stop()
 
 
-def connect(server):
-    s = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE)
-    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return s
-
-
 def talk(server, *pieces):
     """Sends the pieces, reads to the server's close."""
-    with connect(server) as s:
+    with server.connect() as s:
         try:
             for piece in pieces:
                 s.sendall(piece)
@@ -206,7 +204,7 @@ def test_proxy_headers_are_required_of_load_balancers_and_of_nobody_else(gated):
 def test_unfinished_heads_end_and_nobody_else_notices(make_server):
     """200 connections that never finish their head, at whatever pace."""
     server = make_server(model='devices = { "sim" }', name="sim", top="header_timeout_s = 2")
-    idle = [connect(server) for _ in range(200)]
+    idle = [server.connect() for _ in range(200)]
     stop = threading.Event()
 
     def trickle():
