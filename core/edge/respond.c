@@ -12,23 +12,18 @@ enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000 };
 
 static const char json_type[] = "application/json";
 
-/* Which worker, and what it had of the prompt: what the client needs to ask why it took so long. */
-static bool add_placement(const struct exchange *ex, struct MHD_Response *r)
-{
-    char worker[12], cached[12];
-    if (!ex->placed)
-        return true;
-    snprintf(worker, sizeof(worker), "%u", ex->worker);
-    snprintf(cached, sizeof(cached), "%u", ex->n_cached_tokens);
-    return MHD_add_response_header(r, "X-Llmd-Worker", worker) == MHD_YES &&
-           MHD_add_response_header(r, "X-Llmd-Cached-Tokens", cached) == MHD_YES;
-}
-
 static bool add_number(struct MHD_Response *r, const char *name, uint64_t n)
 {
     char text[24];
     snprintf(text, sizeof(text), "%llu", (unsigned long long)n);
     return MHD_add_response_header(r, name, text) == MHD_YES;
+}
+
+/* Which worker, and what it had of the prompt: what the client needs to ask why it took so long. */
+static bool add_placement(const struct exchange *ex, struct MHD_Response *r)
+{
+    return !ex->placed || (add_number(r, "X-Llmd-Worker", ex->worker) &&
+                           add_number(r, "X-Llmd-Cached-Tokens", ex->n_cached_tokens));
 }
 
 /* The three x-ratelimit headers of one bucket, as OpenAI has them. */

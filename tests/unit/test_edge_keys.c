@@ -434,6 +434,33 @@ static void test_prefixes_are_a_key_s_own(void **state)
     server_stop(&server);
 }
 
+static int compare_salts(const void *a, const void *b)
+{
+    const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* No two keys and salts share one, and a key's own is not what another may ask for. */
+static void test_salts_never_meet(void **state)
+{
+    (void)state;
+    enum { N = 3000 };
+    static uint64_t all[3 * N];
+    begin();
+    server_start(&server);
+    const struct catalog *c = server.edge->catalog;
+    for (uint64_t i = 0; i < N; i++) {
+        all[3 * i] = catalog_prefix_salt(c, &c->keys[0], i);
+        all[3 * i + 1] = catalog_prefix_salt(c, &c->keys[1], i);
+        all[3 * i + 2] = catalog_prefix_salt(c, &c->keys[0], all[3 * i]);
+    }
+    qsort(all, ARRAY_LEN(all), sizeof(all[0]), compare_salts);
+    assert_true(all[0] != 0);
+    for (size_t i = 1; i < ARRAY_LEN(all); i++)
+        assert_true(all[i] != all[i - 1]);
+    server_stop(&server);
+}
+
 static int64_t priority_of(const char *more)
 {
     char body[128];
@@ -503,6 +530,7 @@ int main(void)
         cmocka_unit_test(test_models),
         cmocka_unit_test(test_expiry_and_scope),
         cmocka_unit_test(test_prefixes_are_a_key_s_own),
+        cmocka_unit_test(test_salts_never_meet),
         cmocka_unit_test(test_priority),
         cmocka_unit_test(test_strangers_cost_nothing),
     };
