@@ -26,6 +26,7 @@
 #include "core/edge/listen.h"
 #include "core/edge/prep.h"
 #include "core/edge/slots.h"
+#include "core/edge/trace_context.h"
 #include "core/edge/unix_socket.h"
 #include "core/request/stream.h"
 #include "core/util/base.h"
@@ -44,7 +45,6 @@ enum { EVENT_MHD, EVENT_WAKER, EVENT_CONTROL, EVENT_LISTEN };
 enum {
     CONN_MEMORY_BYTES = 24 * 1024, /* of a connection: its head must fit */
     REQUEST_ID_BYTES = 129,
-    TRACE_ID_BYTES = 33,
     CONTROL_CONNECTIONS = 64,
     CONTROL_PATIENCE_S = 120, /* silence on the control socket */
 };
@@ -164,7 +164,7 @@ struct exchange {
     bool placed;                   /* a worker has the request: the headers x-llmd-* say so */
     uint32_t worker, n_cached_tokens;
     char id[REQUEST_ID_BYTES];  /* X-Request-Id, the client's or ours */
-    char trace[TRACE_ID_BYTES]; /* of the client's traceparent; "" */
+    struct trace_context trace; /* of the client's traceparent */
 };
 
 /* edge.c */

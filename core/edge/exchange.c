@@ -7,7 +7,9 @@
  *   end of body   exchange_handle, last call: the refusal, or the route's handler
  *   (resumed)     exchange_handle again: a plain generation is complete
  *   end           exchange_completed, however it ended */
+#include <inttypes.h>
 #include <openssl/rand.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -57,21 +59,25 @@ void *exchange_request_line(void *cls, const char *uri, struct MHD_Connection *m
     return NULL;
 }
 
-static void choose_id(struct exchange *ex)
+static uint64_t random_id(const struct exchange *ex)
 {
-    static const char hex[] = "0123456789abcdef";
-    unsigned char random[8];
-    const char *given = MHD_lookup_connection_value(ex->mhd, MHD_HEADER_KIND, "X-Request-Id");
-    if (given && request_id_valid(given)) {
-        memcpy(ex->id, given, strlen(given) + 1);
-        return;
-    }
-    if (RAND_bytes(random, sizeof(random)) != 1)
-        memcpy(random, &ex->started_us, sizeof(random));
-    for (size_t i = 0; i < sizeof(random); i++) {
-        ex->id[2 * i] = hex[random[i] >> 4];
-        ex->id[2 * i + 1] = hex[random[i] & 15];
-    }
+    uint64_t id = 0;
+    if (RAND_bytes((unsigned char *)&id, sizeof(id)) != 1 || id == 0)
+        id = ex->started_us;
+    return id;
+}
+
+/* What the client calls the request, or we do, and the trace that it is a part of. */
+static void choose_names(struct exchange *ex)
+{
+    const char *id = MHD_lookup_connection_value(ex->mhd, MHD_HEADER_KIND, "X-Request-Id");
+    const char *parent = MHD_lookup_connection_value(ex->mhd, MHD_HEADER_KIND, "traceparent");
+    if (id && request_id_valid(id))
+        memcpy(ex->id, id, strlen(id) + 1);
+    else
+        snprintf(ex->id, sizeof(ex->id), "%016" PRIx64, random_id(ex));
+    if (parent)
+        (void)trace_context_take(parent, random_id(ex), &ex->trace);
 }
 
 static enum MHD_Result count_header(void *cls, enum MHD_ValueKind kind, const char *name,
@@ -171,8 +177,7 @@ static enum MHD_Result begin(struct MHD_Connection *mhd, const char *url, const 
     ex->method = method;
     ex->chunks = strcmp(version, MHD_HTTP_VERSION_1_1) == 0;
     ex->route = route_find(url);
-    choose_id(ex);
-    request_log_begin(ex);
+    choose_names(ex);
 
     struct framing f = {0};
     MHD_get_connection_values(mhd, MHD_HEADER_KIND, count_header, &f);

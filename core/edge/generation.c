@@ -446,13 +446,14 @@ static void log_end(const struct generation *g, const struct generation_sum *sum
     log_info("edge",
              "request id=%s key=%s model=%s status=%u stream=%d prompt=%llu cached=%u "
              "tokens=%llu choices=%u worker=%d preempted=%u ttft_ms=%.1f total_ms=%.1f "
-             "finish=%s%s%s",
+             "finish=%s%s%s%s%s",
              g->id[0] ? g->id : ex->id, log_quote(exchange_key_name(ex), key, sizeof(key)),
              log_quote(g->plan.model ? g->plan.model->name : "", model, sizeof(model)),
              ex->status ? ex->status : 499, g->plan.stream, (unsigned long long)sum->n_prompt,
              t->n_cached_tokens, (unsigned long long)sum->n_generated, g->n_choices, t->worker,
              t->n_preemptions, ttft_ms, total_ms, generation_outcome(g), failed ? " error=" : "",
-             failed ? log_quote(g->error.msg, why, sizeof(why)) : "");
+             failed ? log_quote(g->error.msg, why, sizeof(why)) : "",
+             ex->trace.trace_id[0] ? " trace=" : "", ex->trace.trace_id);
 }
 
 static void count_end(struct generation *g, const struct generation_sum *sum)

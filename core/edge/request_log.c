@@ -27,28 +27,6 @@ struct texts {
     struct buf timeline, route;
 };
 
-/* ---- the head ---- */
-
-/* "00-<32 hexadecimal digits>-<16>-<2>"; all zeros mean nothing. */
-static bool take_trace(const char *value, char out[TRACE_ID_BYTES])
-{
-    static const char hex[] = "0123456789abcdef";
-    size_t n = strspn(value, hex);
-    if (n != 2 || value[2] != '-' || strspn(value + 3, hex) != TRACE_ID_BYTES - 1 ||
-        value[2 + TRACE_ID_BYTES] != '-' || strspn(value + 3, "0") >= TRACE_ID_BYTES - 1)
-        return false;
-    memcpy(out, value + 3, TRACE_ID_BYTES - 1);
-    out[TRACE_ID_BYTES - 1] = '\0';
-    return true;
-}
-
-void request_log_begin(struct exchange *ex)
-{
-    const char *value = MHD_lookup_connection_value(ex->mhd, MHD_HEADER_KIND, "traceparent");
-    if (!exchange_opts(ex)->store || !value || !take_trace(value, ex->trace))
-        ex->trace[0] = '\0';
-}
-
 bool request_log_wants_body(const struct exchange *ex)
 {
     const struct edge_opts *o = exchange_opts(ex);
@@ -67,6 +45,8 @@ static const char *client_address(const struct exchange *ex, char out[INET6_ADDR
         ip = &((const struct sockaddr_in *)(const void *)sa)->sin_addr;
     else if (sa && sa->sa_family == AF_INET6)
         ip = &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr;
+    if (sa && sa->sa_family == AF_UNIX)
+        return "unix";
     return ip ? inet_ntop(sa->sa_family, ip, out, INET6_ADDRSTRLEN) : NULL;
 }
 
@@ -204,7 +184,7 @@ void request_log_end(const struct exchange *ex)
     store_row_init(&row);
     row.time_us = (int64_t)(clock_wall_us() - total_us);
     row.id = g && g->id[0] ? g->id : ex->id;
-    row.trace = ex->trace[0] ? ex->trace : NULL;
+    row.trace = ex->trace.trace_id[0] ? ex->trace.trace_id : NULL;
     row.key = ex->key ? ex->key->name : NULL;
     row.client = client_address(ex, t.client);
     row.endpoint = ex->route ? ex->route->label : NULL;

@@ -5,8 +5,6 @@
 #pragma once
 #include "core/edge/edge_int.h"
 
-/* What only the head says, while it is there: W3C trace context. */
-void request_log_begin(struct exchange *ex);
 /* The exchange is over; its generation, if any, still lives. */
 void request_log_end(const struct exchange *ex);
 /* Whether the body of this exchange is to be kept (store.log_prompts, key.log_prompts). */

@@ -12,6 +12,16 @@ enum { NS_PER_MS = 1000000, NS_PER_S = 1000000000 };
 
 static const char json_type[] = "application/json";
 
+/* The request's own span, of the trace that the client named. */
+static bool add_trace(const struct exchange *ex, struct MHD_Response *r)
+{
+    char text[TRACEPARENT_BYTES];
+    if (!ex->trace.trace_id[0])
+        return true;
+    trace_context_write(&ex->trace, text);
+    return MHD_add_response_header(r, "traceparent", text) == MHD_YES;
+}
+
 static bool add_number(struct MHD_Response *r, const char *name, uint64_t n)
 {
     char text[24];
@@ -70,6 +80,7 @@ static enum MHD_Result queue(struct exchange *ex, unsigned status, struct MHD_Re
     if (!r)
         return MHD_NO;
     bool bad = MHD_add_response_header(r, "X-Request-Id", ex->id) != MHD_YES;
+    bad |= !add_trace(ex, r);
     bad |= !add_placement(ex, r);
     bad |= !add_limits(ex, r);
     if (close || loop_closing(ex->conn->loop))

@@ -1,6 +1,7 @@
 """Where the server listens: UNIX sockets, addresses of operators, sockets that a parent passes."""
 import hashlib
 import http.client
+import json
 import os
 import pathlib
 import signal
@@ -93,12 +94,17 @@ def get(where, path, key=None):
 
 
 def test_a_unix_socket_and_operators(start, tmp_path):
-    s = start(KEYS + 'listen = { "unix:http.sock" }\nadmin_listen = { "127.0.0.1:0" }\n').wait_ready()
+    s = start(KEYS + 'access_log = "stdout"\nlisten = { "unix:http.sock" }\nadmin_listen = { "127.0.0.1:0" }\n').wait_ready()
     lines = [line for line in s.log().splitlines() if "listening address=" in line]
     assert f"address=unix:{tmp_path}/http.sock port=0" in lines[0] and lines[1].endswith(" admin=1")
     operators = ("127.0.0.1", int(lines[1].split("port=")[1].split()[0]))
     clients = UnixConnection(str(tmp_path / "http.sock"))
     assert get(clients, "/v1/models", "sk-user")[0] == 200
+    c = UnixConnection(str(tmp_path / "http.sock"))
+    c.request("POST", "/v1/completions", json.dumps({"model": "sim", "prompt": "x", "max_tokens": 2}),
+              {"Content-Type": "application/json", "Authorization": "Bearer sk-user"})
+    assert c.getresponse().status == 200
+    c.close()
     assert get(clients, "/admin/v1/status", "sk-ops")[0] == 403
     assert get(operators, "/admin/v1/status", "sk-ops")[0] == 200
     assert get(operators, "/admin/v1/status", "sk-user")[0] == 403
@@ -109,6 +115,8 @@ def test_a_unix_socket_and_operators(start, tmp_path):
     assert f"unix:{tmp_path}/http.sock, 127.0.0.1:{operators[1]} (operators)" in status.stdout
     s.stop()
     assert not (tmp_path / "http.sock").exists()
+    written = [json.loads(line) for line in s.log().splitlines() if line.startswith("{")]
+    assert [row["client"] for row in written if row["status"] == 200] == ["unix"]
 
 
 def test_passed_sockets(start, tmp_path):

@@ -46,6 +46,7 @@ def ask(server, key="plain", **kw):
 def test_a_row_says_what_happened(logged):
     status, headers, data = ask(logged)
     assert status == 200
+    assert headers["traceparent"].startswith(f"00-{TRACE}-") and headers["traceparent"].endswith("-01")
     reply = json.loads(data)
     row = wait_until(lambda: [r for r in rows(logged.folder) if r["id"] == reply["id"]])[0]
     usage = reply["usage"]

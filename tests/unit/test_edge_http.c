@@ -254,6 +254,16 @@ static void test_request_ids(void **state)
     a = post(server.port, TEXT, "", "{\"prompt\":\"x\",\"request_id\":\"mine\"}");
     assert_non_null(strstr(a, "\"id\":\"cmpl-mine\""));
     free(a);
+    a = post(server.port, TEXT,
+             "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n",
+             "{\"prompt\":\"x\"}");
+    assert_non_null(strstr(a, "\ntraceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-"));
+    assert_null(strstr(a, "00f067aa0ba902b7")); /* the span is ours */
+    free(a);
+    a = post(server.port, TEXT, "traceparent: 00-4bf9-00f067aa0ba902b7-01\r\n",
+             "{\"prompt\":\"x\"}");
+    assert_null(strstr(a, "traceparent"));
+    free(a);
     a = ask(server.port, "GET /nothing HTTP/1.1\r\nHost: x\r\nX-Request-Id: q7\r\n"
                          "Connection: close\r\n\r\n");
     assert_non_null(strstr(a, "X-Request-Id: q7\r\n"));
