@@ -30,7 +30,13 @@ int key_read(const char *command, const char *given, const char *file, struct bu
                 fclose(f);
             return EXIT_FAILED;
         }
+        const bool cut = !strchr(line, '\n') && fgetc(f) != EOF;
         fclose(f);
+        if (cut) {
+            fprintf(stderr, "%s: %s: its first line is longer than %d bytes: no key is\n", command,
+                    file, MAX_KEY - 1);
+            return EXIT_FAILED;
+        }
         from = line;
     } else if (!given) {
         from = getenv("LLMD_API_KEY");

@@ -35,15 +35,17 @@ static int failed(const char *command, const struct err *e)
 
 /* ---- the whole process ---- */
 
-/* True while the process that was asked to drain answers. */
-static bool still_there(struct wait *w, double pid)
+/* 1: the process that was asked to drain answers, or is about to end; 0: it has ended. */
+static int still_there(struct wait *w, double pid, struct err *e)
 {
-    struct err e = {0};
     json_t *v = NULL;
     char line[TEXT_MAX];
-    int rc = control_ask(w->client, "GET", "status", NULL, &v, &e);
-    if (rc != 0)
-        return rc == -LLMD_EIO || rc == -LLMD_ETIMEOUT; /* it may be ending: look again */
+    int rc = control_ask(w->client, "GET", "status", NULL, &v, e);
+    if (rc != 0) {
+        if (rc == -LLMD_ENOTFOUND) /* nobody listens */
+            return 0;
+        return rc == -LLMD_EIO || rc == -LLMD_ETIMEOUT ? 1 : rc;
+    }
     bool same = control_number(v, "pid") == pid;
     double n = control_number(v, "answering");
     snprintf(line, sizeof(line), "draining, answers left: %.0f", n);
@@ -69,8 +71,12 @@ static int drain_all(struct wait *w, bool no_wait)
         puts("the server drains and ends");
         return EXIT_SUCCESS;
     }
-    while (still_there(w, pid))
+    while ((rc = still_there(w, pid, &e)) == 1) {
+        err_clear(&e);
         clock_sleep_us(LOOK_US);
+    }
+    if (rc < 0)
+        return failed(w->command, &e);
     puts("drained: the server has ended");
     return EXIT_SUCCESS;
 }

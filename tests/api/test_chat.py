@@ -129,6 +129,16 @@ def test_a_key_that_is_none(fake, tmp_path, key):
     assert r.returncode == 1 and "holds no key" in r.stderr and not fake.seen
 
 
+def test_key_file_with_more_than_a_key(fake, tmp_path):
+    """What is too long is refused, not cut."""
+    (tmp_path / "key").write_text("k" * 1023)
+    assert chat(fake, "--key-file", str(tmp_path / "key"), "hi").returncode == 0
+    assert fake.seen[0][1]["Authorization"] == "Bearer " + "k" * 1023
+    (tmp_path / "key").write_text("k" * 1024 + "\n")
+    r = chat(fake, "--key-file", str(tmp_path / "key"), "hi")
+    assert r.returncode == 1 and "its first line is longer than 1023 bytes" in r.stderr
+
+
 def test_missing_key_file(fake):
     r = chat(fake, "--key-file", "/nonexistent", "hi")
     assert r.returncode == 1 and "/nonexistent: No such file" in r.stderr

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from conftest import LLMD
+from conftest import LLMD, PATIENCE
 
 STATUS = {
     "version": "1\x1b[2J", "pid": 1, "uptime_seconds": 90061.5, "state": "ready\u009b31m", "answering": 2,
@@ -64,7 +64,7 @@ class Script:
         self.server.server_close()
 
     def run(self, *args):
-        return subprocess.run([LLMD, args[0], "--socket", self.path, *args[1:]], capture_output=True, timeout=30)
+        return subprocess.run([LLMD, args[0], "--socket", self.path, *args[1:]], capture_output=True, timeout=PATIENCE)
 
 
 @pytest.fixture
@@ -153,6 +153,15 @@ def test_undo_of_a_worker_that_fails(script):
                                 (200, {"workers": [{"worker": 0, "state": "dead", "error": "no \x1bmemory"}]})]})
     r = s.run("drain", "--undo", "0")
     assert r.returncode == 1 and "did not come back: no \\x1bmemory" in clean(r.stderr)
+
+
+@pytest.mark.parametrize("status, said", [(403, b"not you"), (400, b"what?")])
+def test_drain_takes_no_refusal_for_the_end(script, status, said):
+    refusal = status, {"error": {"message": said.decode()}}
+    s = script({"POST drain": [(202, {})], "GET status": [(200, STATUS), (200, STATUS), refusal]})
+    r = s.run("drain")
+    assert (r.returncode, r.stdout) == (1, b"")
+    assert r.stderr == b"draining, answers left: 2\nllmd drain: " + said + b"\n"
 
 
 def test_drain_sees_that_another_server_took_over(script):
