@@ -25,9 +25,12 @@ static void fit_map(struct routed *m)
     uint64_t n_blocks = 0, most = 0;
     uint32_t n_unknown = 0;
     for (uint32_t i = 0; i < m->n_slots; i++) {
-        n_blocks += m->slots[i]->n_kv_blocks;
-        most = u64_max(most, m->slots[i]->n_kv_blocks);
-        n_unknown += m->slots[i]->n_kv_blocks == 0;
+        const struct slot *s = m->slots[i];
+        if (s->service == SLOT_REMOVED)
+            continue;
+        n_blocks += s->n_kv_blocks;
+        most = u64_max(most, s->n_kv_blocks);
+        n_unknown += s->n_kv_blocks == 0;
     }
     n_blocks = u64_min((n_blocks + n_unknown * most) * 2, UINT32_MAX / 8);
     if (n_blocks <= m->n_map_blocks)
@@ -39,8 +42,7 @@ static void fit_map(struct routed *m)
         m->n_map_blocks = (uint32_t)n_blocks;
 }
 
-/* The gauge, over all generations of the name. */
-static void note_index(const struct routed *m)
+void books_note_index(const struct routed *m)
 {
     uint64_t n = 0;
     for (const struct routed *o = m->router->models; o; o = o->next)
@@ -70,7 +72,7 @@ void books_report(struct slot *s, const struct worker_report *r)
         else
             prefix_map_remove(m->map, s->bit, r->changes[i].name);
     }
-    note_index(m);
+    books_note_index(m);
 }
 
 /* --- candidates --- */
@@ -96,6 +98,8 @@ bool books_could_fit(const struct routed *m, const struct request *req)
     bool known = false;
     for (uint32_t i = 0; i < m->n_slots; i++) {
         const struct slot *s = m->slots[i];
+        if (s->service == SLOT_REMOVED)
+            continue;
         if (s->n_kv_blocks == 0 && s->status.state != WORKER_DEAD)
             return true; /* it is yet to tell */
         if (s->n_kv_blocks == 0)

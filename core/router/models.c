@@ -164,6 +164,7 @@ bool router_collect_model(struct router *r, uint64_t generation)
         while (*at != m)
             at = &(*at)->next;
         *at = m->next;
+        books_note_index(m); /* without it */
     }
     lock_drop(&r->mu);
     if (m && gone)

@@ -179,19 +179,22 @@ bool router_awaits(const struct routed *m)
 
 int router_refuse(const struct router *r, const struct routed *m, struct err *e)
 {
-    uint32_t n_dead = 0, percent = 0;
+    uint32_t n = 0, n_dead = 0, percent = 0;
     const char *why = "";
     if (r->draining)
         return err_set(e, LLMD_EDRAINING, "the server is shutting down");
     for (uint32_t i = 0; i < m->n_slots; i++) {
         const struct slot *s = m->slots[i];
+        if (s->service == SLOT_REMOVED)
+            continue;
+        n++;
         if (s->status.state == WORKER_DEAD) {
             n_dead++;
             why = s->why.msg;
         } else if (load_percent(&s->status.load) > percent)
             percent = load_percent(&s->status.load);
     }
-    if (n_dead == m->n_slots && n_dead > 0)
+    if (n_dead == n && n_dead > 0)
         return err_set(e, LLMD_ENOTREADY, "no worker of model \"%s\" is alive: %s", m->name, why);
     return err_set(e, LLMD_ENOTREADY, "model \"%s\" is loading: %u %% of its weights are there",
                    m->name, percent);

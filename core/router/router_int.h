@@ -210,6 +210,8 @@ void books_started(struct dispatch *dp);
 /* Takes all of that back. */
 void books_unbind(struct dispatch *dp);
 void books_report(struct slot *s, const struct worker_report *r);
+/* The gauge of the prefix index, over all generations of the model's name. r->mu is held. */
+void books_note_index(const struct routed *m);
 /* The worker lost the request: it does not get it again. */
 void books_lost_by(struct dispatch *dp, const struct link *l);
 bool books_was_lost_by(const struct dispatch *dp, const struct link *l);

@@ -49,7 +49,7 @@ model "gguf" {{
 }}
 """
 KEY, SHA = "secret", "2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b"
-PATIENCE_S = 30
+PATIENCE_S = 60
 
 
 class Failure(Exception):

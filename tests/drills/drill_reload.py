@@ -7,7 +7,6 @@ stream must be whole and have the text of an undisturbed server; every reload mu
 import pathlib
 import sys
 import tempfile
-import time
 
 from conftest import GGUF
 from test_reload import BODIES, SHORT, SIM, TINY, Load, Reloaded, key_section, texts
@@ -34,20 +33,17 @@ def drill(name, n, options, workers):
     passed, faults = 0, []
     with tempfile.TemporaryDirectory() as folder:
         server = Reloaded(folder, model=options + workers(2) + "kv_cache_mb = 47\n", top=KEYS[0])
-        server.wait_ready(60)
+        server.wait_ready()
         with Load(server, STREAMS, [[t] for t in texts(server, "sk-load")], "sk-load") as load:
             for number in range(n):
                 models, top, good = variant(number, options, workers)
-                before = load.done
                 server.write(models, top)
                 state = server.reload(120)
                 if (state["state"] == "done") == good:
                     passed += 1
                 else:
                     faults.append((number, state))
-                until = time.monotonic() + 10
-                while load.done < before + STREAMS and time.monotonic() < until:
-                    time.sleep(0.01)
+                load.wait_more(STREAMS)
         server.stop()
         passed += load.done - len(load.faults)
         faults += load.faults

@@ -1,5 +1,6 @@
 /* Models that follow each other under one name: requests go to the one that they were made for, wait
  * for its first worker, and what is gone is freed. */
+#include "core/observe/metrics.h"
 #include "tests/unit/router_fixture.h"
 
 enum { N_STREAMS = 16 };
@@ -156,6 +157,70 @@ static void test_who_was_removed_is_no_candidate(void **state)
     drain_and_remove(&w, 2);
     assert_int_equal(count_candidates(&w, 3), 1);
     world_fini(&w);
+}
+
+/* What only it could hold is too large from then on; when the others are dead, all are. */
+static void test_who_was_removed_does_not_count(void **state)
+{
+    (void)state;
+    static const struct err stalled = {.code = LLMD_EWORKER, .msg = "it stalls"};
+    struct world w;
+    struct reader large, small;
+    struct err e = {0};
+    world_init(&w, NULL);
+    const uint64_t only = add_model(&w);
+    add_worker(&w, only, 0);
+    struct worker_opts *o = world_add(&w);
+    o->kv_cache_blocks = 4;
+    assert_int_equal(router_add_worker(w.router, only, o, NULL), 0);
+    world_wait_state(&w, 0, WORKER_READY);
+    world_wait_state(&w, 1, WORKER_READY);
+    make(&large, 0, only); /* 20 + 70 tokens: 6 blocks */
+    make(&small, 0, only);
+    small.r->sampling.max_tokens = 2;
+    drain_and_remove(&w, 0);
+    assert_int_equal(router_submit(w.router, large.r, &e), -LLMD_ETOOBIG);
+    router_lose(w.router, 1, &stalled);
+    err_clear(&e);
+    assert_int_equal(router_submit(w.router, small.r, &e), -LLMD_ENOTREADY);
+    assert_string_equal(e.msg, "no worker of model \"tiny\" is alive: it stalls");
+    reader_fini(&large);
+    reader_fini(&small);
+    world_fini(&w);
+}
+
+static double index_blocks(struct metrics *m)
+{
+    static const char name[] = "llmd_router_index_blocks{model_name=\"tiny\"} ";
+    struct buf text = {0};
+    metrics_write(m, &text);
+    const char *at = strstr(buf_str(&text), name);
+    const double n = at ? strtod(at + strlen(name), NULL) : -1;
+    buf_fini(&text);
+    return n;
+}
+
+static void test_what_it_knew_of_prefixes_goes_with_a_model(void **state)
+{
+    (void)state;
+    struct world w;
+    struct reader rd;
+    struct metrics *m = metrics_new();
+    const struct router_model_opts o = {.max_queue = 100, .metrics = m};
+    world_init(&w, &o);
+    const uint64_t only = router_generation(w.router, "tiny");
+    add_worker(&w, only, 0);
+    world_wait_state(&w, 0, WORKER_READY);
+    make(&rd, 0, only);
+    world_submit(&w, &rd);
+    reader_finish(&rd);
+    assert_soon(index_blocks(m) > 0);
+    router_close_model(w.router, only, true);
+    drain_and_remove(&w, 0);
+    wait_collected(&w, only);
+    assert_true(index_blocks(m) == 0);
+    world_fini(&w);
+    metrics_free(m);
 }
 
 static void test_held_requests_wait_for_the_first_worker(void **state)
@@ -334,6 +399,8 @@ int main(void)
         cmocka_unit_test(test_requests_go_to_their_generation),
         cmocka_unit_test(test_a_closed_one_ends_and_is_collected),
         cmocka_unit_test(test_who_was_removed_is_no_candidate),
+        cmocka_unit_test(test_who_was_removed_does_not_count),
+        cmocka_unit_test(test_what_it_knew_of_prefixes_goes_with_a_model),
         cmocka_unit_test(test_held_requests_wait_for_the_first_worker),
         cmocka_unit_test(test_who_leaves_waits_for_no_worker),
         cmocka_unit_test(test_waiting_requests_go_back),
