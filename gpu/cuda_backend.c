@@ -37,6 +37,8 @@ static int seal(struct backend *be, struct err *e)
 {
     struct cuda_backend *c = cuda_backend(be);
     (void)e;
+    gpu_loader_free(c->loader);
+    c->loader = NULL;
     gpu_pinned_free(c->gpu, c->staging);
     c->staging = NULL;
     c->sealed = true;
@@ -222,6 +224,7 @@ static void backend_free(struct backend *be)
         for (uint32_t i = 0; i < c->n_tensors; i++)
             gpu_free(c->gpu, c->tensors[i]);
         gpu_pinned_free(c->gpu, c->host_logits);
+        gpu_loader_free(c->loader);
         gpu_pinned_free(c->gpu, c->staging);
         gpu_close(c->gpu);
     }

@@ -3,6 +3,7 @@
 #include "core/backend/backend.h"
 #include "gpu/cuda.h"
 #include "gpu/kernels.h"
+#include "gpu/loader.h"
 #include "gpu/runtime.h"
 
 struct weight {
@@ -66,9 +67,10 @@ struct cuda_backend {
     enum gpu_flavour flavour;
     bool pinned;
     uint64_t timeout_us;
-    uint8_t *staging;   /* pinned, weights on their way */
-    uint64_t own_bytes; /* of device memory */
-    bool sealed;        /* nothing is allocated any more */
+    struct gpu_loader *loader; /* NULL: no weight yet, or none any more */
+    uint8_t *staging;          /* pinned, small things on their way */
+    uint64_t own_bytes;        /* of device memory */
+    bool sealed;               /* nothing is allocated any more */
 
     /* set by reserve */
     bool reserved;

@@ -1,7 +1,7 @@
 /* cuda_weight.c - tensors of a model file as elements on the device.
  *
- * Rows are converted one by one into pinned memory and copied from there, so that neither the file
- * nor a converted copy of it is ever held in memory as a whole. */
+ * Rows are converted into pieces of pinned memory and copied from there (loader.h), so that neither the
+ * file nor a converted copy of it is ever held in memory as a whole. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -120,24 +120,26 @@ int cuda_upload(struct cuda_backend *c, void *device, const void *from, size_t n
     return 0;
 }
 
-/* Rows first..end of the weight, which fit the staging memory. */
-static int upload_rows(struct cuda_backend *c, struct weight *w, const struct host_tensor *parts,
-                       uint32_t n_parts, uint64_t first, uint64_t end, float *scratch,
-                       struct err *e)
+/* A weight on its way, for the loader's readers. */
+struct passage {
+    const struct weight *weight;
+    const struct host_tensor *parts;
+    uint32_t n_parts;
+    enum gpu_flavour flavour;
+};
+
+static void fill_rows(const void *ctx, uint64_t first, uint64_t end, float *scratch, void *out)
 {
-    const size_t stride = gpu_stride(w->cols);
-    memset(c->staging, 0, (end - first) * stride * sizeof(uint16_t));
+    const struct passage *p = ctx;
+    const size_t stride = gpu_stride(p->weight->cols);
+    memset(out, 0, (end - first) * stride * sizeof(uint16_t));
     for (uint64_t r = first; r < end; r++) {
         uint32_t part;
         uint64_t row;
-        if (source_of(w->role, parts, n_parts, r, &part, &row))
-            convert_row(c->flavour, &parts[part], row, scratch,
-                        (uint16_t *)(void *)c->staging + (r - first) * stride);
+        if (source_of(p->weight->role, p->parts, p->n_parts, r, &part, &row))
+            convert_row(p->flavour, &p->parts[part], row, scratch,
+                        (uint16_t *)out + (r - first) * stride);
     }
-    uint16_t *to = (uint16_t *)w->data + first * stride;
-    if (gpu_copy_in(c->stream, to, c->staging, (end - first) * stride * sizeof(uint16_t)))
-        return err_set(e, LLMD_EPOISONED, "%s", gpu_fault(c->gpu));
-    return gpu_stream_wait(c->stream, c->timeout_us, e);
 }
 
 static int make_matrix(struct cuda_backend *c, struct weight *w, const struct host_tensor *parts,
@@ -148,20 +150,23 @@ static int make_matrix(struct cuda_backend *c, struct weight *w, const struct ho
                                 ? 2 * ((w->rows + HALF_SIXTEEN - 1) / HALF_SIXTEEN * HALF_SIXTEEN)
                                 : w->rows;
     const uint32_t rows = (wanted + GPU_ROWS - 1) / GPU_ROWS * GPU_ROWS;
-    const uint64_t at_once = CUDA_STAGING_BYTES / row_bytes;
-    if (at_once == 0)
+    if (row_bytes > GPU_SLOT_BYTES)
         return err_set(e, LLMD_EUNSUPPORTED, "%u columns are too many", w->cols);
-    int rc = cuda_alloc(c, rows * row_bytes, &w->data, e);
+    int rc = c->loader ? 0 : gpu_loader_new(c->gpu, 0, &c->loader, e);
+    if (!rc)
+        rc = cuda_alloc(c, rows * row_bytes, &w->data, e);
     if (rc)
         return rc;
     w->bytes += rows * row_bytes;
-    float *scratch = malloc(w->cols * sizeof(*scratch));
-    if (!scratch)
-        return err_set(e, LLMD_ENOMEM, "out of memory for a row");
-    for (uint64_t first = 0; first < rows && !rc; first += at_once)
-        rc = upload_rows(c, w, parts, n_parts, first, u64_min(first + at_once, rows), scratch, e);
-    free(scratch);
-    return rc;
+    const struct passage way = {
+        .weight = w, .parts = parts, .n_parts = n_parts, .flavour = c->flavour};
+    const struct gpu_rows all = {.device = w->data,
+                                 .n_rows = rows,
+                                 .row_bytes = row_bytes,
+                                 .n_scratch = w->cols,
+                                 .fill = fill_rows,
+                                 .ctx = &way};
+    return gpu_loader_rows(c->loader, &all, c->timeout_us, e);
 }
 
 /* Floats of n vectors side by side; those without data are zero. */
