@@ -308,6 +308,7 @@ drill-build: $(DRILLS)
 drills:
 	$(Q)tests/drills/run.sh
 	$(Q)tests/drills/store.sh
+	$(Q)tests/drills/edge.sh
 
 ## make clean      remove build/
 clean:

@@ -7,7 +7,7 @@
 # Steps: unit (C tests), asan (the same under ASan and UBSan), tsan (threaded ones under TSan),
 # gpu (the CUDA kernels and backend on the host stand-in; the kernels under ASan, too),
 # fuzz (50,000 fixed inputs per target, at most $T seconds), api (openai SDK and raw HTTP against a real server), drills (workers
-# taken away under load; the whole of it is `make drills`).
+# taken away under load, bad clients; the whole of it is `make drills`).
 # Logs lie in build/test-logs. Exit 1 when anything failed.
 set -u
 cd "$(dirname "$0")/.." || exit 2
@@ -138,7 +138,10 @@ for s in "${steps[@]}"; do
         ;;
     tsan) run_tsan ;;
     fuzz) run_fuzz ;;
-    drills) step drills tests/drills/run.sh 60 2 25 10 1 ;;
+    drills)
+        step drills tests/drills/run.sh 60 2 25 10 1
+        step drills-edge tests/drills/edge.sh --short
+        ;;
     api) step api-build make -s -j2 all && step api-build-faults make -s -j2 FAULTS=1 all && step api tests/api/run.sh ;;
     *)
         echo "run.sh: unknown step '$s'" >&2

@@ -144,7 +144,8 @@ def main():
     if args.json:
         pathlib.Path(args.json).write_text(json.dumps(
             {"load": {"streams": STREAMS, "requests": REQUESTS, "interval_s": INTERVAL_S, "prompt_tokens": PROMPT,
-                      "output_tokens": OUTPUT, "step_ms": 20, "rounds": args.rounds}, "medians": medians, "apart_percent": apart}, indent=1) + "\n")
+                      "output_tokens": OUTPUT, "step_ms": 20, "rounds": args.rounds},
+             "medians": medians, "apart_percent": apart}, indent=1) + "\n")
     print("apart: " + ", ".join(f"{k} {v:+.2f} %" for k, v in apart.items()))
     sys.exit(0 if all(abs(v) <= LIMIT for v in apart.values()) else 1)
 
