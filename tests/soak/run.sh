@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # run.sh [SECONDS] - the long tests: 64 streams on the CPU worker, 1,000 on a simulated one (default
 # 300 s each), twice the load that four simulated ones can take (overload.sh; six times as long), then
-# all drills, the GPU's worker on the host stand-in in every variant (and a selection of them under ASan),
+# requests that schemathesis makes up for twice as long (tests/api/test_schema.py), all drills, the GPU's worker on the host stand-in in every variant (and a selection of them under ASan),
 # then every fuzz target for 120 s. Results go to tests/bench/results/soak-*.json and overload.json.
 set -eu
 cd "$(dirname "$0")/../.."
@@ -13,6 +13,8 @@ python3 tests/soak/soak.py --config tests/soak/cpu.conf --port 18081 \
 python3 tests/soak/soak.py --config tests/soak/sim.conf --port 18082 --model sim --streams 1000 \
     --tokens 100 --seconds "$seconds" --json "$results/soak-sim.json"
 tests/soak/overload.sh $((seconds * 6))
+SCHEMA_SECONDS=$((seconds * 2)) build/venv/bin/python -m pytest -q -p no:cacheprovider \
+    tests/api/test_schema.py
 tests/drills/run.sh
 make -s -j2 GPU_TEST_SRC=tests/gpu/test_cuda_worker.c gpu-test-build
 build/gpu-test/test_cuda_worker all
