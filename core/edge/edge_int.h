@@ -37,6 +37,7 @@ struct conn;
 struct exchange;
 struct front;
 struct generation;
+struct later;
 struct route;
 
 /* Epoll data of everything that is no connection; listener i is EVENT_LISTEN + i. */
@@ -161,6 +162,7 @@ struct exchange {
     struct buf body;
     struct buf kept_body;          /* of one whose key wants it logged */
     struct generation *generation; /* NULL for other routes */
+    struct later *later;           /* work on another thread; NULL: none */
     bool placed;                   /* a worker has the request: the headers x-llmd-* say so */
     uint32_t worker, n_cached_tokens;
     char id[REQUEST_ID_BYTES];  /* X-Request-Id, the client's or ours */

@@ -17,6 +17,7 @@
 #include "core/edge/edge_int.h"
 #include "core/edge/front.h"
 #include "core/edge/generation.h"
+#include "core/edge/later.h"
 #include "core/edge/request_log.h"
 #include "core/edge/respond.h"
 #include "core/edge/routes.h"
@@ -204,6 +205,8 @@ enum MHD_Result exchange_handle(void *cls, struct MHD_Connection *mhd, const cha
     }
     if (ex->generation)
         return generation_reply(ex->generation);
+    if (ex->gone)
+        return MHD_NO;
     conn_set_deadline(ex->conn, 0);
     if (bad_bytes(ex))
         ex->refusal = REFUSE_FRAMING;
@@ -262,6 +265,7 @@ void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,
     conn_unwatch(ex->conn);
     account(ex);
     request_log_end(ex);
+    later_leave(ex);
     generation_free(ex->generation);
     buf_fini(&ex->body);
     buf_fini(&ex->kept_body);

@@ -6,6 +6,7 @@
 
 #include "core/edge/api.h"
 #include "core/edge/front.h"
+#include "core/edge/later.h"
 #include "core/edge/reply.h"
 #include "core/edge/request_log.h"
 #include "core/edge/respond.h"
@@ -310,7 +311,7 @@ static enum MHD_Result begin_reply(struct generation *g)
 
 /* There is a plan, or an error. ENOTFOUND, and something else is served by now: the model was replaced
  * in between, and the plan is made anew. */
-static enum MHD_Result take_plan(struct generation *g)
+static enum MHD_Result on_plan(struct generation *g)
 {
     int rc = -g->error.code;
     if (rc == 0)
@@ -327,11 +328,10 @@ static enum MHD_Result take_plan(struct generation *g)
 
 static enum MHD_Result plan(struct generation *g)
 {
-    const bool later = generation_is_large(g);
+    const bool later = later_wanted(g->exchange);
     int rc = later ? generation_plan_later(g, &g->error) : generation_plan(g, &g->error);
     if (rc != 0 || !later)
-        return take_plan(g);
-    conn_watch(g->exchange->conn);
+        return on_plan(g);
     exchange_suspend(g->exchange);
     return MHD_YES;
 }
@@ -339,10 +339,10 @@ static enum MHD_Result plan(struct generation *g)
 /* Resumed before it was submitted: the plan has come, or the server stops. */
 static enum MHD_Result go_on(struct generation *g)
 {
-    if (!g->planning)
-        return take_plan(g);
     if (g->error.code != 0)
         return refuse(g);
+    if (generation_take_plan(g))
+        return on_plan(g);
     exchange_suspend(g->exchange);
     return MHD_YES;
 }
@@ -485,7 +485,6 @@ void generation_free(struct generation *g)
     log_end(g, &sum);
     generation_leave(g);
 
-    generation_leave_plan(g);
     generation_forget(g);
     buf_fini(&g->out);
     catalog_unref(g->catalog);

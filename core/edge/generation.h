@@ -32,8 +32,7 @@ struct part { /* the request of one prompt and its choices */
 struct generation {
     struct exchange *exchange;
     enum plan_kind kind;
-    struct plan_job *planning; /* the plan is being made on another thread; NULL: it is not */
-    struct catalog *catalog;   /* that the plan was made by */
+    struct catalog *catalog; /* that the plan was made by */
     struct plan plan;
     struct part *parts;     /* [plan.n_prompts] */
     struct choice *choices; /* [n_choices], by the index that the client sees */

@@ -14,13 +14,10 @@ enum { PULL_MAX = 32 }; /* items at a time */
 MUST_CHECK int generation_admit(struct generation *g, struct err *e);
 /* Errors: those of plan_parse. */
 MUST_CHECK int generation_plan(struct generation *g, struct err *e);
-/* Whether the body is so large that the loop's other connections would have to wait. */
-bool generation_is_large(const struct generation *g);
-/* The exchange, which is to be suspended, is resumed when g->planning is NULL again: the plan is there,
- * or g->error says why it is not. Errors: EFULL, ENOMEM. */
+/* The exchange is to be suspended, and is resumed (later.h). Errors: EFULL, ENOMEM. */
 MUST_CHECK int generation_plan_later(struct generation *g, struct err *e);
-/* It ends before its plan is there. */
-void generation_leave_plan(struct generation *g);
+/* False: not yet. Else the plan is there, or g->error says why it is not. */
+bool generation_take_plan(struct generation *g);
 /* Errors: those of router_submit, and of keys' limits. */
 MUST_CHECK int generation_submit(struct generation *g, struct err *e);
 /* Whether something else is served by now; then the plan is forgotten, for another by that. */

@@ -169,6 +169,55 @@ static void test_replies_are_those_of_small_bodies(void **state)
     server_stop(&server);
 }
 
+/* Of /tokenize, what a large and a small body of one text are told; and the way back. */
+static void test_tokenize(void **state)
+{
+    (void)state;
+    start();
+    struct client c;
+    struct buf small = {0}, large = {0}, way_back = {0};
+    const size_t n = 30000;
+    buf_addstr(&small, "{\"prompt\":\"abcdefg\"}");
+    buf_addstr(&large, "{\"prompt\":\"");
+    for (size_t i = 0; i < n; i++)
+        buf_addch(&large, (char)('a' + i % 7));
+    buf_addstr(&large, "\"}");
+    char *a = post(server.port, "/tokenize", "", buf_str(&small));
+    char *b = post(server.port, "/tokenize", "", buf_str(&large));
+    assert_int_equal(status_of(a), 200);
+    assert_int_equal(status_of(b), 200);
+    const char *ids_a = strstr(a, "\"tokens\":["), *ids_b = strstr(b, "\"tokens\":[");
+    assert_true(ids_a && ids_b);
+    assert_int_equal(strncmp(ids_a, ids_b, strcspn(ids_a, "]")), 0); /* it begins alike */
+    buf_addstr(&way_back, "{");
+    buf_add(&way_back, ids_b, strcspn(ids_b, "]") + 1);
+    buf_addstr(&way_back, "}");
+    free(a);
+    free(b);
+    a = post(server.port, "/detokenize", "", buf_str(&way_back));
+    assert_int_equal(status_of(a), 200);
+    assert_non_null(strstr(a, "{\"prompt\":\"abcdefgabcdefg"));
+    assert_true(strlen(body_of(a)) > n);
+    free(a);
+    large.data[large.len - 1] = ' '; /* no JSON any more */
+    a = post(server.port, "/tokenize", "", buf_str(&large));
+    assert_int_equal(status_of(a), 400);
+    free(a);
+    large.data[large.len - 1] = '}';
+    for (int i = 0; i < 8; i++) { /* clients that leave */
+        assert_true(client_connect(&c, server.port, 0));
+        client_post(&c, "/tokenize", "", buf_str(&large));
+        if (i % 2)
+            clock_sleep_us((uint64_t)i * 200);
+        client_close(&c);
+    }
+    assert_soon(edge_active(server.edge) == 0);
+    buf_fini(&small);
+    buf_fini(&large);
+    buf_fini(&way_back);
+    server_stop(&server);
+}
+
 static void test_several_on_one_connection(void **state)
 {
     (void)state;
@@ -249,7 +298,7 @@ static void test_stop_meanwhile(void **state)
     char *large = body_of_size(300000, ",\"max_tokens\":2");
     for (int i = 0; i < CLIENTS; i++) {
         assert_true(client_connect(&c[i], server.port, 0));
-        client_post(&c[i], CHAT, "", large);
+        client_post(&c[i], i % 3 ? CHAT : "/tokenize", "", large);
     }
     server_stop(&server);
     for (int i = 0; i < CLIENTS; i++) {
@@ -265,6 +314,7 @@ int main(void)
         cmocka_unit_test(test_jobs_come_back_to_their_loop),
         cmocka_unit_test(test_a_full_queue_and_abandoned_jobs),
         cmocka_unit_test(test_replies_are_those_of_small_bodies),
+        cmocka_unit_test(test_tokenize),
         cmocka_unit_test(test_several_on_one_connection),
         cmocka_unit_test(test_a_replaced_model),
         cmocka_unit_test(test_clients_that_leave),
