@@ -5,6 +5,7 @@
  * write that the socket is full. A read may have to write before it goes on (the answer to a key update),
  * and a write to read: after any event of the socket, both are to be tried again.
  *
+ * OpenSSL writes without MSG_NOSIGNAL: the process ignores SIGPIPE.
  * Thread  confined to its owner's.
  * Memory  what OpenSSL needs for a record is held only while one is on its way. */
 #pragma once

@@ -45,32 +45,37 @@ static void make_slot(void)
     slot = SSL_CTX_get_ex_new_index(0, NULL, NULL, NULL, tickets_free);
 }
 
-static bool is_due(struct tickets *t, uint64_t now_us)
+static uint64_t until(struct tickets *t)
 {
     lock_take(&t->mu);
-    const bool due = now_us >= t->until_us;
+    const uint64_t until_us = t->until_us;
     lock_drop(&t->mu);
-    return due;
+    return until_us;
 }
 
-/* Changes the keys when it is time. False: there is no randomness for new ones. */
-static bool turn(struct tickets *t)
+/* Changes the keys if they still are those that were to be changed at until_us. False: there is no
+ * randomness for new ones. */
+static bool turn(struct tickets *t, uint64_t until_us)
 {
     const uint64_t now_us = clock_now_us();
     struct ticket_key fresh[2];
-    if (!is_due(t, now_us))
-        return true;
     if (RAND_bytes((unsigned char *)fresh, sizeof(fresh)) != 1)
         return false;
     lock_take(&t->mu);
-    if (now_us >= t->until_us) { /* else another thread was first */
-        t->keys[1] = now_us < t->until_us + TURN_US ? t->keys[0] : fresh[1];
+    if (t->until_us == until_us) { /* else another thread was first */
+        t->keys[1] = now_us < until_us + TURN_US ? t->keys[0] : fresh[1];
         t->keys[0] = fresh[0];
         t->until_us = now_us + TURN_US;
     }
     lock_drop(&t->mu);
     OPENSSL_cleanse(fresh, sizeof(fresh));
     return true;
+}
+
+bool tls_tickets_turn(SSL_CTX *ctx)
+{
+    struct tickets *t = SSL_CTX_get_ex_data(ctx, slot);
+    return turn(t, until(t));
 }
 
 /* What the callback returns: 0: no key of that name; 1: it seals; 2: it opens only, and the client is to
@@ -112,7 +117,8 @@ static int on_ticket(SSL *ssl, unsigned char *name, unsigned char *iv, EVP_CIPHE
 {
     struct tickets *t = SSL_CTX_get_ex_data(SSL_get_SSL_CTX(ssl), slot);
     struct ticket_key key = {.name = {0}};
-    int rc = turn(t) ? 1 : -1;
+    const uint64_t until_us = until(t);
+    int rc = clock_now_us() < until_us || turn(t, until_us) ? 1 : -1;
     if (rc > 0 && !seal) {
         rc = find_key(t, name, &key);
         if (rc == 1 && SSL_version(ssl) == TLS1_3_VERSION)

@@ -14,3 +14,6 @@ enum { TICKET_KEY_S = 2 * 3600 };
 
 /* Makes the context seal by keys of its own, which live as long as it. False: out of memory. */
 bool tls_tickets_attach(SSL_CTX *ctx);
+/* Changes the keys before their time: those of before still open, those before them do not. False: there
+ * is no randomness. */
+bool tls_tickets_turn(SSL_CTX *ctx);
