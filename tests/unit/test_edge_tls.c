@@ -245,24 +245,33 @@ static void test_plain_http_is_told(void **state)
 static void test_garbage(void **state)
 {
     (void)state;
+    static const char ssl2[2 + 0x2e] = "\x80\x2e\x01\0\x02\0\x15\0\0\0\x10";
     static const struct {
         const char *data;
         size_t n;
     } all[] = {
-        {"\x16\x03\x01\xff\xff", 5},                /* a record that is too long */
-        {"\x16\x03\x01\0\x05hello", 10},            /* no handshake in it */
-        {"\x16\x03\x01\0\x04\x01\0\0\0", 9},        /* an empty ClientHello */
-        {"\x80\x2e\x01\0\x02\0\x15\0\0\0\x10", 11}, /* SSL 2 */
-        {"\x17\x03\x03\0\x01x", 6},                 /* data before a handshake */
-        {"\x15\x03\x01\0\x02\x02\x28", 7},          /* an alert */
+        {"\x16\x03\x01\xff\xff", 5},         /* a record that is too long */
+        {"\x16\x03\x01\0\x05hello", 10},     /* no handshake in it */
+        {"\x16\x03\x01\0\x04\x01\0\0\0", 9}, /* an empty ClientHello */
+        {ssl2, sizeof(ssl2)},
+        {"\x17\x03\x03\0\x01x", 6},        /* data before a handshake */
+        {"\x15\x03\x01\0\x02\x02\x28", 7}, /* an alert */
         {"\0\0\0\0\0\0\0\0", 8},
         {"get /health HTTP/1.1\r\n\r\n", 24},
     };
+    struct client c[ARRAY_LEN(all)];
+    SSL_CTX *tls = client_tls;
+    client_tls = NULL;
     for (size_t i = 0; i < ARRAY_LEN(all); i++) {
-        char *a = ask_plain(server.port, all[i].data, all[i].n);
-        if (a && strstr(a, "HTTP"))
-            fail_msg("%zu: %s", i, a);
-        free(a);
+        assert_true(client_connect(&c[i], server.port, 0));
+        client_send(&c[i], all[i].data, all[i].n);
+    }
+    client_tls = tls;
+    for (size_t i = 0; i < ARRAY_LEN(all); i++) {
+        assert_true(client_until_closed(&c[i]));
+        if (client_count(&c[i], "HTTP") > 0)
+            fail_msg("%zu: %s", i, buf_str(&c[i].in));
+        client_close(&c[i]);
     }
     wait_alone();
     assert_true(metric(FAILED("malformed")) > 0);
