@@ -357,3 +357,21 @@ def test_the_end_in_the_middle_of_an_update(make):
     for t in first + second:
         t.join(PATIENCE)
     assert len(answers) == 8 and all(status == 200 and whole for status, _, whole in answers), answers
+
+
+def test_time_limits_of_answers(make):
+    """New requests go by the new limit; what runs goes by the one that it began with."""
+    options = 'devices = { "sim" } sim_step_us = 300000'
+    server = make(model=options)
+    body = {"prompt": "x", "max_tokens": 12}
+    results = []
+    runs = threading.Thread(target=lambda: results.append(complete(server, body)))
+    runs.start()
+    server.wait_metric("vllm:num_requests_running", 1)
+    server.write({"m": (GGUF, options)}, top="request_timeout_s = 1")
+    assert server.reload()["state"] == "done"
+    status, data = server.post("/v1/completions", {"model": "m", "ignore_eos": True, **body})
+    assert status == 504 and "request_timeout_s" in data["error"]["message"]
+    assert server.metric('llmd_edge_timeouts_total{reason="request_timeout"}') == 1
+    runs.join()
+    assert results[0][0] == 200 and results[0][2]
