@@ -195,6 +195,12 @@ $(FAKE_NVML): tests/gpu/fake_nvml.c
 	@echo "  SO   $@"
 	$(Q)$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O1 -fPIC -shared -o $@ $<
 $(BUILD)/gpu-test/test_nvml: $(FAKE_NVML)
+# The program of tests/gpu/run.sh, on the stand-in.
+DEVICE_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/gpu/device/*.c)) $(BUILD)/tests/gpu/device/ref.host.o
+$(BUILD)/gpu-test/device_run: $(DEVICE_OBJ) $(HOST_LIB) $(LIB)
+	@mkdir -p $(@D)
+	@echo "  TEST $@"
+	$(Q)$(CXX) $(LDFLAGS_ALL) -o $@ $(DEVICE_OBJ) $(HOST_LIB) $(LIB) $(LIBS)
 .PHONY: gpu-test-build print-gpu-test gpu-test gpu-serve-build
 gpu-test-build: $(GPU_TEST)
 gpu-serve-build: all $(BUILD)/stand-in/llmd $(FAKE_NVML)

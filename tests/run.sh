@@ -129,6 +129,7 @@ for s in "${steps[@]}"; do
         ;;
     gpu)
         run_gpu gpu
+        step gpu-device tests/gpu/run.sh --stand-in numerics
         # shellcheck disable=SC2046
         run_gpu gpu-asan $(make -s print-asan) \
             GPU_TEST_SRC="$(echo tests/gpu/test_stand_in*.cc tests/gpu/test_gpu_*.c tests/gpu/test_nvml.c)"
