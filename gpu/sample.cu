@@ -82,7 +82,7 @@ static GPU_FN void take_top(const float *logits, uint32_t vocab, uint32_t n, str
             best[gpu_warp()] = mine;
         gpu_sync_block();
         if (gpu_warp() == 0) {
-            mine = ranked_warp(best[gpu_lane()]);
+            mine = ranked_warp(best[gpu_lane() % SAMPLE_WARPS]);
             const bool none = mine.id == 0xffffffffu;
             if (gpu_lane() == 0) {
                 out->top_ids[k] = none ? 0 : mine.id;

@@ -6,7 +6,7 @@
 
 #include "gpu/kernels.h"
 
-enum { SAMPLE_THREADS = 1024, SAMPLE_WARPS = SAMPLE_THREADS / 32 };
+enum { SAMPLE_THREADS = 512, SAMPLE_WARPS = SAMPLE_THREADS / 32 };
 
 static GPU_FN uint32_t sample_blocks(uint32_t vocab)
 {
@@ -79,5 +79,5 @@ static GPU_FN float sample_block_max(float v)
     if (gpu_lane() == 0)
         maxima[gpu_warp()] = v;
     gpu_sync_block();
-    return sample_warp_max(maxima[gpu_lane()]);
+    return sample_warp_max(maxima[gpu_lane() % SAMPLE_WARPS]);
 }
