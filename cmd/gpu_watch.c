@@ -3,7 +3,6 @@
 #include "cmd/gpus.h"
 
 #ifdef LLMD_CUDA
-#include <errno.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>

@@ -143,10 +143,16 @@ static void set_state(struct gpu_loader *l, struct slot *s, enum slot_state stat
     lock_drop(&l->mu);
 }
 
-/* Moves every slot on that can be; *out_moved: one was. */
-static int look_at_slots(struct gpu_loader *l, bool *out_moved, struct err *e)
+/* What a look at the slots found. */
+struct found {
+    bool moved;    /* a slot went on */
+    bool awaiting; /* a copy is under way */
+};
+
+/* Moves every slot on that can be. */
+static int look_at_slots(struct gpu_loader *l, struct found *out, struct err *e)
 {
-    *out_moved = false;
+    *out = (struct found){.moved = false};
     for (uint32_t i = 0; i < l->n_slots; i++) {
         struct slot *s = &l->slots[i];
         const enum slot_state state = state_of(l, s);
@@ -159,6 +165,7 @@ static int look_at_slots(struct gpu_loader *l, bool *out_moved, struct err *e)
             rc = gpu_event_done(s->copied);
             if (rc < 0)
                 return failed(l, e);
+            out->awaiting |= rc == 0;
             if (rc == 0)
                 continue;
             rc = 0;
@@ -167,7 +174,7 @@ static int look_at_slots(struct gpu_loader *l, bool *out_moved, struct err *e)
             continue;
         if (rc)
             return rc;
-        *out_moved = true;
+        out->moved = true;
     }
     return 0;
 }
@@ -218,14 +225,14 @@ int gpu_loader_rows(struct gpu_loader *l, const struct gpu_rows *rows, uint64_t 
     uint64_t moved_us = clock_now_us();
     int rc = 0;
     while (!rc && !all_done(l)) {
-        bool moved;
-        rc = look_at_slots(l, &moved, e);
+        struct found found;
+        rc = look_at_slots(l, &found, e);
         const uint64_t now_us = clock_now_us();
-        if (moved)
+        if (found.moved || !found.awaiting) /* a file may be slow, the device may not */
             moved_us = now_us;
-        else if (!rc && now_us - moved_us >= timeout_us)
+        if (!rc && now_us - moved_us >= timeout_us)
             rc = timed_out(l, timeout_us, e);
-        else if (!rc)
+        else if (!rc && !found.moved)
             nap(l);
     }
     if (rc)

@@ -9,7 +9,8 @@
  *
  * Thread  that of the gpu; the readers are the loader's own, and touch host memory alone.
  * Memory  SLOTS_MAX slots at most, pinned, until gpu_loader_free().
- * Errors  EPOISONED: the device failed, or no copy came to its end in time; ENOMEM. */
+ * Errors  EPOISONED: the device failed, or a copy did not come to its end in time (a slow file is no
+ *         fault); ENOMEM. */
 #pragma once
 #include "gpu/runtime.h"
 

@@ -19,7 +19,7 @@ def wait(what, seconds=20):
 def test_a_gpu_answers_and_is_watched(tmp_path, monkeypatch):
     xid = tmp_path / "xid"
     monkeypatch.setenv("FAKE_NVML_XID", str(xid))
-    server = Server(tmp_path, 'devices = { "cuda:0" }\n' + SMALL, path=TINY).wait_ready(60)
+    server = Server(tmp_path, 'devices = { "cuda:0" }\n' + SMALL, path=TINY).wait_ready(120)
     body = {"model": "m", "prompt": [1, 2, 3], "max_tokens": 4, "ignore_eos": True}
     status, answer = server.post("/v1/completions", body)
     assert status == 200 and answer["usage"]["completion_tokens"] == 4, answer
@@ -48,7 +48,7 @@ def test_a_gpu_answers_and_is_watched(tmp_path, monkeypatch):
 
 def test_without_nvml_it_serves(tmp_path, monkeypatch):
     monkeypatch.setenv("LD_LIBRARY_PATH", "")
-    server = Server(tmp_path, 'devices = { "cuda" }\n' + SMALL, path=TINY).wait_ready(60)
+    server = Server(tmp_path, 'devices = { "cuda" }\n' + SMALL, path=TINY).wait_ready(120)
     worker = server.admin("GET", "workers")[1]["workers"][0]
     assert worker["device"] == "cuda:0" and worker["gpu"] is None
     assert "llmd_gpu" not in server.get("/metrics")[1]
