@@ -4,8 +4,8 @@
     python3 tests/bench/edge_large.py [--binary build/llmd] [--seconds 10] [--kb 4096] [--clients 2]
 
 One loop thread, so that the stream shares it with the bodies; a simulated worker makes a token every
-20 ms. First the stream alone, then with clients that send one body after the other. Lines of JSON;
-the last: p99_ms=ALONE p99_ms_with_bodies=WITH max_ms_with_bodies=MAX bodies=N
+20 ms. First the stream alone, then with clients that send one body after the other. The bodies are
+tokenized and then refused (400): they are longer than the model's context. Lines of JSON; the last: p99_ms=ALONE p99_ms_with_bodies=WITH max_ms_with_bodies=MAX bodies=N
 """
 import argparse
 import asyncio
@@ -30,7 +30,6 @@ model "sim" {{
     devices = {{ "sim" }}
     sim_step_us = 20000
     sim_row_ns = 0
-    max_model_len = {max_len}
     max_num_batched_tokens = 65536
     kv_cache_mb = 65536
 }}
@@ -98,12 +97,11 @@ def main():
     p.add_argument("--seconds", type=float, default=10)
     p.add_argument("--kb", type=int, default=4096)
     p.add_argument("--clients", type=int, default=2)
-    p.add_argument("--max-model-len", type=int, default=8192)
     p.add_argument("--port", type=int, default=18471)
     args = p.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         config = pathlib.Path(folder) / "llmd.conf"
-        config.write_text(CONFIG.format(port=args.port, model=MODEL, max_len=args.max_model_len))
+        config.write_text(CONFIG.format(port=args.port, model=MODEL))
         server = subprocess.Popen([args.binary, "serve", "--config", str(config)])
         try:
             for _ in range(600):
