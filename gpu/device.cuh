@@ -5,6 +5,7 @@
  * kernels on the host; a build for the latter defines GPU_STAND_IN to the name of that header.
  *
  *   GPU_KERNEL(threads) void name(struct args a)   a kernel of at most so many threads per block
+ *   GPU_KERNEL_ALONE(threads)                      one that may take the registers of a whole processor
  *   GPU_FN                                         a function of kernels
  *   GPU_SHARED(type, name, count)                  an array of the block's shared memory
  *   gpu_launch(stream, "name", grid, block, shared_bytes, kernel, args...)
@@ -48,6 +49,7 @@ struct gpu_dim {
 #include <cuda_runtime.h>
 
 #define GPU_KERNEL(threads)           __global__ __launch_bounds__(threads)
+#define GPU_KERNEL_ALONE(threads)     __global__ __launch_bounds__(threads, 1)
 #define GPU_FN                        __device__ __forceinline__
 #define GPU_SHARED(type, name, count) __shared__ type name[count]
 

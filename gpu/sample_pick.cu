@@ -472,7 +472,7 @@ static GPU_FN void finish_logprob(const struct gpu_sample &a, const struct gpu_s
         a.logprobs[gpu_block().x].chosen = *raw - a.logprobs[gpu_block().x].chosen;
 }
 
-GPU_KERNEL(SAMPLE_THREADS) static void pick_kernel(struct gpu_sample a)
+GPU_KERNEL_ALONE(SAMPLE_THREADS) static void pick_kernel(struct gpu_sample a)
 {
     gpu_await_previous();
     const struct gpu_sample_row r = a.rows[gpu_block().x];
