@@ -18,11 +18,12 @@ import urllib.request
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
 MODEL = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
-CONFIG = """listen = {{ {listen} }}
+CONFIG = """listen = {{ "http://127.0.0.1:{plain}", "https://127.0.0.1:{tls}" }}
 control_socket = "llmd.sock"
 log_level = "warn"
 edge_threads = {threads}
-{tls}
+tls {{ certificate = "cert.pem"
+ key = "key.pem" }}
 model "sim" {{
     path = "{model}"
     devices = {{ "sim" }}
@@ -66,11 +67,6 @@ def free_port():
         return s.getsockname()[1]
 
 
-def has_tls():
-    options = subprocess.run([BUILD / "llmd", "check", "--print-options"], capture_output=True, text=True)
-    return "certificate" in options.stdout
-
-
 class Program:
     """A child, ended with the block."""
 
@@ -95,14 +91,9 @@ class Program:
 class Llmd(Program):
     def __init__(self, bench, binary, workers, step_us, threads=1):
         self.ports = {False: free_port(), True: free_port()}
-        listen = f'"127.0.0.1:{self.ports[False]}"'
-        tls = ""
-        if bench.tls:
-            listen = f'"http://127.0.0.1:{self.ports[False]}", "https://127.0.0.1:{self.ports[True]}"'
-            tls = 'tls {\n certificate = "cert.pem"\n key = "key.pem"\n}'
         config = bench.folder / "llmd.conf"
-        config.write_text(CONFIG.format(listen=listen, tls=tls, threads=threads, model=MODEL, workers=workers,
-                                        step_us=step_us))
+        config.write_text(CONFIG.format(plain=self.ports[False], tls=self.ports[True], threads=threads, model=MODEL,
+                                        workers=workers, step_us=step_us))
         super().__init__(binary, "serve", "--config", config, env={"LLMD_PUSH_TABLE": str(bench.table)})
         until = time.monotonic() + 30
         while time.monotonic() < until and self.process.poll() is None:
@@ -171,12 +162,12 @@ class Bench:
         self.folder = pathlib.Path(folder)
         self.table, self.schedule = self.folder / "pushes", self.folder / "schedule"
         self.sent, self.event = self.folder / "sent", self.folder / "event"
-        self.tls = has_tls()
         self.over = []
         self.results = {"cores": os.cpu_count(), "tokens": []}
         subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes",
                         "-keyout", self.folder / "key.pem", "-out", self.folder / "cert.pem", "-days", "365",
-                        "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"], check=True, stderr=subprocess.DEVNULL)
+                        "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+                       check=True, stderr=subprocess.DEVNULL)
 
     def bound(self, holds, what):
         if not holds:
@@ -187,7 +178,8 @@ class Bench:
                    *more, port, n, self.args.seconds, table, pid]
         out = subprocess.run([str(c) for c in command], capture_output=True, text=True)
         if out.returncode != 0:
-            sys.exit(f"edge.py: {n} streams, {mode}: {out.stderr or out.returncode}")
+            who = "llmd" if table == self.table else "edge_sender"
+            sys.exit(f"edge.py: {n} streams of {who}, {mode}, {'TLS' if tls else 'plain'}: {out.stderr or out.returncode}")
         return {k: float(v) for k, v in (pair.split("=") for pair in out.stdout.split())}
 
     def read_sender(self, n, mode, tls):
@@ -223,7 +215,7 @@ class Bench:
     def tokens(self):
         for mode, workers in ("spread", 64), ("burst", 1):
             with Llmd(self, BUILD / "bench/llmd", workers, 20000) as server:
-                for tls in [False, True] if self.tls else [False]:
+                for tls in False, True:
                     for n in self.args.streams:
                         self.tokens_case(server, n, mode, tls)
             threads = {r["llmd"]["threads"] for r in self.results["tokens"] if r["mode"] == mode}
@@ -286,7 +278,7 @@ class Bench:
                                            body=server.get("/health")))
             with Program("nginx", "-p", self.folder, "-c", config):
                 time.sleep(0.5)
-                for tls in [False, True] if self.tls else [False]:
+                for tls in False, True:
                     rates = {"llmd": 0, "nginx": 0}
                     for _ in range(self.args.rounds + 1):
                         for who, port in ("llmd", server.ports[tls]), ("nginx", ports[tls]):
@@ -303,16 +295,14 @@ class Bench:
 
     def run(self):
         self.tokens()
-        for tls in [False, True] if self.tls else [False]:
+        for tls in False, True:
             self.memory(tls)
             self.writes(tls)
         self.requests()
 
     def last_line(self):
         r = self.results
-        words = [f"health/nginx={r['health_plain']['ratio']:.2f}"]
-        if self.tls:
-            words.append(f"tls={r['health_tls']['ratio']:.2f}")
+        words = [f"health/nginx={r['health_plain']['ratio']:.2f}", f"tls={r['health_tls']['ratio']:.2f}"]
         words += [f"p99_us_at_256_{t['mode']}{'_tls' * t['tls']}={t['llmd']['p99_us']:.0f} ({t['p99_ratio']:.2f}x)"
                   for t in r["tokens"] if t["streams"] == 256]
         return " ".join(words)
