@@ -5,7 +5,8 @@
 
 One loop thread, so that the stream shares it with the bodies; a simulated worker makes a token every
 20 ms. First the stream alone, then with clients that send one body after the other. The bodies are
-tokenized and then refused (400): they are longer than the model's context. Lines of JSON; the last: p99_ms=ALONE p99_ms_with_bodies=WITH max_ms_with_bodies=MAX bodies=N
+tokenized and then refused (400): they are longer than the model's context. Lines of JSON; the last:
+p99_ms=ALONE p99_ms_with_bodies=WITH max_ms_with_bodies=MAX bodies=N
 """
 import argparse
 import asyncio
