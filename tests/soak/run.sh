@@ -2,7 +2,8 @@
 # run.sh [SECONDS] - the long tests: 64 streams on the CPU worker, 1,000 on a simulated one (default
 # 300 s each), twice the load that four simulated ones can take (overload.sh; six times as long), then
 # requests that schemathesis makes up for twice as long (tests/api/test_schema.py), all drills, the GPU's
-# worker on the host stand-in in every variant (and a selection of them under ASan), then every fuzz target for 120 s. Results go to tests/bench/results/soak-*.json and overload.json.
+# worker on the host stand-in in every variant (and a selection of them under ASan), then every
+# fuzz target for 120 s. Results go to tests/bench/results/soak-*.json and overload.json.
 set -eu
 cd "$(dirname "$0")/../.."
 seconds=${1:-300}
