@@ -28,6 +28,12 @@ void body_admit(struct exchange *ex, const struct framing *f)
                      !(ex->refusal == REFUSE_ACCESS && framing_chunked(f));
 }
 
+/* What no handler reads is not kept: it may be a stranger's, who would fill our memory with it. */
+static bool is_read(const struct exchange *ex)
+{
+    return route_method(ex->method) == ROUTE_POST && ex->route->access != ACCESS_OPEN;
+}
+
 bool body_take(struct exchange *ex, const char *data, size_t n)
 {
     ex->n_body += n;
@@ -37,7 +43,7 @@ bool body_take(struct exchange *ex, const char *data, size_t n)
     }
     if (ex->refusal != REFUSE_NOT)
         return ex->n_body <= drain_limit(ex);
-    if (ex->route->methods & ROUTE_POST)
+    if (is_read(ex))
         buf_add(&ex->body, data, n);
     return true;
 }
