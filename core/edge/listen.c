@@ -145,15 +145,14 @@ int listener_socket(struct listener *l, int *out_fd, struct err *e)
 
 void listener_settle(struct listener *l)
 {
-    if (l->shared_fd >= 0)
+    if (l->opts && l->shared_fd >= 0)
         close(l->shared_fd);
     l->shared_fd = -1;
 }
 
 void listener_fini(struct listener *l)
 {
-    if (!l->opts)
-        return;
     listener_settle(l);
-    unix_socket_close(&l->file);
+    if (l->opts)
+        unix_socket_close(&l->file);
 }

@@ -28,6 +28,7 @@ struct listener {
 MUST_CHECK int listener_open(struct listener *l, const struct edge_listener *opts, struct err *e);
 /* A listening descriptor that is the caller's. */
 MUST_CHECK int listener_socket(struct listener *l, int *out_fd, struct err *e);
+/* Nothing of a zeroed one; so also: */
 void listener_settle(struct listener *l);
-/* Removes a file. Nothing of a zeroed one. */
+/* Removes a file. */
 void listener_fini(struct listener *l);

@@ -100,6 +100,25 @@ static void test_addresses_that_are_taken(void **state)
     server_stop(&server);
 }
 
+/* Listeners behind the one that fails were never opened: nothing of theirs is closed, such as 0. */
+static void test_a_failed_start_closes_nothing_else(void **state)
+{
+    (void)state;
+    const struct edge_listener all[] = {{.address = "localhost:80"}, {.address = "127.0.0.1:0"}};
+    const int null = open("/dev/null", O_RDONLY | O_CLOEXEC); /* 0, if that was closed */
+    struct edge *edge;
+    struct err e = {0};
+    server_prepare(&server);
+    server.fixture.opts.listen = all;
+    server.fixture.opts.n_listen = ARRAY_LEN(all);
+    assert_int_equal(edge_start(&server.fixture.opts, &edge, &e), -LLMD_EINVAL);
+    assert_true(fcntl(0, F_GETFD) >= 0);
+    close(null);
+    metrics_free(server.fixture.opts.metrics);
+    pthread_mutex_destroy(&server.router.mu);
+    fixture_fini(&server.fixture);
+}
+
 static void test_families_of_addresses(void **state)
 {
     (void)state;
@@ -353,6 +372,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_unix_socket_serves_clients),
         cmocka_unit_test(test_addresses_that_are_taken),
+        cmocka_unit_test(test_a_failed_start_closes_nothing_else),
         cmocka_unit_test(test_families_of_addresses),
         cmocka_unit_test(test_allow_knows_clients_of_a_dual_socket),
         cmocka_unit_test(test_operators_have_addresses_of_their_own),
