@@ -6,8 +6,7 @@
  * socket and nothing else: neither a full server nor a draining one locks its operator out. See
  * core/edge/README.md for the suspend/resume protocol.
  *
- * Routes  POST /v1/chat/completions, /v1/completions; GET /v1/models, /v1/models/{id}, /health,
- *         /ready, /version, /metrics; /admin/v1/ for operators (access.h).
+ * Routes  routes.c; who may use which: access.h.
  * Thread  edge_start, edge_set_catalog, edge_set_tls, edge_uses_model, edge_stop from the main thread. */
 #pragma once
 #include "core/edge/control.h"
@@ -55,7 +54,7 @@ struct edge_limits {
     uint32_t body_timeout_s;
     uint32_t keepalive_timeout_s;    /* idle connection */
     uint32_t client_write_timeout_s; /* a client takes nothing of what is there for it */
-    uint32_t request_timeout_s; /* from the request line to the last token; 0: any time; so also: */
+    uint32_t request_timeout_s; /* from a request's head to its last token; 0: any time; so also: */
     uint32_t first_token_timeout_s;
     uint32_t token_timeout_s;             /* between two tokens */
     uint32_t max_connections_per_address; /* address_counts.h; 0: any number */
@@ -67,7 +66,7 @@ struct edge_limits {
 struct edge_listener {
     const char *address; /* as core/util/endpoint.h reads it; its scheme decides nothing here: */
     bool tls;
-    bool admin;       /* serves operators: /admin/v1/, /health, /ready, /version, /metrics */
+    bool admin;       /* serves operators: /admin/v1/ and what asks for no key */
     int inherited_fd; /* listens there already and becomes the edge's, > 2; 0: none */
 };
 
