@@ -114,10 +114,12 @@ static void take_item(struct generation *g, struct part *p, const struct stream_
     if (g->plan.stream) {
         if (!g->begun)
             sse_begin(g);
+        if (!p->begun)
+            sse_echo(g, p);
         if (c->finish != FINISH_NONE || c->n_tokens == 1 || c->n_unsent >= g->plan.stream_interval)
             sse_choice(g, index);
     }
-    g->begun = true;
+    g->begun = p->begun = true;
     if (c->finish != FINISH_NONE)
         close_choice(g, p, c);
 }
@@ -145,7 +147,8 @@ static bool out_of_memory(const struct generation *g)
 {
     bool failed = g->out.failed;
     for (uint32_t i = 0; i < g->n_choices; i++)
-        failed |= g->choices[i].text.failed;
+        failed |=
+            g->choices[i].text.failed || g->choices[i].ids.failed || g->choices[i].logprobs.failed;
     return failed;
 }
 
@@ -248,6 +251,8 @@ static void end_without_output(struct generation *g)
 {
     if (g->plan.stream)
         sse_begin(g);
+    for (uint32_t i = 0; g->plan.stream && i < g->plan.n_prompts; i++)
+        sse_echo(g, &g->parts[i]);
     for (uint32_t i = 0; i < g->n_choices; i++) {
         struct choice *c = &g->choices[i];
         c->finish = FINISH_LENGTH;

@@ -27,6 +27,7 @@ struct part { /* the request of one prompt and its choices */
     uint32_t n_prompt;       /* tokens */
     uint32_t first_choice;   /* index of its choice 0 */
     uint32_t n_open;
+    bool begun; /* its first output came */
 };
 
 struct generation {

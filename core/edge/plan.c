@@ -54,12 +54,12 @@ static int check_context(const struct plan *p, bool too_big, struct err *e)
     return 0;
 }
 
-/* Scores are kept until the reply is written, and take room there: a small body must not ask for
- * gigabytes. */
+/* Scores are kept until the reply is written, and take room there, once for each choice: a small body
+ * must not ask for gigabytes. */
 static int check_scores(const struct plan *p, struct err *e)
 {
     enum { MAX_SCORES = 1 << 20 };
-    uint64_t n_tokens = 0, n_each = sampling_n_scores(&p->sampling);
+    uint64_t n_tokens = 0, n_each = sampling_n_scores(&p->sampling) * p->sampling.n;
     for (uint32_t i = 0; i < p->n_prompts; i++)
         n_tokens += p->prompts[i].tokens.n;
     if (n_tokens * n_each <= MAX_SCORES)
@@ -68,6 +68,25 @@ static int check_scores(const struct plan *p, struct err *e)
                          "logprobs of prompts are limited to %d values, but %llu tokens with %llu "
                          "values each were asked for; send fewer prompts or ask for fewer",
                          MAX_SCORES, (unsigned long long)n_tokens, (unsigned long long)n_each);
+}
+
+/* Logprobs of generated tokens wait in the requests' rings, and are kept until they are told: those of a
+ * plain reply to its end. */
+static int check_logprobs(const struct plan *p, struct err *e)
+{
+    enum { MAX_LOGPROBS = 1 << 22, RING_TOKENS = 64 };
+    uint64_t n_tokens = p->no_max_tokens ? p->model->max_model_len : p->sampling.max_tokens;
+    if (p->stream)
+        n_tokens = u64_min(n_tokens, p->stream_interval);
+    n_tokens = u64_max(n_tokens, RING_TOKENS) * p->n_prompts * p->sampling.n;
+    if (n_tokens * p->rules.n_logprobs <= MAX_LOGPROBS)
+        return 0;
+    return err_set_param(
+        e, LLMD_EINVAL, "logprobs",
+        "logprobs are limited to %d values at a time, but room for %llu tokens with "
+        "%u values each was asked for; ask for fewer choices, tokens or values%s",
+        MAX_LOGPROBS, (unsigned long long)n_tokens, p->rules.n_logprobs,
+        p->stream ? "" : ", or for a stream");
 }
 
 /* Whether encoding put this token in front of the text. */
@@ -143,6 +162,8 @@ int plan_parse(const struct catalog *c, const struct edge_key *key, enum plan_ki
         rc = check_choices(out, e);
     if (rc == 0)
         rc = check_scores(out, e);
+    if (rc == 0)
+        rc = check_logprobs(out, e);
     return rc == 0 ? check_context(out, c->limits.overflow_is_too_big, e) : rc;
 }
 

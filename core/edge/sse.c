@@ -67,12 +67,17 @@ static void add_role(struct generation *g, uint32_t index)
 
 void sse_begin(struct generation *g)
 {
-    for (uint32_t i = 0; i < g->n_choices; i++) {
-        if (g->plan.chat)
-            add_role(g, i);
-        if (g->plan.prompts[i / g->plan.sampling.n].text)
-            add_echo(g, i);
-    }
+    for (uint32_t i = 0; g->plan.chat && i < g->n_choices; i++)
+        add_role(g, i);
+}
+
+void sse_echo(struct generation *g, const struct part *p)
+{
+    const uint32_t n = g->plan.sampling.n;
+    if (!g->plan.prompts[p->first_choice / n].text)
+        return;
+    for (uint32_t i = 0; i < n; i++)
+        add_echo(g, p->first_choice + i);
 }
 
 /* What follows the text of a choice that goes on, when there is nothing to say of tokens. */

@@ -155,6 +155,18 @@ def test_a_simulated_worker_is_certain(make_server):
     assert r.choices[0].logprobs.token_logprobs == [None] + [0] * (r.usage.total_tokens - 1)
 
 
+def test_each_prompt_is_echoed_when_it_is_scored(make_server):
+    """The short prompt's answer comes long before the long one's scores are complete."""
+    s = make_server(model='devices = { "sim" }\n  max_num_batched_tokens = 64\n  max_num_seqs = 8')
+    c = openai.OpenAI(base_url=s.base + "/v1", api_key="none", max_retries=0)
+    long = list(range(100, 400))
+    chunks = c.completions.create(model=s.name, prompt=[[100], long], max_tokens=2, logprobs=0, echo=True, stream=True)
+    told = [0, 0]
+    for choice in (x.choices[0] for x in chunks):
+        told[choice.index] += len(choice.logprobs.tokens)
+    assert told == [1 + 2, len(long) + 2]
+
+
 def test_tokenize_and_detokenize(cpu):
     status, r = cpu.post("/tokenize", {"prompt": PROMPT, "return_token_strs": True})
     assert status == 200 and r["count"] == len(r["tokens"]) and "".join(r["token_strs"]) == PROMPT

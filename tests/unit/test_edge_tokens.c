@@ -101,6 +101,55 @@ static void test_a_small_body_cannot_ask_for_gigabytes(void **state)
     buf_fini(&body);
 }
 
+static void parse_refused(const char *body, const char *param)
+{
+    struct plan p;
+    struct err e = {0};
+    assert_int_equal(
+        plan_parse(fixture.catalog, NULL, PLAN_COMPLETIONS, body, strlen(body), &p, &e),
+        -LLMD_EINVAL);
+    assert_string_equal(e.param, param);
+    plan_fini(&p);
+}
+
+/* Every choice tells its prompt's scores again. */
+static void test_nor_can_its_choices(void **state)
+{
+    (void)state;
+    char body[2048];
+    struct plan p;
+    const int n_words = 900;
+    for (int n = 1; n <= 128; n += 127) {
+        int at = snprintf(body, sizeof(body),
+                          "{\"logprobs\":20,\"echo\":true,\"n\":%d,\"prompt\":\"", n);
+        memset(body + at, 'x', (size_t)n_words);
+        snprintf(body + at + n_words, sizeof(body) - (size_t)(at + n_words), "\"}");
+        if (n > 1)
+            parse_refused(body, "logprobs");
+        else {
+            parse_ok(PLAN_COMPLETIONS, body, &p);
+            plan_fini(&p);
+        }
+    }
+}
+
+/* Nor what is generated, unless it is told as it comes. */
+static void test_logprobs_of_many_long_answers(void **state)
+{
+    (void)state;
+    struct plan p;
+    static const char many[] = "\"logprobs\":20,\"n\":128,\"max_tokens\":1000,"
+                               "\"prompt\":[\"a\",\"b\"]";
+    char body[256];
+    snprintf(body, sizeof(body), "{%s}", many);
+    parse_refused(body, "logprobs");
+    snprintf(body, sizeof(body), "{%s,\"stream\":true,\"stream_interval\":1000}", many);
+    parse_refused(body, "logprobs");
+    snprintf(body, sizeof(body), "{%s,\"stream\":true}", many);
+    parse_ok(PLAN_COMPLETIONS, body, &p);
+    plan_fini(&p);
+}
+
 static void test_allowed_and_bad_words(void **state)
 {
     (void)state;
@@ -308,6 +357,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_wanted_of_logprobs),
         cmocka_unit_test(test_a_small_body_cannot_ask_for_gigabytes),
+        cmocka_unit_test(test_nor_can_its_choices),
+        cmocka_unit_test(test_logprobs_of_many_long_answers),
         cmocka_unit_test(test_allowed_and_bad_words),
         cmocka_unit_test(test_truncation),
         cmocka_unit_test(test_chat_echo_and_rendered_text),
