@@ -35,6 +35,19 @@ static int check_choices(const struct plan *p, struct err *e)
                          PLAN_MAX_PROMPTS, p->n_prompts, p->sampling.n);
 }
 
+/* Each prompt's request has a list of its own, which may be as long as the vocabulary. */
+static int check_allowed(const struct plan *p, struct err *e)
+{
+    enum { MAX_LISTED = 1 << 22 };
+    const uint32_t n = p->sampling.n_allowed_ids;
+    if ((uint64_t)p->n_prompts * n <= MAX_LISTED)
+        return 0;
+    return err_set_param(e, LLMD_EINVAL, "allowed_token_ids",
+                         "prompts times allowed_token_ids must be at most %d, not %u * %u; send "
+                         "fewer prompts at a time",
+                         MAX_LISTED, p->n_prompts, n);
+}
+
 /* too_big: as something that is too large (413), not as a bad request. */
 static int check_context(const struct plan *p, bool too_big, struct err *e)
 {
@@ -160,6 +173,8 @@ int plan_parse(const struct catalog *c, const struct edge_key *key, enum plan_ki
     json_decref(object);
     if (rc == 0)
         rc = check_choices(out, e);
+    if (rc == 0)
+        rc = check_allowed(out, e);
     if (rc == 0)
         rc = check_scores(out, e);
     if (rc == 0)

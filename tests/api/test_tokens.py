@@ -119,6 +119,12 @@ def test_allowed_and_forbidden_tokens(client):
     assert len(listed.logprobs.top_logprobs[0]) == 3
 
 
+def test_allowed_tokens_of_many_prompts(cpu):
+    """Each prompt's request has a copy of the list."""
+    status, r = cpu.post("/v1/completions", {"prompt": ["a"] * 1000, "allowed_token_ids": list(range(49000))})
+    assert status == 400 and r["error"]["param"] == "allowed_token_ids"
+
+
 def test_chat_goes_on_and_echoes(client):
     messages = [{"role": "user", "content": "Name the capital of France."},
                 {"role": "assistant", "content": "The capital of France is"}]
