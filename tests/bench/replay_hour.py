@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""An hour of load recorded by the request log, then replayed in three minutes: is it the same load?
+"""An hour of load recorded by the request log, then replayed in four minutes: is it the same load?
 
-    replay_hour.py [--seconds 3600] [--speed 20] [--keep FILE] [--log FILE] [--json FILE]
+    replay_hour.py [--seconds 3600] [--speed 15] [--keep FILE] [--log FILE] [--json FILE]
 
 Recorded: two simulated workers under an hour whose rate changes (a day's curve in small, with two bursts) of
 conversations and single questions that share system prompts: `llmd bench` makes it in pieces. Replayed: the
-log, with an empty server, by `llmd bench --replay LOG --speed 20`, once. Compared, of the rows that both
+log, with an empty server, by `llmd bench --replay LOG --speed 15`, once. Compared, of the rows that both
 request logs hold:
   arrivals  the largest distance between the two arrival curves (shares of all requests by share of the time)
   hit rate  cached tokens / prompt tokens
@@ -42,6 +42,9 @@ model "sim" {{
     sim_step_us = 5000
     sim_row_ns = 20000
     kv_cache_mb = 4096
+    max_num_seqs = 256
+    max_queue = 100000
+    max_queue_time_s = 0
 }}
 """
 
@@ -103,7 +106,7 @@ def summary(rows):
 def main():
     a = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     a.add_argument("--seconds", type=float, default=3600)
-    a.add_argument("--speed", type=float, default=20)
+    a.add_argument("--speed", type=float, default=15)
     a.add_argument("--keep")
     a.add_argument("--log")
     a.add_argument("--binary", default="build/llmd")
@@ -125,7 +128,7 @@ def main():
         if args.keep:
             shutil.copy(log, args.keep)
         again = served(args.binary, folder / "replayed", lambda url: bench(
-            args.binary, url, "--replay", str(log), "--speed", str(args.speed), "-c", "512"))
+            args.binary, url, "--replay", str(log), "--speed", str(args.speed), "-c", "4096"))
         recorded, replayed = rows_of(log.read_text()), rows_of(again)
     was, now = summary(recorded), summary(replayed)
     apart = {"arrivals": 100 * max(abs(x - y) for x, y in zip(arrivals(recorded), arrivals(replayed))),
