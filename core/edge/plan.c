@@ -87,7 +87,7 @@ static int check_scores(const struct plan *p, struct err *e)
  * plain reply to its end. */
 static int check_logprobs(const struct plan *p, struct err *e)
 {
-    enum { MAX_LOGPROBS = 1 << 22, RING_TOKENS = 64 };
+    enum { MAX_LOGPROBS = 1 << 23, RING_TOKENS = 64 };
     uint64_t n_tokens = p->no_max_tokens ? p->model->max_model_len : p->sampling.max_tokens;
     if (p->stream)
         n_tokens = u64_min(n_tokens, p->stream_interval);

@@ -139,7 +139,7 @@ static void test_logprobs_of_many_long_answers(void **state)
     (void)state;
     struct plan p;
     static const char many[] = "\"logprobs\":20,\"n\":128,\"max_tokens\":1000,"
-                               "\"prompt\":[\"a\",\"b\"]";
+                               "\"prompt\":[\"a\",\"b\",\"c\",\"d\"]";
     char body[256];
     snprintf(body, sizeof(body), "{%s}", many);
     parse_refused(body, "logprobs");
