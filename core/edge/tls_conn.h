@@ -3,7 +3,8 @@
  * The socket is watched edge-triggered by its owner, so each call goes on until the kernel has or takes no
  * more: -EAGAIN of a read says that nothing is left inside OpenSSL either, and less than n taken by a
  * write that the socket is full. A read may have to write before it goes on (the answer to a key update),
- * and a write to read: after any event of the socket, both are to be tried again.
+ * and a write to read: after any event of the socket, both are to be tried again. A client that sends
+ * nothing but new keys is broken after a few of them.
  *
  * OpenSSL writes without MSG_NOSIGNAL: the process ignores SIGPIPE.
  * Thread  confined to its owner's.

@@ -210,6 +210,50 @@ static void test_key_updates(void **state)
     client_close(&c);
 }
 
+/* n new keys and then a request, in one piece. */
+static void send_behind_new_keys(struct client *c, int n, const char *request)
+{
+    BIO *written = BIO_new(BIO_s_mem());
+    char *data;
+    size_t k;
+    SSL_set0_wbio(c->ssl, written);
+    for (int i = 0; i < n; i++) {
+        assert_int_equal(SSL_key_update(c->ssl, SSL_KEY_UPDATE_NOT_REQUESTED), 1);
+        assert_int_equal(SSL_do_handshake(c->ssl), 1);
+    }
+    assert_int_equal(SSL_write_ex(c->ssl, request, strlen(request), &k), 1);
+    const long n_data = BIO_get_mem_data(written, &data);
+    assert_int_equal(send(c->fd, data, (size_t)n_data, MSG_NOSIGNAL), n_data);
+    SSL_set0_wbio(c->ssl, BIO_new_socket(c->fd, BIO_NOCLOSE));
+}
+
+/* OpenSSL stops behind each; no event comes for what is there already. */
+static void test_a_request_behind_new_keys(void **state)
+{
+    (void)state;
+    struct client c;
+    use_version(TLS1_3_VERSION);
+    assert_true(client_connect(&c, server.port, 0));
+    for (uint32_t i = 1; i <= 4; i++) { /* in all more than what is too many at once */
+        send_behind_new_keys(&c, 20, HEALTH);
+        client_until(&c, "HTTP/1.1 200", i);
+    }
+    client_close(&c);
+}
+
+/* Keys cost the server more than the client; a loop must not be kept from the others by them. */
+static void test_a_flood_of_new_keys(void **state)
+{
+    (void)state;
+    struct client c;
+    use_version(TLS1_3_VERSION);
+    assert_true(client_connect(&c, server.port, 0));
+    send_behind_new_keys(&c, 500, HEALTH);
+    assert_true(client_until_closed(&c));
+    assert_int_equal(client_count(&c, "HTTP/1.1 200"), 0);
+    client_close(&c);
+}
+
 static void test_no_renegotiation(void **state)
 {
     (void)state;
@@ -251,6 +295,8 @@ int main(void)
         TEST(test_goodbye_of_the_client),
         TEST(test_a_token_is_a_record),
         TEST(test_key_updates),
+        TEST(test_a_request_behind_new_keys),
+        TEST(test_a_flood_of_new_keys),
         TEST(test_no_renegotiation),
         TEST(test_a_refused_upload),
     };
