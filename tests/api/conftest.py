@@ -17,6 +17,10 @@ LLMD_WITH_FAULTS = str(pathlib.Path(LLMD).parent / "faults/llmd")
 GGUF = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 
 
+# A shell that runs the tests in the background has them ignore Ctrl-C, and what they start inherits that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 PATIENCE = 60  # seconds: what has not come by then never will, however busy the machine is
 
 
