@@ -271,6 +271,11 @@ uint32_t sampler_pick(const struct sampler *s, const float *logits, struct sampl
     return sampler_draw(scratch, n, u);
 }
 
+uint32_t sampler_allowed(const struct sampler *s, uint32_t token)
+{
+    return is_allowed(s, token) ? token : s->params->allowed_ids[0];
+}
+
 void sampler_describe(const struct sampler *s, uint32_t n_generated, struct sample_how *out)
 {
     const struct sampling_params *p = s->params;

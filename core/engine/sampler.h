@@ -54,5 +54,8 @@ uint32_t sampler_pick(const struct sampler *s, const float *logits, struct sampl
                       uint32_t n_generated);
 /* The same as a device is told it, which then picks by itself. Valid until s changes. */
 void sampler_describe(const struct sampler *s, uint32_t n_generated, struct sample_how *out);
+/* What a device picked; where it found every token forbidden (min_tokens may forbid the allowed ones), what
+ * sampler_pick() would have. */
+uint32_t sampler_allowed(const struct sampler *s, uint32_t token);
 /* The sequence took this token: it counts for the penalties. */
 void sampler_accept(struct sampler *s, uint32_t token);

@@ -119,6 +119,20 @@ static void note_scheduled(struct worker *w, const struct plan *p)
     }
 }
 
+static int sample_on_device(struct worker *w, const struct plan *p, struct err *e)
+{
+    uint32_t *ids = w->build.out_ids, row = 0;
+    int rc = forward_sample(w->forward, w->build.sample_rows, p->n_out, ids, e);
+    for (uint32_t i = 0; rc == 0 && w->limits.samplers && i < p->n; i++) {
+        row += p->entries[i].n_scores;
+        if (!p->entries[i].wants_token)
+            continue;
+        ids[row] = sampler_allowed(p->entries[i].seq->sampler, ids[row]);
+        row++;
+    }
+    return rc;
+}
+
 /* Fills build.out_ids, one for each row of the logits that gives a token; a device fills all. */
 static int sample(struct worker *w, const struct plan *p, struct err *e)
 {
@@ -126,7 +140,7 @@ static int sample(struct worker *w, const struct plan *p, struct err *e)
     if (p->n_out == 0)
         return 0;
     if (forward_has_sampler(w->forward))
-        return forward_sample(w->forward, w->build.sample_rows, p->n_out, ids, e);
+        return sample_on_device(w, p, e);
 
     uint32_t row = 0;
     for (uint32_t i = 0; i < p->n; i++) {

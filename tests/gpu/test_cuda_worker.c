@@ -298,6 +298,31 @@ static void test_two_gpus(void **state)
     run(&o, 2);
 }
 
+/* min_tokens forbids the only allowed token: it comes all the same, none that is not allowed. */
+static void test_nothing_but_allowed_tokens(void **state)
+{
+    (void)state;
+    enum { N = 3 };
+    static const uint32_t only[] = {200};
+    const struct worker_opts o = base_opts();
+    struct noted_worker w;
+    struct reader rd;
+    noted_start(&w, &o);
+    reader_init(&rd, NULL, prompts[0], 20, N, 1);
+    rd.r->model = "tiny";
+    struct sampling_params *p = &rd.r->sampling;
+    p->allowed_ids = p->stop_ids = only;
+    p->n_allowed_ids = p->n_stop_ids = 1;
+    p->min_tokens = N;
+    assert_int_equal(reader_submit(&rd, w.w, NULL), 0);
+    reader_wait(&rd);
+    assert_int_equal(rd.n_shown[0], N);
+    for (uint32_t i = 0; i < N; i++)
+        assert_int_equal(rd.got[0][i], only[0]);
+    reader_fini(&rd);
+    noted_finish(&w);
+}
+
 /* Other models, chunk sizes, older kernels: too long for each time. */
 static void test_the_rest(void **state)
 {
@@ -481,6 +506,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(test_one_at_a_time, set_up),
         cmocka_unit_test_setup(test_preemption, set_up),
         cmocka_unit_test_setup(test_two_gpus, set_up),
+        cmocka_unit_test_setup(test_nothing_but_allowed_tokens, set_up),
         cmocka_unit_test_setup(test_memory_is_what_the_option_says, set_up),
         cmocka_unit_test_setup(test_what_does_not_fit, set_up),
         cmocka_unit_test_setup(test_an_illegal_address, set_up),
