@@ -55,6 +55,17 @@ def one_of_some(check, tries=8):
     return check()
 
 
+def waited_for_cpu(pid):
+    """Seconds that the threads that a process has were ready to run while others ran."""
+    ns = 0
+    for thread in pathlib.Path(f"/proc/{pid}/task").iterdir():
+        try:
+            ns += int((thread / "schedstat").read_text().split()[1])
+        except OSError:
+            pass  # it has ended meanwhile
+    return ns / 1e9
+
+
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path):
         super().__init__("llmd", timeout=PATIENCE)

@@ -148,7 +148,7 @@ def test_tokens_per_minute(server):
 
 def test_one_at_a_time(server):
     c = client(server, "sk-one")
-    stream = complete(c, max_tokens=1500, stream=True, extra_body={"ignore_eos": True})
+    stream = complete(c, max_tokens=2000, stream=True, extra_body={"ignore_eos": True})
     next(iter(stream))
     with pytest.raises(openai.RateLimitError) as e:
         complete(c)

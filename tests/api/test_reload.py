@@ -336,7 +336,7 @@ def test_hangup_signal_and_command(make):
 
 def test_the_end_in_the_middle_of_an_update(make):
     """SIGTERM while the sole worker still has its requests and others wait for its successor."""
-    server = make(model=SIM.replace("1000", "8000"))
+    server = make(model=SIM.replace("1000", "16000"))
     answers = []
 
     def ask():
@@ -345,7 +345,7 @@ def test_the_end_in_the_middle_of_an_update(make):
     first = [threading.Thread(target=ask) for _ in range(4)]
     for t in first:
         t.start()
-    server.wait_begun(4)  # they take three seconds
+    server.wait_begun(4)  # they take six seconds
     server.write({"m": (GGUF, SIM + "kv_cache_mb = 64")})
     assert server.admin("POST", "reload")[0] == 202
     second = [threading.Thread(target=ask) for _ in range(4)]

@@ -27,7 +27,7 @@ def authority(tmp_path_factory):
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, authority):
     s = Server(tmp_path_factory.mktemp("tls"), model=SIM, authority=authority,
-               top='access_log = "stdout"\nheader_timeout_s = 2\nadmin_listen = { "http://127.0.0.1:%d" }' % free_port())
+               top='access_log = "stdout"\nadmin_listen = { "http://127.0.0.1:%d" }' % free_port())
     yield s.wait_ready()
     s.stop()
 

@@ -1,9 +1,10 @@
 """Logprobs and the other fields that speak of tokens, by the openai SDK against the real model."""
 import math
-import time
 
 import openai
 import pytest
+
+from conftest import wait_until
 
 MODEL = "smollm2-135m-instruct"
 PROMPT = "The capital of France is"
@@ -189,10 +190,7 @@ def test_small_routes(cpu):
     assert cpu.get("/livez") == (200, "") and cpu.get("/ping") == (200, "")
     assert cpu.request("POST", "/ping")[0] == 200
     assert cpu.get("/is_sleeping") == (200, '{"is_sleeping":false}')
-    until = time.monotonic() + 20  # a reply counts until it has left
-    while cpu.get("/load") != (200, '{"server_load":0}'):
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    wait_until(lambda: cpu.get("/load") == (200, '{"server_load":0}'))  # a reply counts until it has left
 
 
 def test_priority_header(cpu):

@@ -1,25 +1,17 @@
 """A server whose GPUs are the host stand-in's and whose NVML is made up (fake_nvml.c). For pytest; see
 tests/run.sh: $LLMD is build/stand-in/llmd, and the library is found by LD_LIBRARY_PATH."""
 import subprocess
-import time
 
-from conftest import LLMD, ROOT, Server
+from conftest import LLMD, PATIENCE, ROOT, Server, wait_until
 
 TINY = ROOT / "tests/golden/data/tiny/qwen3"
 SMALL = ("max_num_seqs = 4 max_num_batched_tokens = 16 max_model_len = 64 kv_cache_mb = 4\n")
 
 
-def wait(what, seconds=20):
-    until = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < until
-        time.sleep(0.05)
-
-
 def test_a_gpu_answers_and_is_watched(tmp_path, monkeypatch):
     xid = tmp_path / "xid"
     monkeypatch.setenv("FAKE_NVML_XID", str(xid))
-    server = Server(tmp_path, 'devices = { "cuda:0" }\n' + SMALL, path=TINY).wait_ready(120)
+    server = Server(tmp_path, 'devices = { "cuda:0" }\n' + SMALL, path=TINY).wait_ready()
     body = {"model": "m", "prompt": [1, 2, 3], "max_tokens": 4, "ignore_eos": True}
     status, answer = server.post("/v1/completions", body)
     assert status == 200 and answer["usage"]["completion_tokens"] == 4, answer
@@ -40,15 +32,15 @@ def test_a_gpu_answers_and_is_watched(tmp_path, monkeypatch):
     written = tmp_path / "xid.new"
     written.write_text("79")
     written.rename(xid)
-    wait(lambda: server.metric("DCGM_FI_DEV_XID_ERRORS") == 79)
-    assert server.metric("llmd_gpu_xid_errors_total") == 1
-    wait(lambda: 'xid=79 gpu=cuda:0 name="Fake GPU 0"' in server.log_path.read_text())
+    server.wait_metric("DCGM_FI_DEV_XID_ERRORS", 79)
+    server.wait_metric("llmd_gpu_xid_errors_total", 1)
+    wait_until(lambda: 'xid=79 gpu=cuda:0 name="Fake GPU 0"' in server.log_path.read_text())
     server.stop()
 
 
 def test_without_nvml_it_serves(tmp_path, monkeypatch):
     monkeypatch.setenv("LD_LIBRARY_PATH", "")
-    server = Server(tmp_path, 'devices = { "cuda" }\n' + SMALL, path=TINY).wait_ready(120)
+    server = Server(tmp_path, 'devices = { "cuda" }\n' + SMALL, path=TINY).wait_ready()
     worker = server.admin("GET", "workers")[1]["workers"][0]
     assert worker["device"] == "cuda:0" and worker["gpu"] is None
     assert "llmd_gpu" not in server.get("/metrics")[1]
@@ -61,9 +53,9 @@ def test_a_gpu_that_is_not_there(tmp_path):
     config.write_text(f'listen = {{ "127.0.0.1:0" }} control_socket = "" model m {{ path = "{TINY}"\n'
                       'devices = { "cpu", "cuda:5" } }')
     why = 'model "m": device "cuda:5": there is no such GPU; the machine has 1'
-    run = subprocess.run([LLMD, "serve", "--config", config], capture_output=True, text=True, timeout=60)
+    run = subprocess.run([LLMD, "serve", "--config", config], capture_output=True, text=True, timeout=PATIENCE)
     assert run.returncode == 1 and why in run.stderr, run.stderr
-    run = subprocess.run([LLMD, "check", "--config", config], capture_output=True, text=True, timeout=60)
+    run = subprocess.run([LLMD, "check", "--config", config], capture_output=True, text=True, timeout=PATIENCE)
     assert run.returncode == 1 and why in run.stderr, run.stderr
 
 
@@ -73,5 +65,5 @@ def test_a_build_without_cuda_says_so(tmp_path):
     plain = ROOT / "build/llmd"
     if "without CUDA" not in subprocess.run([plain, "version"], capture_output=True, text=True).stdout:
         return
-    run = subprocess.run([plain, "serve", "--config", config], capture_output=True, text=True, timeout=60)
+    run = subprocess.run([plain, "serve", "--config", config], capture_output=True, text=True, timeout=PATIENCE)
     assert run.returncode == 1 and "built without CUDA; build it with `make CUDA=1`" in run.stderr, run.stderr

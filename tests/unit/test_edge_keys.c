@@ -159,8 +159,9 @@ static void test_what_was_not_used_comes_back(void **state)
     router_step(&server.router);
     client_until(&c, "data: ", 1);
     client_close(&c);
-    router_pace(&server.router, 500);
+    router_pace(&server.router, 20000); /* ten seconds for the edge to see it */
     wait_idle(0);
+    router_pace(&server.router, 500);
     assert_int_equal(use_of(0)->n_prompt_tokens, 5);
     assert_in_range(use_of(0)->n_output_tokens, 1, 490);
     assert_in_range(tokens_left(0), 600 - 5 - use_of(0)->n_output_tokens, 600);

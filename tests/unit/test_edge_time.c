@@ -1,6 +1,6 @@
 /* Time limits of answers: in all, to the first token, between tokens, and of clients that take nothing.
  *
- * Each limit is a second. Three servers run at once: the setup asks all of them, the tests read. */
+ * Each limit is two seconds. Three servers run at once: the setup asks all of them, the tests read. */
 #include "tests/unit/edge_server.h"
 
 static struct server in_all, tokens, taking;
@@ -28,15 +28,15 @@ static int start(void **state)
 {
     (void)state;
     prepare(&in_all, 0);
-    in_all.fixture.opts.served.limits.request_timeout_s = 1;
+    in_all.fixture.opts.served.limits.request_timeout_s = 2;
     server_start(&in_all);
     prepare(&tokens, 0);
-    tokens.fixture.opts.served.limits.first_token_timeout_s = 1;
-    tokens.fixture.opts.served.limits.token_timeout_s = 1;
+    tokens.fixture.opts.served.limits.first_token_timeout_s = 2;
+    tokens.fixture.opts.served.limits.token_timeout_s = 2;
     server_start(&tokens);
     prepare(&taking, 50);
-    taking.fixture.opts.served.limits.client_write_timeout_s = 1;
-    taking.fixture.opts.served.limits.token_timeout_s = 1; /* does not count meanwhile */
+    taking.fixture.opts.served.limits.client_write_timeout_s = 2;
+    taking.fixture.opts.served.limits.token_timeout_s = 2; /* does not count meanwhile */
     server_start(&taking);
 
     connect_and_post(&plain, &in_all, 0, "{" HI ",\"max_tokens\":9}");
@@ -71,7 +71,7 @@ static void test_in_all(void **state)
     (void)state;
     assert_true(client_until_closed(&plain) && client_until_closed(&stream));
     assert_int_equal(status_of(buf_str(&plain.in)), 504);
-    assert_int_equal(client_count(&plain, "within 1 s (request_timeout_s of the server)"), 1);
+    assert_int_equal(client_count(&plain, "within 2 s (request_timeout_s of the server)"), 1);
     assert_int_equal(client_count(&plain, "\"type\":\"TimeoutError\""), 1);
     assert_int_equal(status_of(buf_str(&stream.in)), 200);
     assert_int_equal(client_count(&stream, "data: {\"error\":{"), 1);
@@ -88,9 +88,9 @@ static void test_tokens(void **state)
     (void)state;
     assert_true(client_until_closed(&none) && client_until_closed(&some));
     assert_int_equal(status_of(buf_str(&none.in)), 504);
-    assert_int_equal(client_count(&none, "within 1 s (first_token_timeout_s of"), 1);
+    assert_int_equal(client_count(&none, "within 2 s (first_token_timeout_s of"), 1);
     assert_int_equal(client_count(&some, "\"content\":\"a\""), 1);
-    assert_int_equal(client_count(&some, "within 1 s (token_timeout_s of the server)"), 1);
+    assert_int_equal(client_count(&some, "within 2 s (token_timeout_s of the server)"), 1);
     assert_int_equal(client_count(&some, "data: [DONE]\n\n"), 1);
     expect_metric(&tokens, "llmd_edge_timeouts_total{reason=\"first_token_timeout\"} 1.0\n");
     expect_metric(&tokens, "llmd_edge_timeouts_total{reason=\"token_timeout\"} 1.0\n");
