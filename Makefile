@@ -195,6 +195,13 @@ $(FAKE_NVML): tests/gpu/fake_nvml.c
 	@echo "  SO   $@"
 	$(Q)$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -O1 -fPIC -shared -o $@ $<
 $(BUILD)/gpu-test/test_nvml: $(FAKE_NVML)
+# Its library of matrix products, made up.
+FAKE_BLAS := $(BUILD)/gpu-test/libfake_cublaslt.so
+$(FAKE_BLAS): tests/gpu/fake_cublaslt.c tests/gpu/fake_cublaslt.h
+	@mkdir -p $(@D)
+	@echo "  SO   $@"
+	$(Q)$(CC) -std=c11 -D_GNU_SOURCE $(WARN) -I. -O1 -fPIC -shared -o $@ $<
+$(BUILD)/gpu-test/test_gpu_linear $(BUILD)/gpu-test/test_cuda_worker: $(FAKE_BLAS)
 # The program of tests/gpu/run.sh, on the stand-in.
 DEVICE_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/gpu/device/*.c)) $(BUILD)/tests/gpu/device/ref.host.o
 $(BUILD)/gpu-test/device_run: $(DEVICE_OBJ) $(HOST_LIB) $(LIB)
@@ -276,7 +283,7 @@ tsan:
 soak: all venv
 	$(Q)tests/soak/run.sh
 
-## make lint       layers, format, sizes, headers, banned functions, options, openapi, shellcheck, clang-tidy
+## make lint       layers, format, sizes, headers, banned functions, kernels' registers, options, openapi, shellcheck, clang-tidy
 lint:
 	$(Q)packaging/deps.sh build lint
 	$(Q)tests/lint/run.sh

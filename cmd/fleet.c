@@ -148,7 +148,7 @@ static struct worker_opts worker_opts_of(const struct fleet *f, const struct ser
         .compute_f32 = strcmp(c->dtype, "float32") == 0,
         .sim_step_us = c->sim_step_us,
         .sim_row_ns = c->sim_row_ns,
-        .open_gpu = gpus_open,
+        .open_gpu = c->cublaslt ? gpus_open : gpus_open_own,
         .gpu = gpu,
         .gpu_memory_percent = c->gpu_memory_utilization,
         .max_model_len = s->max_model_len,

@@ -3,7 +3,25 @@
 #include "core/config/config.h"
 
 #ifdef LLMD_CUDA
+#include <pthread.h>
+
+#include "core/observe/log.h"
 #include "gpu/cuda.h"
+
+/* Opened once, by the first worker that may use it, and never closed: 500 MB. */
+static struct blas_library *blas;
+
+static void find_blas(void)
+{
+    struct err e = {0};
+    if (blas_library_open(NULL, &blas, &e)) {
+        log_info("gpu", "all products are computed by llmd's own kernels: %s", e.msg);
+        return;
+    }
+    const size_t v = blas_library_version(blas);
+    log_info("gpu", "cuBLASLt %zu.%zu.%zu computes products of many rows, where it is faster",
+             v / 10000, v / 100 % 100, v % 100);
+}
 
 static int count(uint32_t *out, struct err *e)
 {
@@ -11,6 +29,14 @@ static int count(uint32_t *out, struct err *e)
 }
 
 int gpus_open(uint32_t gpu, struct backend **out, struct err *e)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    (void)pthread_once(&once, find_blas);
+    const struct cuda_opts o = {.device = gpu, .blas = blas};
+    return cuda_backend_new(&o, out, e);
+}
+
+int gpus_open_own(uint32_t gpu, struct backend **out, struct err *e)
 {
     const struct cuda_opts o = {.device = gpu};
     return cuda_backend_new(&o, out, e);
@@ -34,6 +60,11 @@ int gpus_open(uint32_t gpu, struct backend **out, struct err *e)
     (void)gpu;
     (void)out;
     return count(NULL, e);
+}
+
+int gpus_open_own(uint32_t gpu, struct backend **out, struct err *e)
+{
+    return gpus_open(gpu, out, e);
 }
 
 bool gpus_built_in(void)

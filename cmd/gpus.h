@@ -12,5 +12,7 @@
 bool gpus_built_in(void);
 /* The GPUs that a word of `devices` names: one for "cuda:2", all for "cuda"; none for other words. */
 MUST_CHECK int gpus_named(const char *device, uint32_t *out_first, uint32_t *out_n, struct err *e);
-/* Makes the backend of one. */
+/* Makes the backend of one, with cuBLASLt where it is installed; the first call says so in the log. */
 worker_open_gpu gpus_open;
+/* With llmd's own kernels alone. */
+worker_open_gpu gpus_open_own;

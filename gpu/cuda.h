@@ -15,6 +15,7 @@
  * Thread  confined to the thread that made it, weights included. */
 #pragma once
 #include "core/backend/backend.h"
+#include "gpu/blas.h"
 
 struct cuda_opts {
     uint32_t device; /* number of the GPU */
@@ -24,6 +25,9 @@ struct cuda_opts {
     bool no_chains;            /* no kernel begins before the one in front of it has ended */
     uint32_t force_capability; /* 0: the device's own; 75: what older devices execute */
     uint64_t step_timeout_us;  /* a step that takes longer is a fault; 0: 30 s */
+    /* For products of many rows, where it is faster (gpu/blas.h); NULL: our kernels alone. Outlives the
+     * backend; without effect with pin_kernels. */
+    const struct blas_library *blas;
 };
 /* How many GPUs this process can use, at least one; EUNSUPPORTED, with the reason and its mend: no
  * driver, too old a driver, no GPU. Any thread. */

@@ -137,6 +137,7 @@ int cuda_kv_resize(struct backend *be, uint32_t n_kv_blocks, struct err *e)
     cuda_graphs_drop(c);
     gpu_free(c->gpu, c->kv);
     c->own_bytes -= c->kv_bytes;
+    c->resized = true;
     return kv_new(c, &c->shape, n_kv_blocks, e);
 }
 

@@ -52,6 +52,28 @@ static size_t kv_block_bytes(struct backend *be, const struct attn_shape *s)
            sizeof(uint16_t);
 }
 
+/* With its memory: the work space, then room for gate and up. */
+static int open_blas(struct cuda_backend *c, struct err *e)
+{
+    const uint32_t rows = (uint32_t)u64_min(c->limits.max_rows, BLAS_PAIRS_ROWS);
+    const size_t pairs_bytes = (size_t)rows * c->widest_pairs * sizeof(uint16_t);
+    int rc = cuda_alloc(c, BLAS_WORKSPACE_BYTES + pairs_bytes, &c->blas_memory, e);
+    if (rc) {
+        err_prefix(e, "work space of cuBLASLt: ");
+        return rc;
+    }
+    const struct blas_opts o = {
+        .library = c->library,
+        .stream = c->stream,
+        .flavour = c->flavour,
+        .timeout_us = c->timeout_us,
+        .workspace = c->blas_memory,
+        .workspace_bytes = BLAS_WORKSPACE_BYTES,
+        .pairs = pairs_bytes > 0 ? (uint8_t *)c->blas_memory + BLAS_WORKSPACE_BYTES : NULL,
+        .pairs_rows = rows};
+    return blas_new(&o, &c->blas, e);
+}
+
 static int reserve(struct backend *be, const struct attn_shape *shape,
                    const struct backend_limits *limits, uint32_t n_kv_blocks, struct err *e)
 {
@@ -62,6 +84,8 @@ static int reserve(struct backend *be, const struct attn_shape *shape,
     c->shape.windows = NULL;
     c->limits = *limits;
     int rc = cuda_attn_reserve(c, shape, n_kv_blocks, e);
+    if (!rc && c->library && limits->max_rows > GPU_SKINNY)
+        rc = open_blas(c, e);
     c->reserved = rc == 0;
     return rc;
 }
@@ -150,7 +174,13 @@ static int product(struct cuda_backend *c, const void *in, uint32_t in_stride, u
                                  .k = gpu_stride(w->cols),
                                  .gate_up = gate_up};
     BUG_ON(!w->data || out->cols != w->rows);
-    return cuda_replays(c) ? 0 : gpu_linear_rows(c->stream, c->flavour, c->pinned, &a);
+    if (cuda_replays(c))
+        return 0;
+    if (!c->blas || n_rows <= GPU_SKINNY)
+        return gpu_linear_rows(c->stream, c->flavour, c->pinned, &a);
+    /* The largest steps come before requests do, and before steps are recorded. */
+    int rc = c->sealed || c->graphs.mode != CUDA_EAGER ? 0 : blas_measure(c->blas, &a);
+    return rc ? rc : blas_linear_rows(c->blas, &a);
 }
 
 static int linear(struct backend *be, const struct tensor *in, const struct weight *w,
@@ -219,6 +249,8 @@ static void backend_free(struct backend *be)
     if (c->gpu) {
         gpu_stream_free(c->stream);
         cuda_graphs_drop(c);
+        blas_free(c->blas);
+        gpu_free(c->gpu, c->blas_memory);
         cuda_attn_release(c);
         cuda_sample_release(c);
         for (uint32_t i = 0; i < c->n_tensors; i++)
@@ -294,6 +326,7 @@ int cuda_backend_new(const struct cuda_opts *o, struct backend **out, struct err
     else
         c->ops.logits_to_host = NULL;
     c->pinned = o->pin_kernels;
+    c->library = o->pin_kernels ? NULL : o->blas;
     c->graphs.on = !o->no_graphs;
     c->timeout_us = o->step_timeout_us ? o->step_timeout_us : DEFAULT_TIMEOUT_US;
     int rc = open_device(c, o, e);

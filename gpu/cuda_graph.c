@@ -44,6 +44,8 @@ static bool fits(const struct cuda_backend *c, const struct batch *b, uint32_t n
     if (!c->graphs.on || c->pinned || !c->ops.sample || b->n_out != b->n_rows ||
         b->n_seqs != b->n_rows || n_parts > c->max_parts)
         return false;
+    if (c->blas && !c->resized)
+        return false; /* while products are measured nothing is recorded */
     for (uint32_t i = 0; i < b->n_rows; i++)
         if (b->out_rows[i] != i)
             return false;

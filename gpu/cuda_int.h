@@ -67,6 +67,11 @@ struct cuda_backend {
     enum gpu_flavour flavour;
     bool pinned;
     uint64_t timeout_us;
+    const struct blas_library *library; /* NULL: our kernels alone */
+    uint32_t widest_pairs; /* of the gate_up weights: rows of one, as gpu_pairs_stride() */
+    struct blas *blas;     /* of reserve; NULL: none */
+    bool resized;          /* the KV cache has its size */
+    void *blas_memory;
     struct gpu_loader *loader; /* NULL: no weight yet, or none any more */
     uint8_t *staging;          /* pinned, small things on their way */
     uint64_t own_bytes;        /* of device memory */

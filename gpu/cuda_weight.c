@@ -158,6 +158,8 @@ static int make_matrix(struct cuda_backend *c, struct weight *w, const struct ho
     if (rc)
         return rc;
     w->bytes += rows * row_bytes;
+    if (w->role == WEIGHT_GATE_UP && rows > c->widest_pairs)
+        c->widest_pairs = rows;
     const struct passage way = {
         .weight = w, .parts = parts, .n_parts = n_parts, .flavour = c->flavour};
     const struct gpu_rows all = {.device = w->data,

@@ -84,6 +84,20 @@ MUST_CHECK int gpu_linear_skinny(struct gpu_stream *s, enum gpu_flavour f,
 MUST_CHECK int gpu_linear_tile(struct gpu_stream *s, enum gpu_flavour f,
                                const struct gpu_linear *a);
 
+/* out[r][i] = silu(gate i) * up i, of rows that hold them interleaved by eights, as a gate_up weight's
+ * product. Outputs are written by eights: what lies beyond n is the SiLU of the weight's padding, zero. */
+static inline uint32_t gpu_pairs_stride(uint32_t n)
+{
+    return (2 * n + GPU_ROWS - 1) / GPU_ROWS * GPU_ROWS;
+}
+struct gpu_pairs {
+    const void *in;                 /* elements [n_rows][in_stride] */
+    void *out;                      /* elements [n_rows][out_stride] */
+    uint32_t in_stride, out_stride; /* in_stride: gpu_pairs_stride(n) */
+    uint32_t n_rows, n;
+};
+MUST_CHECK int gpu_silu_pairs(struct gpu_stream *s, enum gpu_flavour f, const struct gpu_pairs *a);
+
 /* The KV cache: [block][layer][key, value][kv head][KV_BLOCK_TOKENS][head_dim] elements. */
 struct gpu_kv {
     void *data;

@@ -44,6 +44,7 @@ struct config_model {
     uint32_t max_num_batched_tokens;
     uint64_t kv_cache_mb;            /* 0: automatic */
     uint32_t gpu_memory_utilization; /* percent */
+    bool cublaslt;
     bool enable_prefix_caching;
     const char *policy;
     uint32_t max_queue, max_queue_time_s;

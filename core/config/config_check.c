@@ -379,6 +379,7 @@ static void warn_unused(struct config_ctx *c, struct config_section *s,
         {"cpu_isa", "cpu"},     {"dtype", "cpu"},
         {"sim_workers", "sim"}, {"sim_step_us", "sim"},
         {"sim_row_ns", "sim"},  {"gpu_memory_utilization", "cuda"},
+        {"cublaslt", "cuda"},
     };
     if (config_setting_of(s, "devices")->bad)
         return;

@@ -6,12 +6,13 @@ from conftest import LLMD, PATIENCE, ROOT, Server, wait_until
 
 TINY = ROOT / "tests/golden/data/tiny/qwen3"
 SMALL = ("max_num_seqs = 4 max_num_batched_tokens = 16 max_model_len = 64 kv_cache_mb = 4\n")
+OWN = "cublaslt = false\n"  # a real library would not know the stand-in
 
 
 def test_a_gpu_answers_and_is_watched(tmp_path, monkeypatch):
     xid = tmp_path / "xid"
     monkeypatch.setenv("FAKE_NVML_XID", str(xid))
-    server = Server(tmp_path, 'devices = { "cuda:0" }\n' + SMALL, path=TINY).wait_ready()
+    server = Server(tmp_path, 'devices = { "cuda:0" }\n' + OWN + SMALL, path=TINY).wait_ready()
     body = {"model": "m", "prompt": [1, 2, 3], "max_tokens": 4, "ignore_eos": True}
     status, answer = server.post("/v1/completions", body)
     assert status == 200 and answer["usage"]["completion_tokens"] == 4, answer
@@ -45,7 +46,10 @@ def test_without_nvml_it_serves(tmp_path, monkeypatch):
     assert worker["device"] == "cuda:0" and worker["gpu"] is None
     assert "llmd_gpu" not in server.get("/metrics")[1]
     server.stop()
-    assert "the GPUs' state is not watched: NVML cannot be opened" in server.log_path.read_text()
+    log = server.log_path.read_text()
+    assert "the GPUs' state is not watched: NVML cannot be opened" in log
+    said = "computed by llmd's own kernels: cuBLASLt cannot be opened" in log
+    assert said or "cuBLASLt 1" in log, log  # that it is there; steps of 16 rows do not take it
 
 
 def test_a_gpu_that_is_not_there(tmp_path):

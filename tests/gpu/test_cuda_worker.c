@@ -5,10 +5,12 @@
  *
  *   test_cuda_worker        a selection
  *   test_cuda_worker all    every variant (a part of `make soak`) */
+#include <dlfcn.h>
 #include <string.h>
 
 #include "core/supervise/supervise.h"
 #include "gpu/cuda.h"
+#include "tests/gpu/fake_cublaslt.h"
 #include "tests/gpu/host/control.h"
 #include "tests/unit/forward_rig.h"
 #include "tests/unit/router_fixture.h"
@@ -31,6 +33,7 @@ enum {
 static uint64_t step_timeout_us;
 
 static bool everything;
+static char fake_path[512];
 static struct model *model;
 static uint32_t prompts[N_REQUESTS][MAX_PROMPT];
 static const uint32_t n_prompt[N_REQUESTS] = {14, 15, 13, PREAMBLE + 7, PREAMBLE + 7, 32, 1, 60};
@@ -42,6 +45,15 @@ static int open_pinned(uint32_t gpu, struct backend **out, struct err *e)
 {
     const struct cuda_opts o = {
         .device = gpu, .pin_kernels = true, .step_timeout_us = step_timeout_us};
+    return cuda_backend_new(&o, out, e);
+}
+
+/* cuBLASLt for steps of more than 64 rows; neither is pinned. */
+static struct blas_library *blas;
+
+static int open_blas(uint32_t gpu, struct backend **out, struct err *e)
+{
+    const struct cuda_opts o = {.device = gpu, .step_timeout_us = step_timeout_us, .blas = blas};
     return cuda_backend_new(&o, out, e);
 }
 
@@ -216,7 +228,7 @@ static float cpu_gap(struct rig *rig, uint32_t i, const uint32_t *text, uint32_t
 
 /* The greedy tokens are the CPU's. Where one differs both must be as good as equal there: four times
  * what test_cuda_models measures of BF16's error; what follows are two different texts. */
-static void compare_with_cpu(void)
+static void compare_with_cpu(const struct reader *got)
 {
     static const float TIE = 0.2f;
     struct worker_opts o = base_opts();
@@ -227,7 +239,7 @@ static void compare_with_cpu(void)
     run_into(&o, 1, N_GREEDY, cpu);
     assert_true(rig_try(&rig, model, COMPUTE_F32, 1, "auto", NULL));
     for (uint32_t i = 0; i < N_GREEDY; i++) {
-        const uint32_t *a = cpu[i].got[0], *b = expected[i].got[0], n = cpu[i].n_got[0];
+        const uint32_t *a = cpu[i].got[0], *b = got[i].got[0], n = cpu[i].n_got[0];
         uint32_t k = 0;
         while (k < n && a[k] == b[k])
             k++;
@@ -248,7 +260,7 @@ static void compare_with_cpu(void)
 static void test_greedy_tokens_are_the_cpus(void **state)
 {
     (void)state;
-    compare_with_cpu();
+    compare_with_cpu(expected);
 }
 
 static void test_prefix_cache_off(void **state)
@@ -270,6 +282,34 @@ static void test_chunks(void **state)
 {
     (void)state;
     run_chunks(19);
+}
+
+/* The library, made up, in a worker: measured before it is ready, taken by prompts. */
+static void test_cublaslt(void **state)
+{
+    (void)state;
+    struct worker_opts o = base_opts();
+    struct reader got[N_GREEDY];
+    struct err e = {0};
+    step_timeout_us = 20000000;
+    stand_in_set_memory(96u << 20);
+    if (blas_library_open(fake_path, &blas, &e))
+        fail_msg("%s", e.msg);
+    void *so = dlopen(fake_path, RTLD_NOW), *at = dlsym(so, "fake_cublaslt_control");
+    fake_cublaslt_fn *control;
+    memcpy(&control, &at, sizeof(at));
+    *control() = (struct fake_cublaslt){.call = stand_in_call};
+    o.open_gpu = open_blas;
+    o.max_num_batched_tokens = 128;
+    (void)run_into(&o, 1, N_GREEDY, got);
+    compare_with_cpu(got);
+    for (uint32_t i = 0; i < N_GREEDY; i++)
+        reader_fini(&got[i]);
+    assert_true(control()->n_matmul > 0);
+    assert_int_equal(control()->n_objects, 0);
+    dlclose(so);
+    blas_library_close(blas);
+    blas = NULL;
 }
 
 static void test_one_at_a_time(void **state)
@@ -337,7 +377,7 @@ static void test_the_rest(void **state)
         end_model();
         assert_int_equal(start_model(names[i]), 0);
         o = base_opts();
-        compare_with_cpu();
+        compare_with_cpu(expected);
         run_chunks(1);
         run_chunks(16);
         run_chunks(37);
@@ -504,6 +544,7 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(test_prefix_cache_off, set_up),
         cmocka_unit_test_setup(test_chunks, set_up),
         cmocka_unit_test_setup(test_one_at_a_time, set_up),
+        cmocka_unit_test_setup(test_cublaslt, set_up),
         cmocka_unit_test_setup(test_preemption, set_up),
         cmocka_unit_test_setup(test_two_gpus, set_up),
         cmocka_unit_test_setup(test_nothing_but_allowed_tokens, set_up),
@@ -515,6 +556,9 @@ int main(int argc, char **argv)
         cmocka_unit_test_setup(test_a_device_that_is_broken_from_the_start, set_up),
         cmocka_unit_test_setup(test_the_rest, set_up),
     };
+    const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+    snprintf(fake_path, sizeof(fake_path), "%.*s/libfake_cublaslt.so",
+             slash ? (int)(slash - argv[0]) : 1, slash ? argv[0] : ".");
     everything = argc > 1 && strcmp(argv[1], "all") == 0;
     return cmocka_run_group_tests(tests, open_all, close_all);
 }

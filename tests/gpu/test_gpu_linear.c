@@ -1,4 +1,9 @@
-/* Products on the GPU against double: each kernel, shapes that fit no tile, biases, gate and up. */
+/* Products on the GPU against double: each kernel, shapes that fit no tile, biases, gate and up; and
+ * cuBLASLt (a fake one): what is asked of it, when it is taken, what its errors do. */
+#include <dlfcn.h>
+
+#include "gpu/blas.h"
+#include "tests/gpu/fake_cublaslt.h"
 #include "tests/gpu/gpu_case.h"
 
 typedef int linear_fn(struct gpu_stream *s, enum gpu_flavour f, const struct gpu_linear *a);
@@ -73,6 +78,9 @@ static void run(struct product *p, linear_fn *fn, uint32_t first, uint32_t n)
     gpu_free(gpu, out);
 }
 
+/* Gate and up become elements before SiLU · mul. */
+static bool rounded_pairs;
+
 /* sum of products and of their magnitudes */
 static double dot(const struct product *p, uint32_t row, uint32_t w_row, double *out_magnitude)
 {
@@ -99,9 +107,11 @@ static void assert_right(const struct product *p, const char *what)
             }
             const double up = dot(p, r, p->n_out + o, &size2);
             want = want / (1 + exp(-want)) * up;
+            const double error = elem_error(p->flavour) * (rounded_pairs ? 4 : 1);
             assert_near(p->got[at], want,
-                        elem_error(p->flavour) * fabs(want) + 2e-6 * (size + 1) * (size2 + 1), what,
-                        at);
+                        error * (fabs(want) + (rounded_pairs ? fabs(up) : 0)) +
+                            2e-6 * (size + 1) * (size2 + 1),
+                        what, at);
         }
 }
 
@@ -240,13 +250,218 @@ static void test_choice(void **state)
     product_drop(&p);
 }
 
+/* --- cuBLASLt --- */
+
+static char fake_path[512];
+static struct blas_library *library;
+static struct fake_cublaslt *fake;
+static struct blas *blas;
+static void *workspace, *pairs;
+enum { WORKSPACE = 4096, WIDEST_PAIRS = 256 };
+
+static void fake_open(uint32_t pairs_rows, enum gpu_flavour f)
+{
+    struct err e = {0};
+    if (blas_library_open(fake_path, &library, &e))
+        fail_msg("%s", e.msg);
+    void *so = dlopen(fake_path, RTLD_NOW), *at = dlsym(so, "fake_cublaslt_control");
+    fake_cublaslt_fn *control;
+    memcpy(&control, &at, sizeof(at));
+    fake = control();
+    *fake = (struct fake_cublaslt){.call = stand_in_call};
+    dlclose(so); /* the library has it open */
+    workspace = device_new(WORKSPACE);
+    pairs = device_new((size_t)pairs_rows * WIDEST_PAIRS * sizeof(uint16_t));
+    const struct blas_opts o = {.library = library,
+                                .stream = stream,
+                                .flavour = f,
+                                .timeout_us = 20000000,
+                                .workspace = workspace,
+                                .workspace_bytes = WORKSPACE,
+                                .pairs = pairs,
+                                .pairs_rows = pairs_rows};
+    if (blas_new(&o, &blas, &e))
+        fail_msg("%s", e.msg);
+}
+
+static void fake_close(void)
+{
+    blas_free(blas);
+    assert_int_equal(fake->n_objects, 0);
+    blas_library_close(library);
+    gpu_free(gpu, workspace);
+    gpu_free(gpu, pairs);
+}
+
+static int measured(struct gpu_stream *s, enum gpu_flavour f, const struct gpu_linear *a)
+{
+    (void)s, (void)f;
+    return blas_measure(blas, a) ? -LLMD_EPOISONED : blas_linear_rows(blas, a);
+}
+
+static int by_choice(struct gpu_stream *s, enum gpu_flavour f, const struct gpu_linear *a)
+{
+    (void)s, (void)f;
+    return blas_linear_rows(blas, a);
+}
+
+/* Every shape of `shapes`; gate and up in pieces of 70 rows, the last of which is ours. */
+static void test_library(void **state)
+{
+    (void)state;
+    static const uint32_t rows[] = {65, 131};
+    rounded_pairs = true;
+    for (int f = GPU_FLAVOUR_SM80; f <= GPU_FLAVOUR_SM75; f++) {
+        fake_open(70, (enum gpu_flavour)f);
+        for (size_t s = 0; s < ARRAY_LEN(shapes); s++)
+            for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+                struct product p = {.flavour = (enum gpu_flavour)f,
+                                    .n_rows = rows[i],
+                                    .n_out = shapes[s].n_out,
+                                    .k = shapes[s].k,
+                                    .gate_up = shapes[s].gate_up,
+                                    .biased = shapes[s].biased};
+                product_new(&p);
+                run(&p, measured, 0, p.n_rows);
+                assert_right(&p, "cuBLASLt");
+                product_drop(&p);
+            }
+        assert_true(fake->n_matmul >= 2 * 4 * ARRAY_LEN(shapes)); /* each was measured */
+        fake_close();
+    }
+    rounded_pairs = false;
+}
+
+/* How many products of the library it took, of p's first n rows. */
+static uint32_t taken(struct product *p, linear_fn *fn, uint32_t n)
+{
+    const unsigned before = fake->n_matmul;
+    run(p, fn, 0, n);
+    p->n_rows = n;
+    assert_right(p, "cuBLASLt");
+    return fake->n_matmul - before;
+}
+
+/* Ours: what was not measured, few rows, what the library does not offer or its algorithm is not for. */
+static void test_library_is_optional(void **state)
+{
+    (void)state;
+    struct product p = {.n_rows = 140, .n_out = 20, .k = 64, .biased = true};
+    product_new(&p);
+    fake_open(70, GPU_FLAVOUR_SM80);
+    assert_int_equal(taken(&p, by_choice, 100), 0);
+    fake->refuse_candidates = 15;
+    assert_int_equal(taken(&p, measured, 66), 0);
+    assert_int_equal(taken(&p, measured, 100), 0); /* it is not asked twice */
+    fake->refuse_candidates = 0;
+    assert_true(taken(&p, measured, 140) > 0); /* another step of sizes */
+    assert_int_equal(taken(&p, measured, 64), 0);
+    fake_close();
+
+    fake_open(70, GPU_FLAVOUR_SM80);
+    fake->refuse_matmul = 15; /* whatever is tried */
+    assert_int_equal(taken(&p, measured, 100), 0);
+    fake->refuse_matmul = 0;
+    assert_int_equal(taken(&p, measured, 100), 0);
+    fake_close();
+    product_drop(&p);
+}
+
+/* For each number of rows the chosen algorithm is asked once. */
+static void test_library_is_asked(void **state)
+{
+    (void)state;
+    struct product p = {.n_rows = 90, .n_out = 20, .k = 64};
+    product_new(&p);
+    fake_open(70, GPU_FLAVOUR_SM80);
+    (void)taken(&p, measured, 90);
+    const unsigned before = fake->n_check;
+    const uint32_t theirs = taken(&p, by_choice, 90);
+    assert_int_equal(fake->n_check, before); /* measured with 90 */
+    assert_int_equal(taken(&p, by_choice, 80), theirs);
+    assert_int_equal(taken(&p, by_choice, 80), theirs);
+    assert_int_equal(fake->n_check, before + theirs);
+    fake_close();
+    product_drop(&p);
+}
+
+/* What fails that was fine before is a fault of the device. */
+static void test_library_fails(void **state)
+{
+    (void)state;
+    struct product p = {.n_rows = 70, .n_out = 24, .k = 64};
+    product_new(&p);
+    fake_open(70, GPU_FLAVOUR_SM80);
+    for (int i = 0; i < 20 && taken(&p, by_choice, 70) == 0; i++) {
+        blas_free(blas); /* a busy machine may find ours faster */
+        blas = NULL;
+        gpu_free(gpu, workspace);
+        gpu_free(gpu, pairs);
+        blas_library_close(library);
+        fake_open(70, GPU_FLAVOUR_SM80);
+        (void)taken(&p, measured, 70);
+    }
+    void *out = device_new((size_t)70 * 24 * 4), *in = device_new((size_t)70 * 64 * 2);
+    void *w = device_new((size_t)32 * 64 * 2);
+    const struct gpu_linear a = {.in = in,
+                                 .in_stride = 64,
+                                 .w = w,
+                                 .out = out,
+                                 .out_stride = 24,
+                                 .n_rows = 70,
+                                 .n_out = 24,
+                                 .k = 64};
+    fake->refuse_matmul = 7;
+    assert_int_equal(blas_linear_rows(blas, &a), -LLMD_EPOISONED);
+    assert_non_null(strstr(gpu_fault(gpu), "cuBLASLt: CUBLAS_STATUS_INVALID_VALUE"));
+    gpu_free(gpu, out);
+    gpu_free(gpu, in);
+    gpu_free(gpu, w);
+    fake_close();
+    product_drop(&p);
+}
+
+static void test_library_that_cannot_be(void **state)
+{
+    (void)state;
+    struct blas_library *l = NULL;
+    struct blas *b = NULL;
+    struct err e = {0};
+    assert_int_equal(blas_library_open("/nowhere/libcublasLt.so", &l, &e), -LLMD_EUNSUPPORTED);
+    assert_non_null(strstr(e.msg, "/nowhere/libcublasLt.so"));
+    e = (struct err){0};
+    assert_int_equal(blas_library_open("libm.so.6", &l, &e), -LLMD_EUNSUPPORTED);
+    assert_string_equal(e.msg, "cuBLASLt has no cublasLtCreate");
+    assert_null(l);
+    fake_open(1, GPU_FLAVOUR_SM80);
+    fake->refuse_create = 15;
+    e = (struct err){0};
+    const struct blas_opts o = {.library = library, .stream = stream};
+    assert_int_equal(blas_new(&o, &b, &e), -LLMD_EUNSUPPORTED);
+    assert_non_null(strstr(e.msg, "CUBLAS_STATUS_NOT_SUPPORTED"));
+    assert_int_equal(blas_library_version(library), 130100);
+    fake_close();
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, open_device, close_device)
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_gemv),          TEST(test_skinny), TEST(test_tile),
-        TEST(test_long_and_wide), TEST(test_choice), TEST(test_rows_do_not_depend_on_each_other),
+        TEST(test_gemv),
+        TEST(test_skinny),
+        TEST(test_tile),
+        TEST(test_long_and_wide),
+        TEST(test_choice),
+        TEST(test_rows_do_not_depend_on_each_other),
+        TEST(test_library),
+        TEST(test_library_is_optional),
+        TEST(test_library_is_asked),
+        TEST(test_library_fails),
+        TEST(test_library_that_cannot_be),
     };
+    const char *slash = argc > 0 ? strrchr(argv[0], '/') : NULL;
+    snprintf(fake_path, sizeof(fake_path), "%.*s/libfake_cublaslt.so",
+             slash ? (int)(slash - argv[0]) : 1, slash ? argv[0] : ".");
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -29,6 +29,8 @@ enum stand_in_break {
 void stand_in_break_kernel(uint32_t device, enum stand_in_break how, uint64_t at);
 /* From now on nothing enqueued on g is carried out: a kernel that never ends. */
 void stand_in_stall(struct gpu *g);
+/* Puts a call onto a stream (gpu_stream_handle): it may touch device memory when it runs. */
+void stand_in_call(void *stream, void (*fn)(void *), void *arg);
 /* Allocations and streams that are alive on g. */
 uint32_t stand_in_alive(const struct gpu *g);
 

@@ -437,6 +437,14 @@ void stand_in_enqueue(struct gpu_stream *s, const char *name, struct gpu_dim gri
             true});
 }
 
+void stand_in_call(void *stream, void (*fn)(void *), void *arg)
+{
+    put(static_cast<struct gpu_stream *>(stream), {"call", [=]() -> const char * {
+                                                       fn(arg);
+                                                       return nullptr;
+                                                   }});
+}
+
 /* --- events --- */
 
 int gpu_event_new(struct gpu *g, struct gpu_event **out, struct err *e)
