@@ -64,7 +64,7 @@ report() { # name: what timed() left
     else
         printf 'FAILED  %-28s %3d s   (%s)\n' "$name" "$seconds" "$logs/$name.log"
         failed_steps+=("$name")
-        [ "$rc" -eq 124 ] && echo "        > it hung: $T_STEP s were over"
+        [ "$rc" -eq 124 ] && echo "        > it hung: its time was over"
         show_causes "$logs/$name.log" 20
         tail -n 25 "$logs/$name.log" | cut -c 1-300 | sed 's/^/        | /'
     fi
@@ -140,8 +140,8 @@ for s in "${steps[@]}"; do
     tsan) run_tsan ;;
     fuzz) run_fuzz ;;
     drills)
-        step drills tests/drills/run.sh 60 2 25 10 1
-        step drills-edge tests/drills/edge.sh --short
+        step drills timeout 600 tests/drills/run.sh 60 2 25 10 1
+        step drills-edge timeout 600 tests/drills/edge.sh --short
         ;;
     api) step api-build make -s -j2 all && step api-build-faults make -s -j2 FAULTS=1 all && step api tests/api/run.sh ;;
     *)

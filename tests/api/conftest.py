@@ -1,4 +1,5 @@
 """Starts real llmd servers for the tests: one with the demo model on the CPU, one simulated."""
+import atexit
 import http.client
 import json
 import os
@@ -101,6 +102,7 @@ class Server:
         self.process = subprocess.Popen([LLMD_WITH_FAULTS if faults else LLMD, "serve", "--config", str(self.config)],
                                         env={**os.environ, **({"LLMD_FAULTS": faults} if faults else {})},
                                         stderr=self.log, stdout=self.log)
+        atexit.register(self.process.kill)  # of a test that failed; nothing when it has ended
 
     def wait_ready(self, seconds=PATIENCE):
         while time.monotonic() - self.started < seconds:

@@ -41,7 +41,15 @@ def body(number):
 
 
 async def ask(port, tls, key, fields):
-    """The status, the text, whether the stream is whole, and the certificate's digest over TLS."""
+    """The status, the text, whether the stream is whole, and the certificate's digest over TLS. Status 0: no answer,
+    the text says why."""
+    try:
+        return await asyncio.wait_for(exchange(port, tls, key, fields), 60)
+    except (OSError, asyncio.TimeoutError, ValueError) as e:
+        return 0, repr(e), False, ""
+
+
+async def exchange(port, tls, key, fields):
     reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=UNCHECKED if tls else None)
     try:
         payload = json.dumps(fields)
@@ -49,7 +57,7 @@ async def ask(port, tls, key, fields):
                      f"Authorization: Bearer {key}\r\nConnection: close\r\n"
                      f"Content-Length: {len(payload)}\r\n\r\n{payload}".encode())
         certificate = writer.get_extra_info("ssl_object").getpeercert(True) if tls else b""
-        answer = await asyncio.wait_for(reader.read(-1), 60)
+        answer = await reader.read(-1)
     finally:
         writer.transport.abort()
     status = int(answer[9:12]) if answer.startswith(b"HTTP/1.1 ") else 0
@@ -96,10 +104,7 @@ class Drill:
     async def stream(self, number, expected):
         tls = number % 2 == 1
         while not self.stop:
-            try:
-                status, text, whole, _ = await ask(self.ports[tls], tls, STAYS, body(number))
-            except (OSError, asyncio.TimeoutError, ValueError) as e:
-                status, text, whole = 0, repr(e), False
+            status, text, whole, _ = await ask(self.ports[tls], tls, STAYS, body(number))
             self.done += 1
             self.check(status == 200 and whole and text == expected[number % 8], "a stream", "over TLS" if tls else "plain",
                        status, whole, text[:200])
@@ -131,13 +136,15 @@ class Drill:
         expected = [(await ask(self.ports[False], False, STAYS, body(i)))[1] for i in range(8)]
         streams = [asyncio.create_task(self.stream(i, expected)) for i in range(STREAMS)]
         middle = None
-        for number in range(1, n + 1):
-            await self.reload(number)
-            if number == -(-n // 2):
-                middle = self.held()
-        end = self.held()
-        self.stop = True
-        await asyncio.gather(*streams)
+        try:
+            for number in range(1, n + 1):
+                await self.reload(number)
+                if number == -(-n // 2):
+                    middle = self.held()
+            end = self.held()
+        finally:
+            self.stop = True
+            await asyncio.gather(*streams)
         print(f"{n} reloads, {self.done} streams; descriptors and KiB after half of them {middle}, at the end {end}")
         self.check(abs(end[0] - middle[0]) <= 4 * STREAMS, "descriptors", middle, end)
         self.check(n < SETTLED or end[1] <= middle[1] + MEMORY_MORE_KIB, "memory", middle, end)
