@@ -44,8 +44,8 @@ struct route;
 enum { EVENT_MHD, EVENT_WAKER, EVENT_CONTROL, EVENT_LISTEN };
 
 enum {
-    CONN_MEMORY_BYTES = 24 * 1024, /* of a connection: its head must fit */
     REQUEST_ID_BYTES = 129,
+    IDS_AT_ONCE = 64, /* random numbers that OpenSSL is asked for */
     CONTROL_CONNECTIONS = 64,
     CONTROL_PATIENCE_S = 120, /* silence on the control socket */
 };
@@ -82,6 +82,8 @@ struct loop {
     uint32_t n_conns;
     struct exchange *exchanges; /* all requests being answered */
     struct slots slots;
+    uint64_t ids[IDS_AT_ONCE]; /* random numbers, the first n_ids not used yet */
+    uint32_t n_ids;
     uint64_t next_sweep_us;
 };
 

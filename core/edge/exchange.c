@@ -62,10 +62,11 @@ void *exchange_request_line(void *cls, const char *uri, struct MHD_Connection *m
 
 static uint64_t random_id(const struct exchange *ex)
 {
-    uint64_t id = 0;
-    if (RAND_bytes((unsigned char *)&id, sizeof(id)) != 1 || id == 0)
-        id = ex->started_us;
-    return id;
+    struct loop *l = ex->conn->loop;
+    if (l->n_ids == 0 && RAND_bytes((unsigned char *)l->ids, sizeof(l->ids)) == 1)
+        l->n_ids = ARRAY_LEN(l->ids);
+    const uint64_t id = l->n_ids > 0 ? l->ids[--l->n_ids] : 0;
+    return id != 0 ? id : ex->started_us;
 }
 
 /* What the client calls the request, or we do, and the trace that it is a part of. */

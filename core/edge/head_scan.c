@@ -1,6 +1,7 @@
 #include "core/edge/head_scan.h"
 
 #include <string.h>
+#include <strings.h>
 
 /*   START -> METHOD -> TARGET -> VERSION -> LINE_LF -> FIELD -+-> NAME -> VALUE -> LINE_LF ...
  *                                                             +-> HEAD_LF -> START | BODY | SIZE
@@ -83,6 +84,7 @@ static void start(struct head_scan *s)
     s->trailer = s->blank = false;
     s->n_fields = 0;
     s->n_head = 0;
+    s->n_beside = 0;
     s->framing = (struct framing){0};
 }
 
@@ -171,8 +173,10 @@ static void on_field(struct head_scan *s, char c)
         bad(s, HTTP_BAD, line_fault(c, "a header line is NAME: VALUE"));
     else if (++s->n_fields > SCAN_FIELDS)
         bad(s, HTTP_FIELDS_TOO_LARGE, "the request has more than 100 header lines");
-    else
+    else {
+        s->n_beside += SCAN_ENTRY_BYTES;
         s->state = NAME;
+    }
 }
 
 static void on_name(struct head_scan *s, char c)
@@ -210,6 +214,24 @@ static void keep_value(struct head_scan *s, const char *data, size_t n)
     }
     memcpy(s->value + s->n_value, data, n);
     s->n_value = (uint16_t)(s->n_value + n);
+}
+
+/* Entries that these bytes may begin: each mark is in front of one. */
+static uint32_t beside(const char *data, size_t n, const char marks[2])
+{
+    uint32_t n_bytes = 0;
+    for (size_t i = 0; i < n; i++)
+        if (data[i] == marks[0] || data[i] == marks[1])
+            n_bytes += SCAN_ENTRY_BYTES;
+    return n_bytes;
+}
+
+/* More of a value. Cookies are copied, too. */
+static void charge_value(struct head_scan *s, const char *data, size_t n)
+{
+    static const char name[] = "cookie";
+    if (s->n_name == sizeof(name) - 1 && strncasecmp(s->name, name, sizeof(name) - 1) == 0)
+        s->n_beside += (uint32_t)n + beside(data, n, ";,");
 }
 
 /* A field that matters is complete. One whose value does not fit is given a value that is bad for
@@ -365,6 +387,7 @@ static size_t run(struct head_scan *s, const char *data, size_t n)
     case TARGET:
         k = span(data, n, CLASS_TARGET);
         s->n_value |= k > 0; /* one byte or more */
+        s->n_beside += beside(data, k, "?&");
         break;
     case NAME:
         k = span(data, n, CLASS_TOKEN);
@@ -373,6 +396,7 @@ static size_t run(struct head_scan *s, const char *data, size_t n)
     case VALUE:
         k = span(data, n, CLASS_VALUE);
         keep_value(s, data, k);
+        charge_value(s, data, k);
         break;
     case EXTENSION:
         k = span(data, n, CLASS_VALUE);
@@ -385,8 +409,12 @@ static size_t run(struct head_scan *s, const char *data, size_t n)
 
 static void check_size(struct head_scan *s)
 {
-    if (!head_scan_in_chunks(s) && s->n_head > SCAN_HEAD_BYTES)
-        bad(s, HTTP_FIELDS_TOO_LARGE, "the head of the request has more than 16 KiB");
+    if (!head_scan_in_chunks(s) && s->n_beside > SCAN_BESIDE_BYTES)
+        bad(s, HTTP_FIELDS_TOO_LARGE,
+            "the request has too many header lines, arguments or cookies");
+    else if (!head_scan_in_chunks(s) && s->n_head + s->n_beside > SCAN_HEAD_BYTES)
+        bad(s, HTTP_FIELDS_TOO_LARGE,
+            "the head of the request has more than 16 KiB (each header line counts 64 bytes more)");
     else if (head_scan_in_chunks(s) && s->n_head > SCAN_MARK_BYTES)
         bad(s, HTTP_BAD, "a chunk's extensions or trailers have more than 1 KiB");
 }

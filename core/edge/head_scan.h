@@ -15,6 +15,12 @@
  * (obs-fold), control characters, lines without a colon, request lines that are not exactly METHOD SP
  * TARGET SP HTTP/1.x, chunk sizes that are not plain hexadecimal numbers, and heads over the limits.
  *
+ * What libmicrohttpd keeps of a head beside its bytes counts, too: an entry for each field, for each
+ * argument of the target and for each cookie, and a copy of the cookies. So what passes here fits into
+ * SCAN_CONN_BYTES there, whatever comes behind it, and the limits are stated here alone: it reads into half
+ * of that at first, grows this by an eighth of what is left while that is 1 KiB or more, and then only
+ * for a line that is not complete.
+ *
  * Thread  confined to its connection's loop; no memory of its own.
  * Source  RFC 9112 sections 2.2, 3, 5, 7.1. */
 #pragma once
@@ -22,7 +28,10 @@
 #include "core/util/base.h"
 
 enum {
-    SCAN_HEAD_BYTES = 16 * 1024,
+    SCAN_HEAD_BYTES = 16 * 1024, /* of a head, with what is kept beside it: */
+    SCAN_BESIDE_BYTES = 6656,
+    SCAN_ENTRY_BYTES = 64,                    /* of a field, an argument or a cookie */
+    SCAN_CONN_BYTES = SCAN_HEAD_BYTES + 2048, /* libmicrohttpd's, with the head of a reply */
     SCAN_FIELDS = 100,
     SCAN_MARK_BYTES = 1024, /* of a chunk's line or of all trailers */
     SCAN_NAME_BYTES = 20,   /* the longest name that matters, and its end */
@@ -47,6 +56,7 @@ struct head_scan {
     uint16_t n_value;       /* of value; SCAN_VALUE_BYTES: longer */
     uint16_t n_fields;      /* of this head */
     uint32_t n_head;        /* bytes of this head, or of the marks since the last content */
+    uint32_t n_beside;      /* bytes that libmicrohttpd keeps of this head beside them */
     uint64_t left;          /* bytes of content until the body or the chunk ends */
     struct framing framing; /* of this request */
     const char *fault;      /* a sentence; NULL: none */

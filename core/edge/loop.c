@@ -16,6 +16,7 @@
 #include "core/edge/edge_int.h"
 #include "core/edge/front.h"
 #include "core/edge/generation.h"
+#include "core/edge/head_scan.h"
 #include "core/observe/log.h"
 #include "core/util/clock.h"
 
@@ -59,7 +60,7 @@ static int start_daemon(struct loop *l, struct err *e)
     struct MHD_OptionItem items[] = {
         {MHD_OPTION_CONNECTION_LIMIT, (intptr_t)max_conns + 1, NULL},
         {MHD_OPTION_CONNECTION_TIMEOUT, l->control ? CONTROL_PATIENCE_S : 0, NULL},
-        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, CONN_MEMORY_BYTES, NULL},
+        {MHD_OPTION_CONNECTION_MEMORY_LIMIT, SCAN_CONN_BYTES, NULL},
         {MHD_OPTION_STRICT_FOR_CLIENT, 1, NULL},
         {MHD_OPTION_NOTIFY_COMPLETED, (intptr_t)exchange_completed, l},
         {MHD_OPTION_NOTIFY_CONNECTION, (intptr_t)conn_notify, l},

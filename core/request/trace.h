@@ -23,7 +23,7 @@ enum gap_cause {
 };
 const char *gap_cause_name(enum gap_cause c); /* one word */
 
-enum { TRACE_GAPS = 8, TRACE_CHUNKS = 32, TRACE_OTHER_BYTES = 48 };
+enum { TRACE_GAPS = 8, TRACE_CHUNKS = 16, TRACE_OTHER_BYTES = 48 };
 
 /* Between two tokens of a choice. */
 struct trace_gap {

@@ -34,10 +34,13 @@ static size_t slot_bytes(uint32_t n_candidates)
 struct route_record *record_begin(struct request *req, uint32_t n_candidates)
 {
     struct route_record *rec = req->record;
+    unsigned char *last = NULL;
     if (!rec || rec->n_candidates < n_candidates)
-        rec = arena_alloc(&req->arena, sizeof(*rec) + RECORD_DECISIONS * slot_bytes(n_candidates));
-    else
+        rec = arena_alloc(&req->arena, sizeof(*rec) + RECORD_FIRST * slot_bytes(n_candidates));
+    else {
         n_candidates = rec->n_candidates;
+        last = rec->last;
+    }
     if (!rec)
         return NULL;
     *rec = (struct route_record){
@@ -49,6 +52,7 @@ struct route_record *record_begin(struct request *req, uint32_t n_candidates)
         .submitted_us = clock_now_us(),
         .submitted_wall_us = clock_wall_us(),
         .n_candidates = n_candidates,
+        .last = last,
     };
     set_text(rec->id, sizeof(rec->id), req->id);
     set_text(rec->model, sizeof(rec->model), req->model);
@@ -65,7 +69,18 @@ static uint32_t place(uint32_t entry)
 
 static struct decision *slot(const struct route_record *rec, uint32_t at)
 {
-    return (struct decision *)(uintptr_t)(rec->decisions + at * slot_bytes(rec->n_candidates));
+    const size_t n_bytes = slot_bytes(rec->n_candidates);
+    if (at >= RECORD_FIRST && rec->last)
+        return (struct decision *)(uintptr_t)(rec->last + (at - RECORD_FIRST) * n_bytes);
+    return (struct decision *)(uintptr_t)(rec->decisions + at * n_bytes);
+}
+
+/* Whether there is room for one that goes there. */
+static bool make_room(struct route_record *rec, struct request *req, uint32_t at)
+{
+    if (at >= RECORD_FIRST && !rec->last)
+        rec->last = arena_alloc(&req->arena, RECORD_LAST * slot_bytes(rec->n_candidates));
+    return at < RECORD_FIRST || rec->last;
 }
 
 /* Whether it says the same again: nobody, for that reason. */
@@ -75,7 +90,7 @@ static bool repeats(const struct decision *before, const struct decision *d)
            d->awaited == before->awaited;
 }
 
-bool record_decision(struct route_record *rec, const struct decision *d)
+bool record_decision(struct route_record *rec, struct request *req, const struct decision *d)
 {
     rec->n_decisions++;
     if (d->chosen >= 0) {
@@ -95,6 +110,10 @@ bool record_decision(struct route_record *rec, const struct decision *d)
         return false;
     }
     const uint32_t at = place(rec->n_entries);
+    if (!make_room(rec, req, at)) {
+        rec->n_left_out++;
+        return true;
+    }
     if (rec->n_entries >= RECORD_DECISIONS)
         rec->n_left_out += rec->n_times[at];
     memcpy(slot(rec, at), d, decision_bytes(d->n_candidates));
@@ -180,6 +199,19 @@ size_t record_bytes(const struct route_record *rec)
 size_t record_max_bytes(const struct route_record *rec)
 {
     return sizeof(*rec) + RECORD_DECISIONS * slot_bytes(rec->n_candidates);
+}
+
+void record_copy(const struct route_record *rec, void *to)
+{
+    const uint32_t n_kept = record_n_kept(rec);
+    const uint32_t n_first = n_kept < RECORD_FIRST ? n_kept : RECORD_FIRST;
+    struct route_record *copy = to;
+    memcpy(copy, rec, sizeof(*rec));
+    copy->last = NULL;
+    memcpy(slot(copy, 0), slot(rec, 0), n_first * slot_bytes(rec->n_candidates));
+    if (n_kept > n_first)
+        memcpy(slot(copy, n_first), slot(rec, n_first),
+               (n_kept - n_first) * slot_bytes(rec->n_candidates));
 }
 
 uint32_t record_n_kept(const struct route_record *rec)

@@ -5,9 +5,10 @@
  * one's place and is counted: a request that waits is looked at once per step. Of what is left the
  * first two and the last four are kept, of moves and refusals the last four; the rest is counted.
  *
- * Memory  one piece, sized when the request is submitted: 2 KB, and six times 100 bytes and 48 per
- *         worker. Nothing is allocated later. While the request lives it belongs to its arena;
- *         whoever gets a copy (router_record) frees that with free().
+ * Memory  sized when the request is submitted: 2 KB, and for each decision 100 bytes and 48 per
+ *         worker. Most requests have one decision or two, so the room of the others is only taken
+ *         with the third. While the request lives it belongs to its arena, which nobody else uses
+ *         then; a copy is one piece, and whoever gets it (router_record) frees it with free().
  * Thread  a live one is guarded by router.mu; a copy is its owner's. */
 #pragma once
 #include "core/router/decision.h"
@@ -69,14 +70,15 @@ struct route_record {
     uint32_t n_candidates; /* room of a decision */
     uint64_t n_times[RECORD_DECISIONS];  /* how often the decision was made */
     uint64_t first_us[RECORD_DECISIONS]; /* the first time */
-    _Alignas(16) unsigned char decisions[];
+    unsigned char *last; /* the RECORD_LAST others; NULL: not needed yet, or behind the first */
+    _Alignas(16) unsigned char decisions[]; /* the RECORD_FIRST first */
 };
 
 /* Of a request that is about to be submitted, in its arena, where decisions have up to n_candidates.
  * Takes the one that is there from a submission before. NULL: out of memory. */
 struct route_record *record_begin(struct request *req, uint32_t n_candidates);
 /* One that was just made for it, and where that sends it. False when it only repeats the last. */
-bool record_decision(struct route_record *rec, const struct decision *d);
+bool record_decision(struct route_record *rec, struct request *req, const struct decision *d);
 /* A worker lost the request, or would not have it. Takes the stream's lock. */
 void record_event(struct record_events *events, struct request *req, uint32_t worker,
                   const char *why);
@@ -86,9 +88,10 @@ void record_look(struct route_record *rec, struct request *req);
 /* The request is over, for this reason; NULL: its stream says how. Takes the stream's lock. */
 void record_end(struct route_record *rec, struct request *req, const struct err *why);
 
-/* Bytes of it that are in use: what a copy needs; at most. */
+/* What a copy needs: now; at most. */
 size_t record_bytes(const struct route_record *rec);
 size_t record_max_bytes(const struct route_record *rec);
+void record_copy(const struct route_record *rec, void *to);
 /* Decisions that are kept, oldest first: i < record_n_kept(). */
 uint32_t record_n_kept(const struct route_record *rec);
 const struct decision *record_kept(const struct route_record *rec, uint32_t i,

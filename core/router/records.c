@@ -102,7 +102,7 @@ static void each_live(struct router *r, bool (*visit)(void *ctx, struct dispatch
 void records_decided(struct router *r, struct dispatch *dp, const struct decision *d)
 {
     const size_t n_bytes = decision_bytes(d->n_candidates);
-    if (!record_decision(dp->record, d))
+    if (!record_decision(dp->record, dp->req, d))
         return;
     struct past_decision *p = history_add(&r->records.decisions, sizeof(*p) + n_bytes);
     snprintf(p->request, sizeof(p->request), "%.*s", (int)sizeof(p->request) - 1, dp->record->id);
@@ -113,10 +113,9 @@ void records_decided(struct router *r, struct dispatch *dp, const struct decisio
 void records_end(struct router *r, struct dispatch *dp, const struct err *why)
 {
     record_end(dp->record, dp->req, why);
-    const size_t n_bytes = record_bytes(dp->record);
-    void *kept = history_add(&r->records.ended, n_bytes);
+    void *kept = history_add(&r->records.ended, record_bytes(dp->record));
     if (kept)
-        memcpy(kept, dp->record, n_bytes);
+        record_copy(dp->record, kept);
 }
 
 /* --- views --- */
@@ -168,7 +167,7 @@ struct route_record *router_record(struct router *r, struct request *req)
         return NULL;
     lock_take(&r->mu);
     record_look(rec, req);
-    memcpy(copy, rec, record_bytes(rec));
+    record_copy(rec, copy);
     lock_drop(&r->mu);
     return copy;
 }
@@ -184,11 +183,10 @@ struct search {
 
 static void found(struct search *s, const struct route_record *rec)
 {
-    const size_t n_bytes = record_bytes(rec);
-    s->found = malloc(n_bytes);
+    s->found = malloc(record_bytes(rec));
     s->no_memory = !s->found;
     if (s->found)
-        memcpy(s->found, rec, n_bytes);
+        record_copy(rec, s->found);
 }
 
 static bool search_live(void *ctx, struct dispatch *dp)

@@ -123,6 +123,46 @@ def test_limits_of_the_head(server):
     check_refused(talk(server, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"), 505)
 
 
+HEAD_BYTES, ENTRY_BYTES = 16 * 1024, 64  # as core/edge/head_scan.h has them
+LARGEST = {  # heads up to a field that fills them: arguments and cookies, fields
+    "one field": (0, 0, []),
+    "fields": (0, 0, [b"X-%d: y\r\n" % i for i in range(94)]),
+    "long fields": (0, 0, [b"X-%d: %s\r\n" % (i, b"y" * 90) for i in range(60)]),
+    "a long cookie": (0, 1, [b"Cookie: a=%s\r\n" % (b"c" * 5900)]),
+    "cookies": (0, 80, [b"Cookie: %s\r\n" % b";".join([b"a=b"] * 80)]),
+    "arguments": (90, 0, []),
+    "some of all": (20, 20, [b"Cookie: %s\r\n" % b",".join([b"a=b"] * 20)] + [b"X-%d: y\r\n" % i for i in range(40)]),
+}
+
+
+def largest_head(name, more=0):
+    """A head of the largest size that passes, of a POST with a body of 30,000 bytes."""
+    n_arguments, n_cookies, fields = LARGEST[name]
+    target = b"/v1/chat/completions" + b"?a=b" * (n_arguments > 0) + b"&a=b" * (n_arguments - 1)
+    fields = [b"Host: x\r\n", b"Content-Type: application/json\r\n", b"Content-Length: 30000\r\n",
+              b"X-Request-Id: %s\r\n" % (b"i" * 128),
+              b"traceparent: 00-%s-%s-01\r\n" % (b"a" * 32, b"b" * 16), *fields]
+    head = b"POST " + target + b" HTTP/1.1\r\n" + b"".join(fields)
+    entries = n_arguments + max(n_cookies - 1, 0) + len(fields) + 1
+    copied = sum(len(f) - len(b"Cookie:\r\n") for f in fields if f.startswith(b"Cookie"))
+    room = HEAD_BYTES + more - len(head) - ENTRY_BYTES * entries - copied - len(b"X: \r\n\r\n")
+    return head + b"X: " + b"y" * room + b"\r\n\r\n"
+
+
+@pytest.mark.parametrize("name", LARGEST)
+def test_what_passes_fits(server, name):
+    """The limits are ours alone: no head that passes is too large for libmicrohttpd, whatever is behind it."""
+    body = BODY[:-1] + b', "x": "%s"}' % (b"y" * (30000 - len(BODY) - 9))
+    assert len(body) == 30000
+    whole = largest_head(name) + body
+    close = SMUGGLED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
+    assert statuses(talk(server, whole * 3 + close)) == [200] * 4
+    assert statuses(talk(server, largest_head(name)[:9000], largest_head(name)[9000:] + body[:100], body[100:] + close)) == [200] * 2
+    assert statuses(talk(server, largest_head(name).replace(b"/chat/", b"/none/") + body + close)) == [404, 200]
+    check_refused(talk(server, largest_head(name).replace(b"30000", b"9" * 14, 1)[:-13] + b"\r\n\r\n" + body), 413)
+    check_refused(talk(server, largest_head(name, more=1) + body), 431)
+
+
 def test_chunks_however_they_come(server):
     half = len(BODY) // 2
     chunks = b"%x;ext=1\r\n%s\r\n%X\r\n%s\r\n0\r\nTrailer: x\r\n\r\n" % (

@@ -118,7 +118,7 @@ int main(int argc, char **argv)
                 .n_decoding = rnd(64),
             };
         decision_make(d);
-        record_decision(rec, d);
+        record_decision(rec, req, d);
         memcpy(history_add(&last, decision_bytes(N_WORKERS)), d, decision_bytes(N_WORKERS));
         const uint64_t t2 = now_ns();
         hash_ns[run] = t1 - t0;

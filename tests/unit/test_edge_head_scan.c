@@ -205,11 +205,56 @@ static const char *answer(size_t n_bytes, uint32_t n_fields)
     return end;
 }
 
+/* Whether a head passes, however it is cut: LINE's, with this target and one more field. */
+static bool passes(const char *target, const char *field, const char *value)
+{
+    struct buf b = {0}, out = {0};
+    buf_addf(&b, "GET %s HTTP/1.1\r\n" HOST "%s:%s\r\n\r\n", target, field, value);
+    render(b.data, b.len, 1, 1, &out);
+    const bool good = strcmp(buf_str(&out), "!431") != 0;
+    render(b.data, b.len, b.len, b.len, &out);
+    assert_int_equal(strcmp(buf_str(&out), "!431") != 0, good);
+    buf_fini(&b);
+    buf_fini(&out);
+    return good;
+}
+
+/* n times the text. */
+static const char *times(const char *text, size_t n)
+{
+    static char all[2 * SCAN_HEAD_BYTES];
+    const size_t n_text = strlen(text);
+    assert_true(n * n_text < sizeof(all));
+    for (size_t i = 0; i < n; i++)
+        memcpy(all + i * n_text, text, n_text);
+    all[n * n_text] = '\0';
+    return all;
+}
+
+/* What libmicrohttpd keeps beside the bytes. */
+static void test_what_is_kept_beside(void **state)
+{
+    (void)state;
+    const size_t entries = SCAN_BESIDE_BYTES / SCAN_ENTRY_BYTES - 2; /* Host, the other field */
+    assert_true(passes(times("/a&b?", entries / 2), "A", ""));
+    assert_false(passes(times("/a&b?", entries / 2 + 1), "A", ""));
+    const size_t cookies = SCAN_BESIDE_BYTES - 2 * SCAN_ENTRY_BYTES; /* bytes */
+    assert_true(passes("/", "Cookie", times("c", cookies)));
+    assert_false(passes("/", "cOOkie", times("c", cookies + 1)));
+    assert_true(passes("/", "Cookies", times("c", cookies + 1)));
+    const size_t each = 4 + 2 * SCAN_ENTRY_BYTES;
+    assert_true(passes("/", "cookie", times("a;b,", cookies / each)));
+    assert_false(passes("/", "cookie", times("a;b,", cookies / each + 1)));
+}
+
 static void test_limits(void **state)
 {
     (void)state;
-    assert_string_equal(answer(SCAN_HEAD_BYTES, 1) + 3, "#");
-    assert_string_equal(answer(SCAN_HEAD_BYTES + 1, 1), "!431");
+    const size_t most = SCAN_HEAD_BYTES - 2 * SCAN_ENTRY_BYTES;
+    assert_string_equal(answer(most, 1) + 3, "#");
+    assert_string_equal(answer(most + 1, 1), "!431");
+    assert_string_equal(answer(most - 50 * SCAN_ENTRY_BYTES, 51) + 3, "#");
+    assert_string_equal(answer(most - 50 * SCAN_ENTRY_BYTES + 1, 51), "!431");
     assert_string_equal(answer(0, SCAN_FIELDS) + 3, "#");
     assert_string_equal(answer(0, SCAN_FIELDS + 1), "!431");
 
@@ -236,6 +281,7 @@ int main(void)
         cmocka_unit_test(test_good_requests),
         cmocka_unit_test(test_bad_requests),
         cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_what_is_kept_beside),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

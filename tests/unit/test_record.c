@@ -252,6 +252,67 @@ static void test_moves_are_kept(void **state)
     (void)world_end(&w);
 }
 
+/* A copy, and a copy of that, are one piece each and say the same. */
+static void check_copy(const struct route_record *rec, const char *want)
+{
+    struct route_record *copy = malloc(record_bytes(rec)), *again = malloc(record_bytes(rec));
+    struct buf b = {0};
+    assert_non_null(copy);
+    assert_non_null(again);
+    record_copy(rec, copy);
+    assert_int_equal(record_bytes(copy), record_bytes(rec));
+    record_copy(copy, again);
+    free(copy);
+    record_add_json(again, &b);
+    assert_string_equal(buf_str(&b), want);
+    free(again);
+    buf_fini(&b);
+}
+
+/* Decisions 1 to 6, then one more: room is taken as it is needed. */
+static void test_room_grows(void **state)
+{
+    (void)state;
+    struct request *req;
+    struct decision *d = calloc(1, decision_bytes(2));
+    assert_non_null(d);
+    assert_int_equal(request_new(&req), 0);
+    req->prompt = (uint32_t[]){1};
+    req->n_prompt = 1;
+    req->sampling.n = 1;
+    assert_int_equal(stream_init(req, NULL, 1, NULL), 0);
+    struct route_record *rec = record_begin(req, 2);
+    assert_non_null(rec);
+    *d = (struct decision){.n_candidates = 2, .reason = REASON_TURN, .awaited = -1};
+    for (uint32_t i = 0; i <= RECORD_DECISIONS; i++) {
+        struct buf b = {0};
+        d->number = i;
+        assert_int_equal(rec->last != NULL, i > RECORD_FIRST);
+        assert_true(record_decision(rec, req, d));
+        assert_int_equal(record_last_binding(rec)->number, i);
+        record_add_json(rec, &b);
+        check_copy(rec, buf_str(&b));
+        buf_fini(&b);
+    }
+    assert_int_equal(rec->n_left_out, 1);
+
+    const struct arena before = req->arena; /* without memory for more: counted, not kept */
+    rec = record_begin(req, 3);
+    assert_ptr_not_equal(rec, NULL);
+    assert_null(rec->last);
+    req->arena.max_bytes = req->arena.used_bytes;
+    assert_true(req->arena.used_bytes > before.used_bytes);
+    for (uint32_t i = 0; i < 4; i++) {
+        d->number = i;
+        assert_true(record_decision(rec, req, d));
+    }
+    assert_int_equal(record_n_kept(rec), RECORD_FIRST);
+    assert_int_equal(rec->n_left_out, 2);
+    assert_int_equal(record_last_binding(rec)->number, RECORD_FIRST - 1);
+    free(d);
+    request_unref(req);
+}
+
 /* More of everything than is kept. */
 static void test_what_is_left_out_is_counted(void **state)
 {
@@ -275,7 +336,7 @@ static void test_what_is_left_out_is_counted(void **state)
         d->reason = i % 2 ? REASON_NONE : REASON_TURN;
         d->chosen = i % 2 ? -1 : 1;
         for (uint32_t k = 0; k < (i % 2 ? 5u : 1u); k++)
-            assert_int_equal(record_decision(rec, d), k == 0);
+            assert_int_equal(record_decision(rec, req, d), k == 0);
         record_event(&rec->moves, req, i, "gone");
     }
     assert_int_equal(record_n_kept(rec), RECORD_DECISIONS);
@@ -294,12 +355,13 @@ static void test_what_is_left_out_is_counted(void **state)
     assert_int_equal(json_array_size(member(j, "migrations")), RECORD_EVENTS);
     assert_int_equal(number(json_array_get(member(j, "migrations"), 0), "worker"), 16);
     json_decref(j);
+    check_copy(rec, buf_str(&b));
 
     assert_ptr_equal(record_begin(req, 1), rec); /* submitted again: no other piece of memory */
     assert_int_equal(record_n_kept(rec), 0);
-    assert_true(record_decision(rec, d)); /* as large as there is room */
+    assert_true(record_decision(rec, req, d)); /* as large as there is room */
     d->n_candidates = 3;
-    assert_true(record_decision(rec, d));
+    assert_true(record_decision(rec, req, d));
     assert_int_equal(rec->n_left_out, 1);
     buf_fini(&b);
     free(d);
@@ -442,6 +504,7 @@ int main(void)
         cmocka_unit_test(test_cancelled_by_id),
         cmocka_unit_test(test_moves_are_kept),
         cmocka_unit_test(test_what_is_left_out_is_counted),
+        cmocka_unit_test(test_room_grows),
         cmocka_unit_test(test_a_trace_is_replayed),
     };
     return cmocka_run_group_tests(tests, open_llama, close_llama);
