@@ -453,23 +453,34 @@ static GPU_FN uint32_t pick_greedy(const struct picking &p)
     return *best == 0xffffffffu ? 0 : *best;
 }
 
-/* The chosen token's logit before bias and penalties, less what logprobs_kernel left. */
+/* The chosen token's logit before bias and penalties, less what logprobs_kernel left; and how many are
+ * larger. For that the logits become again what they were. */
 static GPU_FN void finish_logprob(const struct gpu_sample &a, const struct gpu_sample_row &r,
-                                  const struct picking &p, uint32_t id)
+                                  uint32_t id)
 {
-    GPU_SHARED(float, raw, 1);
-    if (gpu_thread() == 0)
-        *raw = p.logits[id];
-    gpu_sync_block();
+    GPU_SHARED(uint32_t, n_likelier, 1);
+    float *logits = a.logits + static_cast<size_t>(r.row) * a.vocab;
+    struct sample_logprobs *out = &a.logprobs[gpu_block().x];
+    float mine = 0;
+    gpu_sync_block(); /* they are read no more */
     for (uint32_t i = gpu_thread(); i < r.n_bias; i += SAMPLE_THREADS)
-        if (a.bias[r.first_bias + i].token == id)
-            *raw = a.raw_bias[r.first_bias + i];
+        logits[a.bias[r.first_bias + i].token] = a.raw_bias[r.first_bias + i];
     for (uint32_t i = gpu_thread(); i < r.n_seen; i += SAMPLE_THREADS)
-        if (a.seen[r.first_seen + i].id == id)
-            *raw = a.raw_seen[r.first_seen + i]; /* the same number */
-    gpu_sync_block();
+        logits[a.seen[r.first_seen + i].id] = a.raw_seen[r.first_seen + i]; /* the same number */
     if (gpu_thread() == 0)
-        a.logprobs[gpu_block().x].chosen = *raw - a.logprobs[gpu_block().x].chosen;
+        *n_likelier = 0;
+    gpu_sync_block();
+    const float raw = logits[id];
+    for (uint32_t i = gpu_thread(); i < a.vocab; i += SAMPLE_THREADS)
+        mine += logits[i] > raw ? 1.0f : 0.0f;
+    mine = gpu_warp_sum(mine); /* whole numbers below 2^24 */
+    if (gpu_lane() == 0)
+        (void)gpu_atomic_add(n_likelier, static_cast<uint32_t>(mine));
+    gpu_sync_block();
+    if (gpu_thread() == 0) {
+        out->chosen = raw - out->chosen;
+        out->rank = 1 + *n_likelier;
+    }
 }
 
 GPU_KERNEL_ALONE(SAMPLE_THREADS) static void pick_kernel(struct gpu_sample a)
@@ -505,7 +516,7 @@ GPU_KERNEL_ALONE(SAMPLE_THREADS) static void pick_kernel(struct gpu_sample a)
         id = draw_candidate(p, sample_uniform(r));
     }
     if (r.logprobs > 0)
-        finish_logprob(a, r, p, id);
+        finish_logprob(a, r, id);
     if (gpu_thread() == 0) {
         a.ids[gpu_block().x] = id;
         if (a.next)

@@ -75,6 +75,12 @@ static struct sampler *sampler_of(struct sampling_params *p, uint32_t i, uint32_
     return s;
 }
 
+/* As the scores of a prompt are made: its own token by an infinite bias, told by the logits without. */
+static bool is_forced(uint32_t i)
+{
+    return i % 10 == 5;
+}
+
 static void check(struct rig *device, struct rig *host, uint32_t vocab, uint32_t n_seen)
 {
     struct sampling_params params[ROWS];
@@ -82,6 +88,7 @@ static void check(struct rig *device, struct rig *host, uint32_t vocab, uint32_t
     struct sampler_scratch scratch;
     struct sample_row rows[ROWS] = {{0}};
     struct sample_logprobs logprobs[ROWS] = {{0}};
+    struct sample_bias forced[ROWS];
     uint32_t ids[ROWS];
     struct err e = {0};
     assert_int_equal(sampler_scratch_init(&scratch, vocab), 0);
@@ -93,16 +100,27 @@ static void check(struct rig *device, struct rig *host, uint32_t vocab, uint32_t
             logprobs[i].n_top = i % 7;
             rows[i].logprobs = &logprobs[i];
         }
+        if (is_forced(i)) {
+            forced[i] = (struct sample_bias){.token = (i * 37 + n_seen) % vocab, .bias = INFINITY};
+            rows[i].how = (struct sample_how){
+                .top_p = 1, .repetition_penalty = 1, .bias = &forced[i], .n_bias = 1};
+        }
     }
     run(device, vocab);
     must(forward_sample(device->forward, rows, ROWS, ids, &e), &e);
     run(host, vocab);
     for (uint32_t i = 0; i < ROWS; i++) {
         const float *l = forward_logits(host->forward, i);
-        assert_int_equal(ids[i], sampler_pick(samplers[i], l, &scratch, n_seen));
+        assert_int_equal(ids[i], is_forced(i) ? forced[i].token
+                                              : sampler_pick(samplers[i], l, &scratch, n_seen));
         double sum = 0;
-        for (uint32_t t = 0; t < vocab; t++)
+        uint32_t n_likelier = 0;
+        for (uint32_t t = 0; t < vocab; t++) {
             sum += exp((double)l[t]);
+            n_likelier += l[t] > l[ids[i]];
+        }
+        if (rows[i].logprobs)
+            assert_int_equal(logprobs[i].rank, 1 + n_likelier);
         if (rows[i].logprobs)
             assert_true(fabs((double)logprobs[i].chosen - ((double)l[ids[i]] - log(sum))) < 1e-4);
         if (logprobs[i].n_top > 1)
