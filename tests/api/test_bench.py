@@ -335,10 +335,12 @@ def test_interrupt_prints_what_there_is(sim):
 
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory):
+    """key.pem, cert.pem for 127.0.0.1; key-2.pem, cert-2.pem for another address."""
     folder = tmp_path_factory.mktemp("tls")
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-                    "-keyout", folder / "key.pem", "-out", folder / "cert.pem", "-days", "2", "-subj", "/CN=llmd-test",
-                    "-addext", "subjectAltName=IP:127.0.0.1"], check=True, capture_output=True)
+    for suffix, address in (("", "127.0.0.1"), ("-2", "127.0.0.2")):
+        subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                        "-keyout", folder / f"key{suffix}.pem", "-out", folder / f"cert{suffix}.pem", "-days", "2", "-subj",
+                        "/CN=llmd-test", "-addext", f"subjectAltName=IP:{address}"], check=True, capture_output=True)
     return folder
 
 
@@ -350,8 +352,10 @@ def test_tls(fake, certificate):
     assert r["completed"] == 12 and len({s[3] for s in server.streams()}) == 3
     assert bench_json(server.url, "-n", 4, "--insecure")["completed"] == 4
     assert "certificate is refused" in bench(server.url, "-n", 4, code=1).stderr
-    wrong = server.url.replace("127.0.0.1", "localhost")  # the certificate is for the address
-    assert "certificate is refused" in bench(wrong, "-n", 4, "--cacert", certificate / "cert.pem", code=1).stderr
+    other = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    other.load_cert_chain(certificate / "cert-2.pem", certificate / "key-2.pem")
+    wrong = fake("ok", tls=other).url
+    assert "certificate is refused" in bench(wrong, "-n", 4, "--cacert", certificate / "cert-2.pem", code=1).stderr
     assert "no certificates" in bench(server.url, "--cacert", certificate / "key.pem", code=1).stderr
 
 

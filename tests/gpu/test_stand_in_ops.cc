@@ -232,8 +232,8 @@ static void test_a_device_that_hangs(void **state)
     float *x = device_array<float>(32);
     stand_in_stall(gpu);
     add(x, 1);
-    assert_int_equal(gpu_stream_wait(stream, 2000, &e), -LLMD_ETIMEOUT);
-    assert_non_null(strstr(e.msg, "did not answer for 2 ms"));
+    assert_int_equal(gpu_stream_wait(stream, 2000, &e), -LLMD_EPOISONED);
+    assert_non_null(strstr(e.msg, "no answer for 2 ms"));
     gpu_free(gpu, x);
 }
 
