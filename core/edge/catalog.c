@@ -58,7 +58,7 @@ static bool take_states(struct catalog *c, struct key_states *all)
     if (!all)
         return true;
     c->all_states = all;
-    c->states = arena_array(&c->arena, c->n_keys, sizeof(*c->states));
+    c->states = arena_array(&c->arena, c->n_keys, sizeof(struct key_state *));
     bool good = c->states || c->n_keys == 0;
     for (uint32_t i = 0; good && i < c->n_keys; i++)
         good = (c->states[i] = key_states_take(all, &c->keys[i])) != NULL;
