@@ -22,13 +22,13 @@ import argparse
 import json
 import os
 import pathlib
-import socket
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
+
+from bench_server import free_port, start_server
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 STREAMS, REQUESTS, INTERVAL_S, PROMPT, OUTPUT, LIMIT = 16, 320, 0.0843, 256, 64, 3.0
@@ -50,28 +50,6 @@ model "sim" {{
     max_num_batched_tokens = {budget}
 }}
 """
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
-
-
-def start_server(binary, load, folder):
-    port = free_port()
-    path = pathlib.Path(folder) / "llmd.conf"
-    path.write_text(CONFIG.format(port=port, root=ROOT, folder=folder, budget=LOADS[load][0]))
-    process = subprocess.Popen([binary, "serve", "--config", str(path)])
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(400):
-        try:
-            urllib.request.urlopen(url + "/ready")
-            return process, url
-        except OSError:
-            time.sleep(0.05)
-    process.kill()
-    sys.exit("agree: the server did not become ready")
 
 
 def by_server(args, folder):
@@ -127,7 +105,9 @@ def main():
     rounds = {load: {"llmd bench": [], "guidellm": []} for load in LOADS}
     for load, tools in rounds.items():
         with tempfile.TemporaryDirectory() as folder:
-            process, url = start_server(args.binary, load, folder)
+            port = free_port()
+            config = CONFIG.format(port=port, root=ROOT, folder=folder, budget=LOADS[load][0])
+            process, url = start_server(args.binary, folder, config, port)
             try:
                 for _ in range(args.rounds):
                     tools["llmd bench"].append(by_bench(args, url, load) | by_server(args, folder))

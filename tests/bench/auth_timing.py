@@ -22,6 +22,8 @@ import tempfile
 import time
 import urllib.request
 
+from bench_server import free_port
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 RIGHT = "llmd_sk_y7DdQvRos7IcyrqJItfEwpR4gT5RzJl2mIkByOJEGir"
@@ -112,9 +114,7 @@ def main():
     p.add_argument("--tries", type=int, default=100000)
     p.add_argument("--keys", type=int, default=20)
     args = p.parse_args()
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         path = pathlib.Path(folder) / "llmd.conf"
         path.write_text(config(port, args.keys))

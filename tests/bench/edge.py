@@ -15,6 +15,8 @@ import tempfile
 import time
 import urllib.request
 
+from bench_server import free_port
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
 MODEL = ROOT / "models/SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -59,12 +61,6 @@ http {{
 """
 # Bounds of what is measured; 1,000 streams over TLS are recorded only.
 TO_SENDER, CPU_US, IDLE_KIB, WRITES, TO_NGINX = 1.5, 30, {False: 30, True: 90}, 1.1, 0.8
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Program:

@@ -19,11 +19,12 @@ import os
 import pathlib
 import random
 import signal
-import socket
 import statistics
 import subprocess
 import tempfile
 import time
+
+from bench_server import free_port
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 POLICIES = ["cache_aware", "round_robin"]
@@ -40,12 +41,6 @@ model "sim" {{
     max_num_seqs = 64
 }}
 """
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Llmd:

@@ -17,12 +17,11 @@ import argparse
 import json
 import pathlib
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
+
+from bench_server import free_port, start_server
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 LIMIT = 5.0
@@ -49,25 +48,6 @@ model "sim" {{
 """
 
 
-def start_server(binary, folder):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    folder.mkdir()
-    path = folder / "llmd.conf"
-    path.write_text(CONFIG.format(port=port, root=ROOT, folder=folder / "log"))
-    process = subprocess.Popen([binary, "serve", "--config", str(path)])
-    url = f"http://127.0.0.1:{port}"
-    for _ in range(400):
-        try:
-            urllib.request.urlopen(url + "/ready")
-            return process, url
-        except OSError:
-            time.sleep(0.05)
-    process.kill()
-    sys.exit("replay_hour: the server did not become ready")
-
-
 def bench(binary, url, *options):
     out = subprocess.run([binary, "bench", url, "--quiet", "--json", *options], check=True, stdout=subprocess.PIPE).stdout
     return json.loads(out)
@@ -75,7 +55,9 @@ def bench(binary, url, *options):
 
 def served(binary, folder, load):
     """Runs load(url) against a fresh server; what its request log has afterwards, as JSON lines."""
-    process, url = start_server(binary, folder)
+    folder.mkdir()
+    port = free_port()
+    process, url = start_server(binary, folder, CONFIG.format(port=port, root=ROOT, folder=folder / "log"), port)
     try:
         load(url)
     finally:
