@@ -15,25 +15,7 @@ cd "$(dirname "$0")/../.." || exit 2
 # shellcheck disable=SC2046 # arguments of make
 packaging/deps.sh build test >&2 && packaging/fetch-model.sh >&2 && make -s -j2 venv drill-build all >&2 &&
     make -s -j2 FAULTS=1 all >&2 && make -s -j2 $(make -s print-asan) FAULTS=1 all >&2 || exit 2
-logs=build/drills
-passed=0
-failed=0
-
-drill() { # name, command...: its last line says "N passed" and perhaps "N failed"
-    local name=$1 log last p f began=$SECONDS
-    log=$logs/${name// /-}.log
-    shift
-    "$@" >"$log" 2>&1
-    local rc=$?
-    last=$(tail -n 1 "$log")
-    p=$(echo "$last" | grep -oE '[0-9]+ passed' | cut -d' ' -f1)
-    f=$(echo "$last" | grep -oE '[0-9]+ failed' | cut -d' ' -f1)
-    [ "$rc" -ne 0 ] && [ "${f:-0}" -eq 0 ] && f=1
-    printf '%-24s %6s passed %4s failed %5d s\n' "$name" "${p:-0}" "${f:-0}" $((SECONDS - began))
-    [ "$rc" -ne 0 ] && grep -v 'supervise:' "$log" | tail -n 30
-    passed=$((passed + ${p:-0}))
-    failed=$((failed + ${f:-0}))
-}
+. tests/drills/count.sh
 
 drill "workers sim" build/drills/drill_workers sim "${1:-500}"
 drill "workers cpu" build/drills/drill_workers cpu "${2:-20}"
@@ -41,5 +23,4 @@ PYTHONPATH=tests/api drill "reload" build/venv/bin/python tests/drills/drill_rel
 PYTHONPATH=tests/api drill "clients" build/venv/bin/python -m pytest -q -p no:cacheprovider tests/drills/drill_clients.py
 drill "allocations" python3 tests/drills/allocations.py --every "${3:-1}"
 drill "allocations, rest" python3 tests/drills/allocations.py --every "$((${3:-1} * 10))" --times 1000000
-echo "$passed passed, $failed failed"
-[ "$failed" -eq 0 ]
+drills_end
