@@ -67,6 +67,10 @@ def waited_for_cpu(pid):
     return ns / 1e9
 
 
+class NotAnswered(ConnectionError):
+    """The connection ended before the status line: a server that stops closes those it was asked nothing on."""
+
+
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path):
         super().__init__("llmd", timeout=PATIENCE)
@@ -132,8 +136,11 @@ class Server:
                 body = json.dumps(body)
             h = {"Content-Type": "application/json"} if body is not None else {}
             h.update(headers or {})
-            c.request(method, path, body, h)
-            r = c.getresponse()
+            try:
+                c.request(method, path, body, h)
+                r = c.getresponse()
+            except ConnectionError as e:
+                raise NotAnswered(f"{method} {path}: {e!r}") from e
             return r.status, dict(r.getheaders()), r.read()
         finally:
             c.close()
