@@ -38,7 +38,8 @@ struct cuda_sampler {
     size_t bytes;
     uint8_t *host, *device; /* [bytes] rows, lists and masks; the host's pinned */
     float *raw_bias, *raw_seen, *block_max, *block_sum;
-    uint32_t *ids; /* [rows_max] pinned: the kernel writes them */
+    uint32_t *ids;     /* [rows_max] pinned: the kernel writes them */
+    uint32_t *sampled; /* [rows_max] the same on the device */
     struct sample_logprobs *logprobs, *host_logprobs; /* [rows_max] */
 
     const struct sample_row *rows; /* [n_rows], the caller's; NULL: nothing is begun */

@@ -74,6 +74,8 @@ int cuda_sample_reserve(struct backend *be, const struct tensor *logits, struct 
     if (!rc)
         rc = take(c, maxima, &s->block_sum, e);
     if (!rc)
+        rc = take(c, rows * sizeof(*s->sampled), &s->sampled, e);
+    if (!rc)
         rc = take(c, rows * sizeof(struct sample_logprobs), &s->logprobs, e);
     if (rc) {
         err_prefix(e, "the sampler's memory: ");
@@ -86,8 +88,8 @@ int cuda_sample_reserve(struct backend *be, const struct tensor *logits, struct 
 void cuda_sample_release(struct cuda_backend *c)
 {
     struct cuda_sampler *s = &c->sampler;
-    void *const device[] = {s->device,    s->raw_bias,  s->raw_seen,
-                            s->block_max, s->block_sum, s->logprobs};
+    void *const device[] = {s->device,    s->raw_bias, s->raw_seen, s->block_max,
+                            s->block_sum, s->sampled,  s->logprobs};
     for (size_t i = 0; i < ARRAY_LEN(device); i++)
         gpu_free(c->gpu, device[i]);
     gpu_pinned_free(c->gpu, s->host);
@@ -133,7 +135,7 @@ static void *copy_list(uint8_t *to, const void *from, size_t bytes)
     return to + bytes;
 }
 
-static struct gpu_sample_row packed(const struct sample_row *r)
+static struct gpu_sample_row packed(const struct sample_row *r, uint32_t to)
 {
     const struct sample_how *h = &r->how;
     return (struct gpu_sample_row){
@@ -152,6 +154,7 @@ static struct gpu_sample_row packed(const struct sample_row *r)
         .n_seen = h->n_seen,
         .first_mask = GPU_NO_MASK,
         .logprobs = r->logprobs ? 1 + r->logprobs->n_top : 0,
+        .to = to,
     };
 }
 
@@ -162,7 +165,7 @@ static void pack(const struct cuda_sampler *s, const struct sample_row *rows, ui
     uint8_t *bias = s->host + l->bias, *seen = s->host + l->seen, *masks = s->host + l->masks;
     for (uint32_t i = 0; i < n; i++) {
         const struct sample_how *h = &rows[i].how;
-        struct gpu_sample_row r = packed(&rows[i]);
+        struct gpu_sample_row r = packed(&rows[i], (uint32_t)(&rows[i] - s->rows));
         r.first_bias = (uint32_t)((size_t)(bias - s->host) / sizeof(*h->bias));
         r.first_seen = (uint32_t)((size_t)(seen - s->host) / sizeof(*h->seen));
         if (h->mask)
@@ -185,13 +188,14 @@ static struct gpu_sample launch_of(const struct cuda_sampler *s, float *logits, 
         .n_rows = n_rows,
         .rows = (const void *)s->device,
         .bias = (const void *)s->device,
-        .seen = (const void *)s->device,
+        .seen = (void *)s->device,
         .masks = (const void *)s->device,
         .raw_bias = s->raw_bias,
         .raw_seen = s->raw_seen,
         .block_max = s->block_max,
         .block_sum = s->block_sum,
-        .ids = s->ids + first,
+        .ids = s->ids,
+        .sampled = s->sampled + first,
         .logprobs = s->logprobs + first,
     };
 }

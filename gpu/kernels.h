@@ -30,6 +30,10 @@ enum {
 };
 static const uint32_t GPU_NO_SLOT = 0xffffffffu, GPU_NO_ROW = 0xffffffffu,
                       GPU_NO_MASK = 0xffffffffu;
+/* Among a step's tokens: bit 31 and i stand for the i-th that was sampled before, see gpu_fed_token(). */
+static const uint32_t GPU_SAMPLED = 0x80000000u;
+/* An entry of `seen` that is no token: the one that the row is fed, seen once more. */
+static const uint32_t GPU_FED = 0xffffffffu;
 
 static inline uint32_t gpu_stride(uint32_t cols)
 {
@@ -40,11 +44,11 @@ static inline uint32_t gpu_stride(uint32_t cols)
  * out[r] = x[r] / rms(x[r]) * w, then zeros. out may be x itself with a stride of 2 cols. cols is at
  * most GPU_MAX_COLS. */
 struct gpu_norm {
-    float *x;              /* [n_rows][cols] */
-    const float *residual; /* [n_rows][cols] */
-    const void *table;     /* elements [vocab][padded] */
-    const uint32_t *tokens;
-    const float *w;                /* [cols] */
+    float *x;                         /* [n_rows][cols] */
+    const float *residual;            /* [n_rows][cols] */
+    const void *table;                /* elements [vocab][padded] */
+    const uint32_t *tokens, *sampled; /* see gpu_fed_token() */
+    const float *w;                   /* [cols] */
     void *out;                     /* elements [n_rows][out_stride], of which padded are written */
     uint32_t out_stride;           /* elements */
     uint32_t n_rows, cols, padded; /* padded: gpu_stride(cols) */
@@ -195,21 +199,24 @@ struct gpu_sample_row {
     uint32_t first_seen, n_seen;
     uint32_t first_mask; /* its first word, or GPU_NO_MASK */
     uint32_t logprobs;   /* 0: not wanted; else 1 + n_top */
+    uint32_t to;         /* where its token goes in `ids` */
 };
 
-/* The rows of one launch; a row of logits at most once. The logits are changed. */
+/* The rows of one launch; a row of logits at most once. The logits are changed, and the entry of `seen`
+ * that is GPU_FED, which is the last of its row: row i of the logits is then row i of the step. */
 struct gpu_sample {
     float *logits; /* [][vocab] */
     uint32_t vocab, n_rows;
     const struct gpu_sample_row *rows; /* [n_rows] */
     const struct sample_bias *bias;
-    const struct sample_seen *seen;
+    struct sample_seen *seen;
     const uint32_t *masks;
-    float *raw_bias, *raw_seen;       /* what the logits of these tokens were */
-    float *block_max;                 /* [n_rows][gpu_sample_blocks(vocab)] */
-    float *block_sum;                 /* likewise */
-    uint32_t *ids;                    /* out [n_rows]; pinned memory is fine */
-    uint32_t *next;                   /* out [n_rows]: the same on the device, or NULL */
+    const uint32_t *tokens;     /* the step's, for GPU_FED */
+    float *raw_bias, *raw_seen; /* what the logits of these tokens were */
+    float *block_max;           /* [n_rows][gpu_sample_blocks(vocab)] */
+    float *block_sum;           /* likewise */
+    uint32_t *ids;              /* out, where each row says; pinned memory is fine */
+    uint32_t *sampled;          /* out [n_rows]: the same on the device; before: see `tokens` */
     struct sample_logprobs *logprobs; /* out [n_rows], where wanted */
 };
 

@@ -2,6 +2,7 @@
  *
  * One block per row, which it keeps in shared memory: the input is read once, and the output may
  * lie where the input lay. Sums run over the row in a fixed order. */
+#include "gpu/fed.cuh"
 #include "gpu/flavour.cuh"
 #include "gpu/kernels.h"
 
@@ -27,7 +28,8 @@ static GPU_FN float norm_input(const struct gpu_norm &a, uint32_t row, uint32_t 
     float *x = a.x + static_cast<size_t>(row) * a.cols + i;
     if (a.table) {
         const E *from = static_cast<const E *>(a.table);
-        *x = gpu_to_f32(from[static_cast<size_t>(a.tokens[row]) * a.padded + i]);
+        const uint32_t token = gpu_fed_token(a.tokens, a.sampled, row);
+        *x = gpu_to_f32(from[static_cast<size_t>(token) * a.padded + i]);
     } else if (a.residual) {
         *x += a.residual[static_cast<size_t>(row) * a.cols + i];
     }

@@ -2,6 +2,7 @@
  * each 64 logits the maximum and the sum of weights, added in core/engine/sampler_math.c's order.
  *
  * Bias, penalties and masks change the logits in place: a row is sampled once. */
+#include "gpu/fed.cuh"
 #include "gpu/flavour.cuh"
 #include "gpu/sample.cuh"
 
@@ -140,6 +141,30 @@ static GPU_FN float penalized(const struct gpu_sample_row &r, const struct sampl
     return l;
 }
 
+/* The token that the row is fed has been seen once more: in its own entry when it has one, else in the
+ * last, which is for that. */
+static GPU_FN void count_fed(const struct gpu_sample &a, const struct gpu_sample_row &r,
+                             struct sample_seen *seen)
+{
+    GPU_SHARED(uint32_t, known, 1);
+    const uint32_t last = r.n_seen - 1;
+    if (r.n_seen == 0 || seen[last].id != GPU_FED)
+        return;
+    const uint32_t token = gpu_fed_token(a.tokens, a.sampled, r.row);
+    if (gpu_thread() == 0)
+        *known = 0;
+    gpu_sync_block();
+    for (uint32_t i = gpu_thread(); i < last; i += SAMPLE_THREADS)
+        if (seen[i].id == token) {
+            seen[i].n_output++;
+            *known = 1;
+        }
+    gpu_sync_block();
+    if (gpu_thread() == 0 && !*known)
+        seen[last] = {token, 1, 0};
+    gpu_sync_block();
+}
+
 /* One block per row. A token may have more than one bias, but is seen once. */
 GPU_KERNEL(SAMPLE_THREADS) static void adjust_kernel(struct gpu_sample a)
 {
@@ -149,18 +174,21 @@ GPU_KERNEL(SAMPLE_THREADS) static void adjust_kernel(struct gpu_sample a)
         return;
     float *logits = a.logits + static_cast<size_t>(r.row) * a.vocab;
     const struct sample_bias *bias = a.bias + r.first_bias;
-    const struct sample_seen *seen = a.seen + r.first_seen;
+    struct sample_seen *seen = a.seen + r.first_seen;
+    count_fed(a, r, seen);
     for (uint32_t i = gpu_thread(); i < r.n_bias; i += SAMPLE_THREADS)
         a.raw_bias[r.first_bias + i] = logits[bias[i].token];
     for (uint32_t i = gpu_thread(); i < r.n_seen; i += SAMPLE_THREADS)
-        a.raw_seen[r.first_seen + i] = logits[seen[i].id];
+        if (seen[i].id != GPU_FED)
+            a.raw_seen[r.first_seen + i] = logits[seen[i].id];
     gpu_sync_block();
     for (uint32_t i = gpu_thread(); i < r.n_bias; i += SAMPLE_THREADS)
         gpu_atomic_add(&logits[bias[i].token], bias[i].bias);
     gpu_sync_block();
     for (uint32_t i = gpu_thread(); i < r.n_seen; i += SAMPLE_THREADS) {
         float *l = &logits[seen[i].id];
-        *l = penalized(r, seen[i], gpu_load_fresh(l));
+        if (seen[i].id != GPU_FED)
+            *l = penalized(r, seen[i], gpu_load_fresh(l));
     }
 }
 

@@ -466,7 +466,9 @@ static GPU_FN void finish_logprob(const struct gpu_sample &a, const struct gpu_s
     for (uint32_t i = gpu_thread(); i < r.n_bias; i += SAMPLE_THREADS)
         logits[a.bias[r.first_bias + i].token] = a.raw_bias[r.first_bias + i];
     for (uint32_t i = gpu_thread(); i < r.n_seen; i += SAMPLE_THREADS)
-        logits[a.seen[r.first_seen + i].id] = a.raw_seen[r.first_seen + i]; /* the same number */
+        if (a.seen[r.first_seen + i].id != GPU_FED)
+            logits[a.seen[r.first_seen + i].id] =
+                a.raw_seen[r.first_seen + i]; /* the same number */
     if (gpu_thread() == 0)
         *n_likelier = 0;
     gpu_sync_block();
@@ -518,9 +520,8 @@ GPU_KERNEL_ALONE(SAMPLE_THREADS) static void pick_kernel(struct gpu_sample a)
     if (r.logprobs > 0)
         finish_logprob(a, r, id);
     if (gpu_thread() == 0) {
-        a.ids[gpu_block().x] = id;
-        if (a.next)
-            a.next[gpu_block().x] = id;
+        a.ids[r.to] = id;
+        a.sampled[gpu_block().x] = id;
     }
 }
 

@@ -20,9 +20,14 @@ static void check_norm(const struct norm_case *c)
     float *x = random_elems(c->flavour, n), *residual = random_elems(c->flavour, n);
     float *table = random_elems(c->flavour, (size_t)VOCAB * c->cols);
     float *w = random_elems(c->flavour, c->cols);
-    uint32_t tokens[16];
-    for (uint32_t r = 0; r < c->n_rows; r++)
-        tokens[r] = (r * 7 + 3) % VOCAB;
+    uint32_t tokens[16], told[16], sampled[16] = {0};
+    for (uint32_t r = 0; r < c->n_rows; r++) {
+        tokens[r] = told[r] = (r * 7 + 3) % VOCAB;
+        if (r % 3 == 1) { /* the host does not know it yet */
+            told[r] = GPU_SAMPLED | (15 - r);
+            sampled[15 - r] = tokens[r];
+        }
+    }
     struct gpu_norm a = {.x = device_copy(x, n * sizeof(*x)),
                          .w = device_copy(w, c->cols * sizeof(*w)),
                          .n_rows = c->n_rows,
@@ -32,13 +37,15 @@ static void check_norm(const struct norm_case *c)
                          .eps = EPS};
     void *d_residual = device_copy(residual, n * sizeof(*x));
     void *d_table = device_elems(c->flavour, table, VOCAB, c->cols, VOCAB, gpu_stride(c->cols));
-    void *d_tokens = device_copy(tokens, sizeof(tokens));
+    void *d_tokens = device_copy(told, sizeof(told)),
+         *d_sampled = device_copy(sampled, sizeof(sampled));
     a.out = c->in_place ? (void *)a.x : device_new((size_t)c->n_rows * a.out_stride * 2);
     if (c->residual)
         a.residual = d_residual;
     if (c->table) {
         a.table = d_table;
         a.tokens = d_tokens;
+        a.sampled = d_sampled;
     }
     wait_well(gpu_rms_norm(stream, c->flavour, &a));
 
@@ -75,6 +82,7 @@ static void check_norm(const struct norm_case *c)
     gpu_free(gpu, d_residual);
     gpu_free(gpu, d_table);
     gpu_free(gpu, d_tokens);
+    gpu_free(gpu, d_sampled);
     free(x);
     free(residual);
     free(table);

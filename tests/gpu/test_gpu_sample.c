@@ -20,6 +20,8 @@ struct rows {
     uint32_t n_bias, n_seen;
     uint32_t *masks; /* of all rows, for those that have one */
     uint32_t n_top;  /* 0: no log probabilities; else 1 + n_top, of all rows */
+    bool fed;        /* each row has seen one token more than its sampler knows: */
+    uint32_t tokens[MAX_CASES], sampled[MAX_CASES]; /* as gpu_fed_token() takes them */
     uint32_t ids[MAX_CASES];
     struct sample_logprobs logprobs[MAX_CASES];
 };
@@ -87,11 +89,16 @@ static void pack_row(struct rows *r, uint32_t i)
         .n_seen = h->n_seen,
         .first_mask = h->mask ? i * (r->vocab / 32 + 1) : GPU_NO_MASK,
         .logprobs = r->n_top,
+        .to = i,
     };
     for (uint32_t k = 0; k < h->n_bias; k++)
         r->bias[r->n_bias++] = h->bias[k];
     for (uint32_t k = 0; k < h->n_seen; k++)
         r->seen[r->n_seen++] = h->seen[k];
+    if (r->fed) {
+        r->seen[r->n_seen++] = (struct sample_seen){.id = GPU_FED};
+        r->rows[i].n_seen++;
+    }
 }
 
 static void *or_some(const void *p, size_t bytes)
@@ -121,8 +128,9 @@ static void sample_on_device(struct rows *r)
         .raw_seen = device_new(MAX_LIST * sizeof(float)),
         .block_max = device_new(maxima),
         .block_sum = device_new(maxima),
+        .tokens = device_copy(r->tokens, sizeof(r->tokens)),
         .ids = device_new(sizeof(r->ids)),
-        .next = device_new(sizeof(r->ids)),
+        .sampled = device_copy(r->sampled, sizeof(r->sampled)),
         .logprobs = device_new(sizeof(r->logprobs)),
     };
     if (r->n_top > 0)
@@ -130,11 +138,15 @@ static void sample_on_device(struct rows *r)
     if (r->n_bias + r->n_seen > 0)
         wait_well(gpu_sample_adjust(stream, &a));
     wait_well(gpu_sample_pick(stream, &a));
-    device_read(r->ids, a.next, r->n * sizeof(r->ids[0]));
+    device_read(r->ids, a.sampled, r->n * sizeof(r->ids[0]));
+    uint32_t sampled[MAX_CASES];
+    memcpy(sampled, r->ids, sizeof(sampled));
     device_read(r->ids, a.ids, r->n * sizeof(r->ids[0]));
+    assert_memory_equal(r->ids, sampled, r->n * sizeof(sampled[0]));
     device_read(r->logprobs, a.logprobs, r->n * sizeof(r->logprobs[0]));
-    const void *all[] = {logits,     a.rows,      a.bias,      a.seen, a.masks, a.raw_bias,
-                         a.raw_seen, a.block_max, a.block_sum, a.ids,  a.next,  a.logprobs};
+    const void *all[] = {logits,     a.rows,    a.bias,     a.seen,      a.masks,
+                         a.raw_bias, a.tokens,  a.raw_seen, a.block_max, a.block_sum,
+                         a.ids,      a.sampled, a.logprobs};
     for (size_t i = 0; i < ARRAY_LEN(all); i++)
         gpu_free(gpu, (void *)(uintptr_t)all[i]);
 }
@@ -143,9 +155,13 @@ static void check_same(struct rows *r, const char *what)
 {
     struct sampler_scratch scratch;
     assert_int_equal(sampler_scratch_init(&scratch, r->vocab), 0);
+    uint32_t fed[MAX_CASES];
+    memcpy(fed, r->sampled, sizeof(fed));
     sample_on_device(r);
     for (uint32_t i = 0; i < r->n; i++) {
         float *l = r->logits + (size_t)i * r->vocab;
+        if (r->fed)
+            sampler_accept(r->samplers[i], fed[i]);
         for (uint32_t t = 0; t < r->vocab && r->how[i].mask; t++)
             if (!(r->how[i].mask[t / 32] >> t % 32 & 1u))
                 l[t] = -INFINITY;
@@ -222,6 +238,35 @@ static void test_penalties(void **state)
     p[3].repetition_penalty = 0.8f;
     p[3].frequency_penalty = 0.3f;
     for_params("penalties", p, ARRAY_LEN(p), 24);
+}
+
+/* The last token is not known to the host: on the device it counts all the same, old or new. */
+static void test_penalties_of_the_token_fed(void **state)
+{
+    (void)state;
+    enum { N = 24, SEEN = 30 };
+    for (size_t v = 0; v < ARRAY_LEN(vocabularies); v++) {
+        struct rows *r = rows_new(vocabularies[v]);
+        static struct sampling_params p[N];
+        r->fed = true;
+        r->n_top = v % 2 ? 4 : 0;
+        for (uint32_t i = 0; i < N; i++) {
+            p[i] = with(i % 2 == 0 ? 0 : 0.9f, 0, 1.0f, 0);
+            p[i].presence_penalty = i % 3 == 0 ? 2.5f : 0;
+            p[i].frequency_penalty = i % 3 == 1 ? 1.5f : 0;
+            p[i].repetition_penalty = i % 3 == 2 ? 1.5f : 1.0f;
+            p[i].seed = 31 + i;
+            float *l = rows_add(r, &p[i], 2.0f, i < 4 ? 0 : SEEN);
+            uint32_t best = 0;
+            for (uint32_t t = 0; t < r->vocab; t++)
+                best = l[t] > l[best] ? t : best;
+            const uint32_t fed = i % 4 < 2 ? best : 7; /* one that decides; one that was seen */
+            const uint32_t row = N - 1 - i;            /* see pack_row() */
+            r->sampled[i] = fed;
+            r->tokens[row] = i % 3 == 0 ? fed : GPU_SAMPLED | i;
+        }
+        check_same(r, "penalties of the token fed");
+    }
 }
 
 static void test_bias_and_minimum(void **state)
@@ -358,6 +403,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_greedy_and_whole, open_device, close_device),
         cmocka_unit_test_setup_teardown(test_cuts, open_device, close_device),
         cmocka_unit_test_setup_teardown(test_penalties, open_device, close_device),
+        cmocka_unit_test_setup_teardown(test_penalties_of_the_token_fed, open_device, close_device),
         cmocka_unit_test_setup_teardown(test_bias_and_minimum, open_device, close_device),
         cmocka_unit_test_setup_teardown(test_odd_logits, open_device, close_device),
         cmocka_unit_test_setup_teardown(test_masks, open_device, close_device),
