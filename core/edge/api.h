@@ -4,6 +4,7 @@
 
 enum MHD_Result api_chat(struct exchange *ex);
 enum MHD_Result api_completions(struct exchange *ex);
+enum MHD_Result api_invocations(struct exchange *ex);
 enum MHD_Result api_tokenize(struct exchange *ex);
 enum MHD_Result api_detokenize(struct exchange *ex);
 enum MHD_Result api_models(struct exchange *ex);
@@ -16,6 +17,7 @@ enum MHD_Result api_live(struct exchange *ex);
 enum MHD_Result api_load(struct exchange *ex);
 enum MHD_Result api_is_sleeping(struct exchange *ex);
 enum MHD_Result api_openapi(struct exchange *ex);
+enum MHD_Result api_reset_prefix_cache(struct exchange *ex);
 
 enum MHD_Result admin_status(struct exchange *ex);
 enum MHD_Result admin_workers(struct exchange *ex);

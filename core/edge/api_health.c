@@ -110,6 +110,15 @@ enum MHD_Result api_is_sleeping(struct exchange *ex)
     return respond_json(ex, MHD_HTTP_OK, &body);
 }
 
+/* As vLLM has it: what is cached of prompts until now is found no more. Requests that run keep what they
+ * have; the memory goes to whoever needs it, as that of any idle block. */
+enum MHD_Result api_reset_prefix_cache(struct exchange *ex)
+{
+    struct buf body = {0};
+    atomic_fetch_add(&ex->conn->loop->edge->prefix_epoch, 1);
+    return respond_body(ex, MHD_HTTP_OK, NULL, &body);
+}
+
 /* What is served, in OpenAPI's words: core/edge/openapi.json. */
 enum MHD_Result api_openapi(struct exchange *ex)
 {

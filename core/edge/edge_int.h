@@ -104,6 +104,7 @@ struct edge {
     struct prep prep;
     struct edge_metrics metrics;
     struct key_states key_states; /* the owner's */
+    atomic_uint prefix_epoch;     /* how often operators had what is cached of prompts forgotten */
     uint64_t started_us;
     struct lock addresses_mu; /* rank LEAF; guards: */
     struct address_counts addresses;

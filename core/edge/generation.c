@@ -295,6 +295,7 @@ static void note_worker(struct generation *g)
 /* Nothing is generated: g->error says why. */
 static enum MHD_Result refuse(struct generation *g)
 {
+    g->ended = true;
     generation_drop_body(g);
     generation_leave(g); /* before the reply says what the key has left */
     return respond_error(g->exchange, &g->error);
@@ -504,4 +505,9 @@ enum MHD_Result api_chat(struct exchange *ex)
 enum MHD_Result api_completions(struct exchange *ex)
 {
     return generation_begin(ex, PLAN_COMPLETIONS);
+}
+
+enum MHD_Result api_invocations(struct exchange *ex)
+{
+    return generation_begin(ex, PLAN_EITHER);
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "core/edge/generation_int.h"
 #include "core/edge/request_log.h"
@@ -47,6 +48,15 @@ static bool copy_lists(struct arena *a, struct sampling_params *s)
     return ok && s->logit_bias && s->stop_ids && s->allowed_ids && s->logprob_ids;
 }
 
+/* What was cached before an operator had it forgotten has other salts. */
+static uint64_t prefix_salt(const struct generation *g)
+{
+    const struct exchange *ex = g->exchange;
+    const uint64_t salt = catalog_prefix_salt(g->catalog, ex->key, g->plan.cache_salt);
+    const unsigned epoch = atomic_load(&ex->conn->loop->edge->prefix_epoch);
+    return epoch == 0 ? salt : XXH3_64bits_withSeed(&salt, sizeof(salt), epoch) | 1;
+}
+
 static int fill_request(struct generation *g, struct part *p, uint32_t index, struct err *e)
 {
     const struct plan *plan = &g->plan;
@@ -61,7 +71,7 @@ static int fill_request(struct generation *g, struct part *p, uint32_t index, st
     r->generation = plan->model->generation;
     r->key_name = arena_strdup(&r->arena, exchange_key_name(g->exchange));
     r->priority = priority_of(g);
-    r->cache_salt = catalog_prefix_salt(g->catalog, g->exchange->key, plan->cache_salt);
+    r->cache_salt = prefix_salt(g);
     r->session = plan->session;
     const char *session =
         MHD_lookup_connection_value(g->exchange->mhd, MHD_HEADER_KIND, "X-Session-Id");
@@ -73,6 +83,7 @@ static int fill_request(struct generation *g, struct part *p, uint32_t index, st
     *s = plan->sampling;
     uint32_t room = plan->model->max_model_len - r->n_prompt;
     s->max_tokens = plan->no_max_tokens ? room : (uint32_t)u64_min(s->max_tokens, room);
+    s->max_tokens_yields = plan->no_max_tokens;
     s->max_tokens += plan->no_output; /* its prompt is scored by the step that gives one */
     s->min_tokens = (uint32_t)u64_min(s->min_tokens, s->max_tokens);
     if (!r->id || !r->model || !r->key_name || !r->prompt || !copy_lists(&r->arena, s))

@@ -6,7 +6,12 @@
 #include "core/edge/params_int.h"
 
 /* Entries of a list that is looked at for every token. */
-enum { MAX_LISTED_TOKENS = 1024, MAX_BAD_WORDS = 128, MAX_BAD_WORD_TOKENS = 64 };
+enum {
+    MAX_LISTED_TOKENS = 1024,
+    MAX_BAD_WORDS = 128,
+    MAX_BAD_WORD_TOKENS = 64,
+    MAX_BAD_WORD_BYTES = 2048, /* looked at before it is tokenized, twice */
+};
 
 static const float MAX_BIAS = 100.0f;
 
@@ -179,6 +184,9 @@ static int read_bad_words(const json_t *body, struct plan *p, struct err *e)
     {
         if (!json_is_string(item) || json_string_length(item) == 0)
             return field_wrong(name, form, item, e);
+        if (json_string_length(item) > MAX_BAD_WORD_BYTES)
+            return err_set_param(e, LLMD_EINVAL, name, "field '%s' takes words of at most %d bytes",
+                                 name, MAX_BAD_WORD_BYTES);
         int rc = add_bad_word(json_string_value(item), json_string_length(item), p, runs, e);
         if (rc != 0)
             return rc;

@@ -156,6 +156,15 @@ int plan_parse_object(const char *body, size_t n, json_t **out, struct err *e)
                    field_describe(*out, what, sizeof(what)));
 }
 
+static int choose_kind(const json_t *body, struct plan *p, struct err *e)
+{
+    p->chat = field_get(body, "messages") != NULL;
+    if (p->chat || field_get(body, "prompt"))
+        return 0;
+    return err_set_param(e, LLMD_EINVAL, "messages",
+                         "give field 'messages' for a chat, or 'prompt' for a completion");
+}
+
 int plan_parse(const struct catalog *c, const struct edge_key *key, enum plan_kind kind,
                const char *body, size_t n, struct plan *out, struct err *e)
 {
@@ -163,6 +172,8 @@ int plan_parse(const struct catalog *c, const struct edge_key *key, enum plan_ki
     arena_init(&out->arena, 0);
     json_t *object = NULL;
     int rc = plan_parse_object(body, n, &object, e);
+    if (rc == 0 && kind == PLAN_EITHER)
+        rc = choose_kind(object, out, e);
     if (rc == 0)
         rc = plan_choose_model(c, key, object, out, e);
     if (rc == 0)

@@ -62,8 +62,8 @@ struct plan {
     const char *request_id; /* the client's; NULL */
 };
 
-/* Which body it is. */
-enum plan_kind { PLAN_CHAT, PLAN_COMPLETIONS };
+/* Which body it is; PLAN_EITHER: what has messages is a chat. */
+enum plan_kind { PLAN_CHAT, PLAN_COMPLETIONS, PLAN_EITHER };
 
 /* The plan borrows from the catalogue. key: whose models it may be for; NULL: all. */
 MUST_CHECK int plan_parse(const struct catalog *c, const struct edge_key *key, enum plan_kind kind,

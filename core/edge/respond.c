@@ -179,9 +179,9 @@ static enum MHD_Result respond_no_access(struct exchange *ex)
                                  "socket only; use that, or configure a key with scope = \"admin\"",
         [ACCESS_WRONG_USER] = "the control socket answers root, the server's own user and members "
                               "of the group " SOCKET_GROUP,
-        [ACCESS_WRONG_LISTENER] = "/admin/v1/ answers at the addresses of admin_listen and on the "
-                                  "control socket, all else but /health, /ready, /version and "
-                                  "/metrics at those of listen",
+        [ACCESS_WRONG_LISTENER] = "what operators do answers at the addresses of admin_listen and "
+                                  "on the control socket, what clients ask for at those of listen; "
+                                  "only what needs no key, as /health, answers at both",
         [ACCESS_WRONG_SOCKET] = "the control socket serves /admin/v1/ only; send this to an "
                                 "address that the server listens on",
     };

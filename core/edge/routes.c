@@ -7,6 +7,7 @@
 static const struct route routes[] = {
     {"/v1/chat/completions", "/v1/chat/completions", ROUTE_POST, false, ACCESS_KEY, api_chat},
     {"/v1/completions", "/v1/completions", ROUTE_POST, false, ACCESS_KEY, api_completions},
+    {"/invocations", "/invocations", ROUTE_POST, false, ACCESS_KEY, api_invocations},
     {"/v1/models", "/v1/models", ROUTE_GET, false, ACCESS_ANY_KEY, api_models},
     {"/v1/models/", "/v1/models/{id}", ROUTE_GET, true, ACCESS_ANY_KEY, api_model},
     {"/tokenize", "/tokenize", ROUTE_POST, false, ACCESS_KEY, api_tokenize},
@@ -21,6 +22,8 @@ static const struct route routes[] = {
     {"/version", "/version", ROUTE_GET, false, ACCESS_OPEN, api_version},
     {"/metrics", "/metrics", ROUTE_GET, false, ACCESS_OPEN, api_metrics},
     {"/metrics/", "/metrics", ROUTE_GET, false, ACCESS_OPEN, api_metrics},
+    {"/reset_prefix_cache", "/reset_prefix_cache", ROUTE_POST, false, ACCESS_ADMIN,
+     api_reset_prefix_cache},
     {"/admin/v1/status", "/admin/v1/status", ROUTE_GET, false, ACCESS_ADMIN, admin_status},
     {"/admin/v1/workers", "/admin/v1/workers", ROUTE_GET, false, ACCESS_ADMIN, admin_workers},
     {"/admin/v1/config", "/admin/v1/config", ROUTE_GET, false, ACCESS_ADMIN, admin_config},

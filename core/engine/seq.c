@@ -6,8 +6,29 @@
 
 #include "core/engine/sampler.h"
 
-static int check_fits(const struct request *r, const struct seq_limits *limits,
-                      uint32_t *out_max_output, struct err *e)
+/* Tokens of the longest output so far: an earlier worker's. */
+static uint32_t n_had(struct request *r)
+{
+    uint32_t most = 0, n;
+    bool finished;
+    for (uint32_t i = 0; i < r->stream.n_choices; i++) {
+        (void)stream_kept(r, i, &n, &finished);
+        most = (uint32_t)u64_max(most, n);
+    }
+    return most;
+}
+
+/* What the pool takes of an answer of which n_had() tokens are there; those at least, and one more. The
+ * last token is sampled but never fed. */
+static uint32_t max_of_pool(struct request *r, const struct seq_limits *limits)
+{
+    const uint64_t n_pool = (uint64_t)limits->n_kv_blocks * KV_BLOCK_TOKENS + 1;
+    const uint64_t n_fits = n_pool - u64_min(n_pool, r->n_prompt);
+    return (uint32_t)u64_max(n_fits, (uint64_t)n_had(r) + 1);
+}
+
+static int check_fits(struct request *r, const struct seq_limits *limits, uint32_t *out_max_output,
+                      struct err *e)
 {
     if (r->n_prompt == 0)
         return err_set(e, LLMD_EINVAL, "the prompt is empty");
@@ -20,8 +41,9 @@ static int check_fits(const struct request *r, const struct seq_limits *limits,
         (uint32_t)u64_min(r->sampling.max_tokens, limits->max_model_len - r->n_prompt);
     if (max_output == 0)
         return err_set_param(e, LLMD_EINVAL, "max_tokens", "max_tokens must be at least 1");
+    if (r->sampling.max_tokens_yields)
+        max_output = (uint32_t)u64_min(max_output, max_of_pool(r, limits));
 
-    /* The last token is sampled but never fed. */
     uint32_t n_blocks = blocks_for(r->n_prompt + max_output - 1);
     if (n_blocks > limits->n_kv_blocks)
         return err_set(e, LLMD_ETOOBIG,

@@ -45,6 +45,7 @@ struct sampling_params {
     uint64_t seed;            /* always set: the edge draws one when the client gave none */
     uint32_t n;               /* choices */
     uint32_t max_tokens;      /* >= 1, already clamped to the context */
+    bool max_tokens_yields;   /* nobody asked for so many: fewer where the KV cache takes no more */
     uint32_t min_tokens;      /* eos and stop ids are suppressed before */
     bool ignore_eos;
     const struct logit_bias *logit_bias; /* [n_logit_bias] */

@@ -86,14 +86,16 @@ static uint32_t n_known(const struct dispatch *dp)
     return dp->req->n_prompt + most;
 }
 
-/* KV blocks of the whole answer. */
-static uint64_t blocks_of_all(const struct request *req, const struct worker_opts *o)
+/* KV blocks of the whole answer, respectively of what is known of one that ends where the pool does. */
+static uint64_t blocks_of_all(const struct dispatch *dp, const struct worker_opts *o)
 {
-    const uint64_t n_tokens = (uint64_t)req->n_prompt + req->sampling.max_tokens - 1;
+    const struct sampling_params *s = &dp->req->sampling;
+    const uint64_t n_tokens =
+        s->max_tokens_yields ? n_known(dp) : (uint64_t)dp->req->n_prompt + s->max_tokens - 1;
     return blocks_for(u64_min(n_tokens, o->max_model_len));
 }
 
-bool books_could_fit(const struct routed *m, const struct request *req)
+bool books_could_fit(const struct routed *m, const struct dispatch *dp)
 {
     bool known = false;
     for (uint32_t i = 0; i < m->n_slots; i++) {
@@ -105,7 +107,7 @@ bool books_could_fit(const struct routed *m, const struct request *req)
         if (s->n_kv_blocks == 0)
             continue;
         known = true;
-        if (blocks_of_all(req, s->opts) <= s->n_kv_blocks)
+        if (blocks_of_all(dp, s->opts) <= s->n_kv_blocks)
             return true;
     }
     return !known;
@@ -114,8 +116,7 @@ bool books_could_fit(const struct routed *m, const struct request *req)
 static bool may_take(const struct slot *s, const struct dispatch *dp)
 {
     return router_slot_able(s) && !(dp->too_small >> s->bit & 1) &&
-           !books_was_lost_by(dp, s->link) &&
-           blocks_of_all(dp->req, s->opts) <= s->status.n_kv_blocks;
+           !books_was_lost_by(dp, s->link) && blocks_of_all(dp, s->opts) <= s->status.n_kv_blocks;
 }
 
 bool books_has_taker(const struct routed *m, const struct dispatch *dp)
@@ -133,7 +134,7 @@ bool books_has_future(const struct routed *m, const struct dispatch *dp)
     for (uint32_t i = 0; i < m->n_slots; i++) {
         const struct slot *s = m->slots[i];
         if (router_slot_awaited(s) && !(dp->too_small >> s->bit & 1) &&
-            blocks_of_all(dp->req, s->opts) <= s->n_kv_blocks)
+            blocks_of_all(dp, s->opts) <= s->n_kv_blocks)
             return true;
     }
     return books_has_taker(m, dp);
@@ -192,7 +193,7 @@ static enum route_bar bar_of(const struct slot *s, const struct dispatch *dp,
         return BAR_REFUSES;
     if (books_was_lost_by(dp, s->link))
         return BAR_EXCLUDED;
-    if (dp->too_small >> s->bit & 1 || blocks_of_all(dp->req, s->opts) > st->n_kv_blocks)
+    if (dp->too_small >> s->bit & 1 || blocks_of_all(dp, s->opts) > st->n_kv_blocks)
         return BAR_TOO_BIG;
     if (n_seqs == 0)
         return BAR_NONE;

@@ -216,7 +216,7 @@ void books_note_index(const struct routed *m);
 void books_lost_by(struct dispatch *dp, const struct link *l);
 bool books_was_lost_by(const struct dispatch *dp, const struct link *l);
 /* Whether a worker of the model could ever hold the request; true while that is not known. */
-bool books_could_fit(const struct routed *m, const struct request *req);
+bool books_could_fit(const struct routed *m, const struct dispatch *dp);
 /* Whether a worker that is ready may take the dispatch, now or later. */
 bool books_has_taker(const struct routed *m, const struct dispatch *dp);
 /* Whether a worker that is ready or awaited may take the dispatch, now or later. */

@@ -434,6 +434,18 @@ void submit_bound(struct router *r, struct dispatch_list *bound)
 
 /* --- submission --- */
 
+static int refuse_size(const struct request *req, struct err *e)
+{
+    if (req->sampling.max_tokens_yields)
+        return err_set(e, LLMD_ETOOBIG,
+                       "the prompt of %u tokens can never fit the KV cache of a worker; shorten it",
+                       req->n_prompt);
+    return err_set(e, LLMD_ETOOBIG,
+                   "prompt and answer of %u + %u tokens can never fit the KV cache of a worker; "
+                   "ask for fewer max_tokens",
+                   req->n_prompt, req->sampling.max_tokens);
+}
+
 /* r->mu is held. */
 static int admit(struct router *r, struct routed *m, const struct dispatch *dp, struct err *e)
 {
@@ -443,12 +455,8 @@ static int admit(struct router *r, struct routed *m, const struct dispatch *dp, 
         able |= router_slot_able(m->slots[i]);
     if (r->draining || !able)
         return router_refuse(r, m, e);
-    if (!books_could_fit(m, req))
-        return err_set(
-            e, LLMD_ETOOBIG,
-            "prompt and answer of %u + %u tokens can never fit the KV cache of a worker; "
-            "ask for fewer max_tokens",
-            req->n_prompt, req->sampling.max_tokens);
+    if (!books_could_fit(m, dp))
+        return refuse_size(req, e);
     if (!books_has_future(m, dp))
         return err_set(e, LLMD_ENOTREADY, "no worker of model \"%s\" that could take it is ready",
                        m->name);

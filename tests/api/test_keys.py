@@ -209,6 +209,37 @@ def test_who_shares_what_is_cached(tmp_path):
     s.stop()
 
 
+def test_operators_have_what_is_cached_forgotten(make_server):
+    s = make_server(model=SIM, top=section("a") + section("ops", 'scope = "admin"') + section("b", 'scope = "read_only"'))
+    a = client(s, "sk-a")
+
+    def cached():
+        return complete(a, prompt=PROMPT).usage.prompt_tokens_details.cached_tokens
+
+    def reset(key):
+        return s.request("POST", "/reset_prefix_cache", headers={"Authorization": f"Bearer sk-{key}"})
+
+    assert cached() == 0
+    wait_until(lambda: cached() > 0)
+    assert [reset(key)[0] for key in ("a", "b", "nobody")] == [403, 403, 401]
+    assert cached() > 0
+    status, _, body = reset("ops")
+    assert (status, body) == (200, b"")
+    assert cached() == 0
+    wait_until(lambda: cached() > 0)
+
+
+def test_invocations_ask_for_a_key(server):
+    def ask(key, body):
+        headers = {"Authorization": f"Bearer sk-{key}"} if key else {}
+        return server.post("/invocations", body, headers)
+
+    chat = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 2, "model": "m"}
+    assert [ask(key, chat)[0] for key in (None, "nobody", "old", "eye")] == [401, 401, 401, 403]
+    assert ask("plain", chat)[1]["object"] == "chat.completion"
+    assert ask("plain", {"prompt": "hi", "max_tokens": 2, "model": "m"})[1]["object"] == "text_completion"
+
+
 def wait_reloaded(server, number, seconds=PATIENCE):
     until = time.monotonic() + seconds
     while True:

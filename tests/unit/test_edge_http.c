@@ -240,6 +240,25 @@ static void test_bad_bodies(void **state)
     free(a);
 }
 
+/* What the body says decides what it is; the rest is as at the other two. */
+static void test_invocations(void **state)
+{
+    (void)state;
+    char *a = post(server.port, "/invocations", "", HI);
+    assert_int_equal(status_of(a), 200);
+    assert_non_null(strstr(a, "\"object\":\"chat.completion\""));
+    free(a);
+    a = post(server.port, "/invocations", "", "{\"prompt\":\"x\",\"max_tokens\":2}");
+    assert_non_null(strstr(a, "\"object\":\"text_completion\""));
+    free(a);
+    a = post(server.port, "/invocations", "", "{\"prompt\":\"x\",\"max_tokens\":-1}");
+    check_error(a, 400, "BadRequestError", "max_tokens");
+    free(a);
+    a = post(server.port, "/invocations", "", "{\"model\":\"tiny\"}");
+    check_error(a, 400, "BadRequestError", "'messages' for a chat, or 'prompt'");
+    free(a);
+}
+
 static void test_request_ids(void **state)
 {
     (void)state;
@@ -389,6 +408,7 @@ int main(void)
         cmocka_unit_test(test_chunked_bodies),
         cmocka_unit_test(test_expect_continue),
         cmocka_unit_test(test_bad_bodies),
+        cmocka_unit_test(test_invocations),
         cmocka_unit_test(test_request_ids),
         cmocka_unit_test(test_router_errors),
         cmocka_unit_test(test_models),

@@ -33,7 +33,8 @@ static void test_paths_are_the_routes(void **state)
     uint32_t n = 0;
     for (uint32_t i = 0; i < routes_count(); i++) {
         const struct route *r = route_at(i);
-        if (r->access == ACCESS_ADMIN || (i > 0 && strcmp(r->label, route_at(i - 1)->label) == 0))
+        if (strncmp(r->label, "/admin/", 7) == 0 ||
+            (i > 0 && strcmp(r->label, route_at(i - 1)->label) == 0))
             continue;
         n++;
         const json_t *item = path_item(r->label);

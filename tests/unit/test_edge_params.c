@@ -214,6 +214,23 @@ static void test_bad_bodies(void **state)
     }
 }
 
+/* Its length is looked at before it is tokenized. */
+static void test_a_long_bad_word(void **state)
+{
+    (void)state;
+    static const int lengths[] = {2048, 2049};
+    for (size_t i = 0; i < ARRAY_LEN(lengths); i++) {
+        char body[4096];
+        struct plan p;
+        struct err e = {0};
+        snprintf(body, sizeof(body), "{\"prompt\":\"x\",\"bad_words\":[\"%0*d\"]}", lengths[i], 0);
+        assert_int_equal(parse(PLAN_COMPLETIONS, body, &p, &e), -LLMD_EINVAL);
+        assert_string_equal(e.param, "bad_words");
+        assert_non_null(strstr(e.msg, i == 0 ? "at most 64 tokens" : "at most 2048 bytes"));
+        plan_fini(&p);
+    }
+}
+
 static void parse_ok(enum plan_kind kind, const char *body, struct plan *p)
 {
     struct err e = {0};
@@ -542,6 +559,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_fields_are_named),
         cmocka_unit_test(test_bad_bodies),
+        cmocka_unit_test(test_a_long_bad_word),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_null_equals_omitted),
         cmocka_unit_test(test_harmless_fields_are_ignored),

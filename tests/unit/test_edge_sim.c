@@ -18,7 +18,8 @@ struct world {
     uint16_t port;
 };
 
-static void world_start(struct world *w, uint64_t step_us, uint32_t max_num_seqs)
+static void world_start_small(struct world *w, uint64_t step_us, uint32_t max_num_seqs,
+                              uint32_t n_kv_blocks)
 {
     static const struct edge_listener listen[] = {{.address = "127.0.0.1:0"}};
     struct err e = {0};
@@ -28,6 +29,7 @@ static void world_start(struct world *w, uint64_t step_us, uint32_t max_num_seqs
     w->worker = sim_worker_opts(&w->sample);
     w->worker.sim_step_us = step_us;
     w->worker.max_num_seqs = max_num_seqs;
+    w->worker.kv_cache_blocks = n_kv_blocks;
     w->model = (struct edge_model){
         .name = "tiny", .model = w->sample.model, .max_model_len = w->worker.max_model_len};
     const struct router_model_opts route = {.max_queue = 64, .max_migrations = 2};
@@ -53,6 +55,11 @@ static void world_start(struct world *w, uint64_t step_us, uint32_t max_num_seqs
         fail_msg("%s", e.msg);
     w->port = edge_port(w->edge, 0);
     assert_soon(router_all_ready(w->router));
+}
+
+static void world_start(struct world *w, uint64_t step_us, uint32_t max_num_seqs)
+{
+    world_start_small(w, step_us, max_num_seqs, 256);
 }
 
 static void world_stop(struct world *w)
@@ -112,6 +119,28 @@ static void test_a_stream_runs_through(void **state)
     a = post(w.port, TEXT, "", again);
     assert_non_null(strstr(a, "\"cached_tokens\":"));
     assert_null(strstr(a, "\"cached_tokens\":0,"));
+    free(a);
+    world_stop(&w);
+}
+
+/* A pool smaller than the context: who says no number gets what fits, who says one too large 413. */
+static void test_a_small_pool(void **state)
+{
+    (void)state;
+    struct world w;
+    world_start_small(&w, 100, 16, 8);
+    static const char hi[] = "{\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}],"
+                             "\"ignore_eos\":true,\"max_tokens\":%s}";
+    char body[160];
+    snprintf(body, sizeof(body), hi, "null");
+    char *a = post(w.port, CHAT, "", body);
+    assert_int_equal(status_of(a), 200);
+    assert_non_null(strstr(a, "\"finish_reason\":\"length\""));
+    assert_non_null(strstr(a, "\"total_tokens\":129,")); /* the last is never fed */
+    free(a);
+    snprintf(body, sizeof(body), hi, "300");
+    a = post(w.port, CHAT, "", body);
+    assert_int_equal(status_of(a), 413);
     free(a);
     world_stop(&w);
 }
@@ -230,6 +259,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_a_stream_runs_through),
+        cmocka_unit_test(test_a_small_pool),
         cmocka_unit_test(test_hang_up_frees_within_two_steps),
         cmocka_unit_test(test_a_stream_that_waits_begins_with_its_head),
         cmocka_unit_test(test_hang_up_in_the_queue),

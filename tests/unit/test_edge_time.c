@@ -7,7 +7,8 @@ static struct server in_all, tokens, taking;
 
 #define HI "\"messages\":[{\"role\":\"user\",\"content\":\"Hi\"}]"
 
-static struct client plain, stream, none, some, stuck, spared;
+static struct client plain, stream, none, some, stuck, spared, deaf;
+static uint64_t deaf_us; /* since when it takes nothing */
 
 static void prepare(struct server *s, uint32_t step_us)
 {
@@ -22,6 +23,23 @@ static void connect_and_post(struct client *c, struct server *s, int rcvbuf, con
     assert_true(client_connect(c, s->port, rcvbuf));
     client_post(c, CHAT, "Connection: close\r\n", body);
     assert_soon(atomic_load(&s->router.n_submitted) == n + 1);
+}
+
+/* Asks for nothing good, over and over, and reads no answer until no more is taken from it. */
+static void ask_in_vain(struct client *c, struct server *s)
+{
+    static const char bad[] = "POST " CHAT " HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n"
+                              "Content-Type: application/json\r\n\r\n{}";
+    const struct timeval patience = {.tv_usec = 300000};
+    struct buf all = {0};
+    for (int i = 0; i < 500; i++)
+        buf_addstr(&all, bad);
+    assert_true(client_connect(c, s->port, 2048));
+    setsockopt(c->fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience));
+    for (int i = 0; i < 200 && client_put(c, all.data, all.len) == (ssize_t)all.len; i++)
+        ;
+    buf_fini(&all);
+    deaf_us = clock_now_us();
 }
 
 static int start(void **state)
@@ -41,6 +59,7 @@ static int start(void **state)
 
     connect_and_post(&plain, &in_all, 0, "{" HI ",\"max_tokens\":9}");
     connect_and_post(&stream, &in_all, 0, "{" HI ",\"max_tokens\":9,\"stream\":true}");
+    ask_in_vain(&deaf, &in_all);
     connect_and_post(&some, &tokens, 0, "{" HI ",\"max_tokens\":9,\"stream\":true}");
     router_step(&tokens.router);
     connect_and_post(&none, &tokens, 0, "{" HI ",\"max_tokens\":9}");
@@ -83,6 +102,17 @@ static void test_in_all(void **state)
     client_close(&stream);
 }
 
+/* What was refused took no time; that its client takes no answer is another matter. */
+static void test_refused_in_time(void **state)
+{
+    (void)state;
+    while (clock_now_us() < deaf_us + 3000000)
+        clock_sleep_us(10000);
+    assert_int_equal(edge_active(in_all.edge) > 0, true);
+    expect_metric(&in_all, "llmd_edge_timeouts_total{reason=\"request_timeout\"} 2.0\n");
+    client_close(&deaf);
+}
+
 static void test_tokens(void **state)
 {
     (void)state;
@@ -119,6 +149,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_in_all),
         cmocka_unit_test(test_tokens),
+        cmocka_unit_test(test_refused_in_time),
         cmocka_unit_test(test_clients_that_take_nothing),
     };
     return cmocka_run_group_tests(tests, start, stop);

@@ -165,7 +165,7 @@ static void test_who_was_removed_does_not_count(void **state)
     (void)state;
     static const struct err stalled = {.code = LLMD_EWORKER, .msg = "it stalls"};
     struct world w;
-    struct reader large, small;
+    struct reader large, small, any;
     struct err e = {0};
     world_init(&w, NULL);
     const uint64_t only = add_model(&w);
@@ -180,12 +180,19 @@ static void test_who_was_removed_does_not_count(void **state)
     small.r->sampling.max_tokens = 2;
     drain_and_remove(&w, 0);
     assert_int_equal(router_submit(w.router, large.r, &e), -LLMD_ETOOBIG);
+    make(&any, 0, only); /* the same, but nobody asked for the 70 */
+    any.r->sampling.max_tokens_yields = true;
+    assert_int_equal(router_submit(w.router, request_ref(any.r), &e), 0);
+    reader_wait(&any);
+    assert_int_equal(any.n_got[0], 4 * 16 - 20 + 1);
+    assert_int_equal(any.finish[0], FINISH_LENGTH);
     router_lose(w.router, 1, &stalled);
     err_clear(&e);
     assert_int_equal(router_submit(w.router, small.r, &e), -LLMD_ENOTREADY);
     assert_string_equal(e.msg, "no worker of model \"tiny\" is alive: it stalls");
     reader_fini(&large);
     reader_fini(&small);
+    reader_fini(&any);
     world_fini(&w);
 }
 

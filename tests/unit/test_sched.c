@@ -425,6 +425,12 @@ static void test_what_can_never_fit_is_refused(void **state)
     run(&w, &c, 1);
     assert_text(&c);
     client_fini(&c);
+    client_init(&c, &(struct client_opts){.prompt = prompt_of(1, 60), 60, .max_tokens = 200});
+    c.r->sampling.max_tokens_yields = true; /* nobody asked for the 200 */
+    assert_int_equal(client_submit(&w, &c), 0);
+    run(&w, &c, 1);
+    assert_true(c.n_got[0] == 5 && c.finish[0] == FINISH_LENGTH);
+    client_fini(&c);
     client_init(&c, &(struct client_opts){
                         .prompt = prompt_of(1, WORLD_MAX_LEN), WORLD_MAX_LEN, .max_tokens = 1});
     assert_int_equal(client_submit(&w, &c), -LLMD_ECONTEXT);
