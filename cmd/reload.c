@@ -113,6 +113,14 @@ int reload_ask(struct reload *r, bool again, struct err *e)
     return busy ? err_set(e, LLMD_EFULL, "a reload is under way; ask again when it has ended") : 0;
 }
 
+bool reload_runs(struct reload *r)
+{
+    lock_take(&r->mu);
+    const bool runs = r->phase == RELOAD_RUNNING;
+    lock_drop(&r->mu);
+    return runs;
+}
+
 /* why NULL: it is done. */
 static void finish(struct reload *r, const struct err *why)
 {

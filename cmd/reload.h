@@ -23,6 +23,8 @@ MUST_CHECK int reload_new(struct fleet *f, const char *path, struct reload **out
 void reload_free(struct reload *r); /* NULL is fine */
 /* Has the next tick begin one. EFULL: one is under way; with `again` another one follows then. */
 MUST_CHECK int reload_ask(struct reload *r, bool again, struct err *e);
+/* From when it is asked for until it is done or has failed. */
+bool reload_runs(struct reload *r);
 /* What can be done now; true while there is more to do. */
 bool reload_tick(struct reload *r);
 /* Appends what edge_control says of these. */

@@ -32,6 +32,7 @@
 #include "cmd/load_log.h"
 #include "cmd/reload.h"
 #include "cmd/serve_log.h"
+#include "cmd/service.h"
 #include "core/config/config.h"
 #include "core/edge/edge.h"
 #include "core/observe/events.h"
@@ -63,6 +64,7 @@ struct server {
     bool was_ready;
     bool reloads; /* a reload is under way */
     struct load_log load_log;
+    struct service service; /* what systemd is told */
 };
 
 /* True when standard error is the journal's own socket: systemd says device and inode. Desktop
@@ -278,6 +280,15 @@ static bool has_living_worker(const struct server *s, const struct served *m)
     return false;
 }
 
+/* A fresh installation: the server runs, and waits to be told what to serve. */
+static void say_what_is_missing(const char *config_path)
+{
+    event_note(LOG_WARN, "serve", "no model is configured: nothing can be asked for yet");
+    event_note(LOG_WARN, "serve", "next: llmd setup asks for what is needed and writes it down");
+    event_note(LOG_WARN, "serve", "or add model \"NAME\" { path = \"FILE\" } to %s, then: llmd reload",
+               config_path);
+}
+
 /* Says once when everything is ready; false when a model cannot start. */
 static bool check_start(struct server *s)
 {
@@ -291,6 +302,10 @@ static bool check_start(struct server *s)
     if (!router_all_ready(s->fleet.router))
         return true;
     s->was_ready = true;
+    if (s->fleet.n_line_up == 0) {
+        say_what_is_missing(s->config_path);
+        return true;
+    }
     event_note(LOG_INFO, "serve", "ready models=%u workers=%u start_ms=%llu", s->fleet.n_line_up, n,
                (unsigned long long)((clock_now_us() - s->started_us) / 1000u));
     return true;
@@ -319,16 +334,26 @@ static void drain(struct server *s)
     event_note(LOG_INFO, "serve", "draining active=%u timeout_s=%u", edge_active(s->fleet.edge),
                s->fleet.config->drain_timeout_s);
     edge_drain(s->fleet.edge);
+    service_tick(&s->service, &s->fleet, SERVICE_DRAINING, until - clock_now_us());
     while (edge_active(s->fleet.edge) > 0 && clock_now_us() < until) {
         int sig = next_signal(s, s->reloads ? TICK_MS / 10 : TICK_MS);
         if (sig == SIGTERM || sig == SIGINT)
             break;
         if (s->reloads) /* requests may wait for workers that it is about to start */
             s->reloads = reload_tick(s->reload);
+        const uint64_t now_us = clock_now_us();
+        service_tick(&s->service, &s->fleet, SERVICE_DRAINING, until > now_us ? until - now_us : 0);
     }
     if (edge_active(s->fleet.edge) > 0)
         event_note(LOG_WARN, "serve", "stopping with active=%u answers unfinished",
                    edge_active(s->fleet.edge));
+}
+
+static enum service_phase phase(const struct server *s)
+{
+    if (!s->was_ready)
+        return SERVICE_LOADING;
+    return reload_runs(s->reload) ? SERVICE_RELOADING : SERVICE_SERVING;
 }
 
 /* How long the main thread may sleep. */
@@ -356,9 +381,11 @@ static int run(struct server *s)
             log_info("serve", "SIGHUP: a reload is under way, another one follows");
         if (!s->was_ready && !check_start(s))
             return EXIT_FAILED;
+        service_tick(&s->service, &s->fleet, phase(s), 0);
         if (s->was_ready)
             s->reloads = reload_tick(s->reload);
         watch_gpus(s);
+        service_tick(&s->service, &s->fleet, phase(s), 0);
     }
 }
 
@@ -387,6 +414,7 @@ static void stop(struct server *s, int rc)
         close(s->signal_fd);
     if (s->asked_fd >= 0)
         close(s->asked_fd);
+    service_fini(&s->service);
 }
 
 /* False when it is at fault, which is said on standard error. */
@@ -443,6 +471,7 @@ int cmd_serve(int argc, char **argv)
     if (!take_config(&s, path))
         return EXIT_CONFIG;
     raise_fd_limit();
+    service_init(&s.service);
 
     if (open_signals(&s, &e) != 0 || start(&s, &e) != 0) {
         log_error("serve", "cannot start: %s", e.msg[0] ? e.msg : err_text(e.code));

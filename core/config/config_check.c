@@ -486,7 +486,9 @@ static void check_models(struct config_ctx *c)
                          CONFIG_MAX_WORKERS);
     }
     if (c->n_sections[CONFIG_MODEL] == 0)
-        config_fault(c, 0, NULL, "there is no model; add model \"name\" { path = \"FILE.gguf\" }");
+        config_warn(c, 0, NULL,
+                    "there is no model, so nothing can be asked for; run `llmd setup`, or add "
+                    "model \"name\" { path = \"FILE.gguf\" } and `llmd reload`");
 }
 
 void config_check(struct config_ctx *c)

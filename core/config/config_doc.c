@@ -87,12 +87,14 @@ static void example_scope(enum config_scope scope, struct buf *out)
 
 void config_print_example(struct buf *out)
 {
-    buf_addstr(out, "# llmd.conf - the configuration of llmd.\n"
-                    "#\n"
-                    "# Every option stands here with its default, behind '#'. At least one model\n"
-                    "# must be named. `llmd check --config FILE` names every fault with its line.\n"
-                    "# This text is made by `llmd check --print-defaults`.\n"
-                    "\n");
+    buf_addstr(out,
+               "# llmd.conf - the configuration of llmd.\n"
+               "#\n"
+               "# Every option stands here with its default, behind '#'. Without a model\n"
+               "# llmd runs and waits to be told of one. `llmd check --config FILE` names every\n"
+               "# fault with its line. `llmd setup` asks for what is needed and writes it down.\n"
+               "# This text is made by `llmd check --print-defaults`.\n"
+               "\n");
     example_scope(CONFIG_TOP, out);
     buf_addstr(out, "# The request log.\n#store {\n");
     example_scope(CONFIG_STORE, out);

@@ -58,6 +58,8 @@ static const char *verdict(const struct exchange *ex)
 {
     if (atomic_load(&ex->conn->loop->edge->draining))
         return "draining";
+    if (ex->catalog->n_models == 0)
+        return "no model is configured: run llmd setup, or add one and reload";
     return api_all_ready(ex) ? "ready" : "loading";
 }
 

@@ -36,7 +36,7 @@ static bool copy(const struct edge_served *s, struct catalog *c)
     struct edge_key *keys = arena_array(&c->arena, s->n_keys, sizeof(*keys));
     struct edge_model *models = arena_array(&c->arena, s->n_models, sizeof(*models));
     c->series = arena_array(&c->arena, s->n_models, sizeof(*c->series));
-    if ((!keys && s->n_keys > 0) || !models || !c->series)
+    if ((!keys && s->n_keys > 0) || ((!models || !c->series) && s->n_models > 0))
         return false;
     bool good = true;
     for (uint32_t i = 0; good && i < s->n_keys; i++)
@@ -68,7 +68,6 @@ static bool take_states(struct catalog *c, struct key_states *all)
 int catalog_new(const struct edge_served *s, struct edge_metrics *metrics,
                 struct key_states *states, struct catalog **out, struct err *e)
 {
-    BUG_ON(s->n_models == 0);
     struct catalog *c = calloc(1, sizeof(*c));
     if (!c)
         return err_set(e, LLMD_ENOMEM, "out of memory for what is served");

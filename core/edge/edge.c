@@ -237,6 +237,15 @@ uint32_t edge_active(const struct edge *edge)
     return atomic_load(&edge->n_exchanges);
 }
 
+uint64_t edge_beat_us(const struct edge *edge)
+{
+    uint64_t oldest_us = UINT64_MAX;
+    for (uint32_t i = 0; i < edge->n_loops; i++)
+        oldest_us =
+            u64_min(oldest_us, atomic_load_explicit(&edge->loops[i].beat_us, memory_order_relaxed));
+    return oldest_us;
+}
+
 void edge_stop(struct edge *edge)
 {
     if (!edge)

@@ -74,7 +74,7 @@ struct edge_listener {
 struct edge_served {
     const struct edge_key *keys; /* [n_keys]; none: open, the caller has made sure of loopback */
     uint32_t n_keys;
-    const struct edge_model *models; /* [n_models], at least one */
+    const struct edge_model *models; /* [n_models]; none: /v1/models is empty, /ready says 503 */
     uint32_t n_models;
     bool share_prefixes; /* keys share what is cached of past prompts */
     struct edge_limits limits;
@@ -121,6 +121,9 @@ uint16_t edge_port(const struct edge *edge, uint32_t i);
 void edge_drain(struct edge *edge);
 /* Requests that are being answered right now, until the kernel has the end of the reply. */
 uint32_t edge_active(const struct edge *edge);
+/* When the loop that is the latest of all last went round (clock_now_us()); each does so twice a second.
+ * From any thread. */
+uint64_t edge_beat_us(const struct edge *edge);
 /* Ends what still runs with an error, closes all connections, ends the threads, frees. NULL is
  * fine. The workers must have ended before (router_shutdown): they write to the loops' wakers. */
 void edge_stop(struct edge *edge);

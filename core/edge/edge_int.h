@@ -85,6 +85,7 @@ struct loop {
     uint64_t ids[IDS_AT_ONCE]; /* random numbers, the first n_ids not used yet */
     uint32_t n_ids;
     uint64_t next_sweep_us;
+    atomic_ullong beat_us; /* when it last swept: others see by it that it goes round */
 };
 
 struct edge {

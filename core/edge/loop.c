@@ -93,6 +93,7 @@ static int open_listeners(struct loop *l, struct err *e)
 static int build(struct loop *l, struct edge *edge, uint32_t n, struct err *e)
 {
     *l = (struct loop){.edge = edge, .n_listen = n, .epoll_fd = -1, .control_fd = -1};
+    atomic_store(&l->beat_us, clock_now_us());
     l->waker.event_fd = -1;
     slots_init(&l->slots);
     prep_inbox_init(&l->prepared, -1);
@@ -224,6 +225,7 @@ static void sweep(struct loop *l, uint64_t now_us)
     if (now_us < l->next_sweep_us)
         return;
     l->next_sweep_us = now_us + SWEEP_US;
+    atomic_store_explicit(&l->beat_us, now_us, memory_order_relaxed);
     conn_sweep(l, now_us);
     front_sweep(l, now_us);
     for (struct exchange *ex = l->exchanges; ex; ex = ex->next)

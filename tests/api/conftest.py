@@ -84,9 +84,10 @@ class UnixConnection(http.client.HTTPConnection):
 
 class Server:
     """`llmd serve` with a configuration of its own, stopped by SIGTERM. faults: see core/util/fault.h; authority:
-    it speaks HTTPS by a certificate of that."""
+    it speaks HTTPS by a certificate of that; name None: it has no model."""
 
-    def __init__(self, folder, model="", top="", name="m", path=GGUF, faults=None, authority=None, more_listen=()):
+    def __init__(self, folder, model="", top="", name="m", path=GGUF, faults=None, authority=None, more_listen=(),
+                 env=None):
         self.port = free_port()
         self.name = name
         self.tls = authority and authority.trusting()
@@ -100,11 +101,11 @@ class Server:
             top += '\ncontrol_socket = "llmd.sock"'
         self.config.write_text(
             f'listen = {{ {", ".join(json.dumps(a) for a in (f"127.0.0.1:{self.port}", *more_listen))} }}\n{top}\n'
-            f'model "{name}" {{\n  path = "{path}"\n  {model}\n}}\n')
+            + (f'model "{name}" {{\n  path = "{path}"\n  {model}\n}}\n' if name else ""))
         self.log = open(self.log_path, "w")
         self.started = time.monotonic()
         self.process = subprocess.Popen([LLMD_WITH_FAULTS if faults else LLMD, "serve", "--config", str(self.config)],
-                                        env={**os.environ, **({"LLMD_FAULTS": faults} if faults else {})},
+                                        env={**os.environ, **(env or {}), **({"LLMD_FAULTS": faults} if faults else {})},
                                         stderr=self.log, stdout=self.log)
         atexit.register(self.process.kill)  # of a test that failed; nothing when it has ended
 

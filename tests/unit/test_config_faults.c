@@ -169,8 +169,6 @@ static const struct {
     {M "key a { sha256 = \"" D1 "\" }\nkey b {\n sha256 = \"" D1 "\" }", 4,
      "is the digest of key \"a\" in line 2 too"},
     /* models */
-    {"", 0, "there is no model; add model \"name\""},
-    {"# nothing\n", 0, "there is no model"},
     {"\nmodel \"m\" {\n}", 2, "option 'path': is missing in section 'model \"m\"'; add path ="},
     {"model m { path = \"\" }", 1, "option 'path': is empty; name a file"},
     {"model m { path = \"~/m.gguf\" }", 1, "'~', which is not expanded"},
