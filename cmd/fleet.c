@@ -327,6 +327,13 @@ static enum key_scope scope_of(const char *word)
                                             : SCOPE_INFERENCE;
 }
 
+static enum metrics_access metrics_access(const char *word)
+{
+    return strcmp(word, "all") == 0         ? METRICS_ALL
+           : strcmp(word, "operators") == 0 ? METRICS_OPERATORS
+                                            : METRICS_TOTALS;
+}
+
 int fleet_catalog(const struct fleet *f, struct edge_served *out, void **out_arrays, struct err *e)
 {
     const struct config *c = f->config;
@@ -369,6 +376,7 @@ int fleet_catalog(const struct fleet *f, struct edge_served *out, void **out_arr
         .share_prefixes = strcmp(c->prefix_cache_scope, "shared") == 0,
         .limits = {.max_body_bytes = c->max_body_kb * 1024u,
                    .overflow_is_too_big = strcmp(c->context_overflow_status, "413") == 0,
+                   .metrics = metrics_access(c->metrics_access),
                    .header_timeout_s = c->header_timeout_s,
                    .body_timeout_s = c->body_timeout_s,
                    .keepalive_timeout_s = c->keepalive_timeout_s,

@@ -90,6 +90,7 @@ struct config {
     uint32_t max_connections;
     uint32_t max_body_kb;
     const char *context_overflow_status;
+    const char *metrics_access; /* "totals" | "all" | "operators" */
     uint32_t header_timeout_s, body_timeout_s, keepalive_timeout_s, sse_keepalive_s;
     uint32_t client_write_timeout_s;
     uint32_t request_timeout_s, first_token_timeout_s, token_timeout_s; /* 0: any time */

@@ -5,6 +5,10 @@
  *   ANY_KEY    no                              yes         yes     yes         yes
  *   KEY        no                              yes         yes     no          yes
  *   ADMIN      yes                             no          yes     GET, HEAD   no
+ *   METRICS    yes                             no          yes     GET, HEAD   no
+ *
+ * METRICS is as OPEN unless metrics_access says "operators", and always so at the addresses of
+ * admin_listen. What it tells of single keys is another question: access_sees_keys().
  *
  * With admin_listen, ADMIN routes answer only at its addresses, and those that take keys otherwise only
  * at the addresses of listen, whoever asks. Of the control socket all that holds for users whom
@@ -18,7 +22,8 @@ enum route_access {
     ACCESS_ADMIN,   /* the control socket, or a key of an administrator, or of a watcher to look */
     ACCESS_KEY,     /* a key that may generate, when any are configured */
     ACCESS_ANY_KEY, /* any key, when any are configured */
-    ACCESS_OPEN,    /* health, metrics */
+    ACCESS_METRICS, /* what was measured */
+    ACCESS_OPEN,    /* health */
 };
 
 struct caller {
@@ -27,6 +32,7 @@ struct caller {
     bool admin_listener;        /* came to an address of admin_listen */
     bool admin_elsewhere;       /* there are such addresses */
     bool keys;                  /* any are configured */
+    bool metrics_closed;        /* to who is no operator */
     bool looks;                 /* GET or HEAD: changes nothing */
     const struct edge_key *key; /* that the request presents; NULL: none, or an unknown one */
     int64_t now_s;              /* since 1970 */
@@ -44,4 +50,7 @@ enum access_verdict {
     ACCESS_WRONG_LISTENER, /* 403: operators and clients have addresses of their own */
 };
 
+/* Whether it may know which keys there are and what each used: it is an operator, or looks where none
+ * but operators do. */
+bool access_sees_keys(const struct caller *c);
 enum access_verdict access_check(enum route_access access, const struct caller *c);

@@ -141,6 +141,7 @@ enum MHD_Result api_metrics(struct exchange *ex)
     struct buf body = {0};
     if (exchange_opts(ex)->metrics)
         metrics_write(exchange_opts(ex)->metrics, &body);
-    key_states_write(ex->catalog, &body);
+    if (ex->sees_keys)
+        key_states_write(ex->catalog, &body);
     return respond_body(ex, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", &body);
 }

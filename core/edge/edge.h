@@ -47,9 +47,17 @@ struct edge_model {
     int64_t created; /* seconds since 1970, for /v1/models */
 };
 
+/* What /metrics tells to who is no operator. */
+enum metrics_access {
+    METRICS_TOTALS,    /* everything but what each key used */
+    METRICS_ALL,       /* that, too: it names the keys */
+    METRICS_OPERATORS, /* nothing */
+};
+
 struct edge_limits {
-    uint32_t max_body_bytes;   /* more: 413 */
-    bool overflow_is_too_big;  /* a prompt longer than the context is answered 413, not 400 */
+    uint32_t max_body_bytes;  /* more: 413 */
+    bool overflow_is_too_big; /* a prompt longer than the context is answered 413, not 400 */
+    enum metrics_access metrics;
     uint32_t header_timeout_s; /* head and body of a request must be in by then: */
     uint32_t body_timeout_s;
     uint32_t keepalive_timeout_s;    /* idle connection */

@@ -155,6 +155,7 @@ struct exchange {
     uint64_t started_us;
     enum refusal refusal;
     enum access_verdict access;
+    bool sees_keys;             /* may know what each key used */
     const char *refusal_detail; /* a constant; NULL */
     unsigned refusal_status;    /* of REFUSE_FRAMING */
     bool suspended;             /* in libmicrohttpd; cleared by exactly one resume */

@@ -100,6 +100,7 @@ static enum access_verdict check_access(struct exchange *ex, bool options)
                             .admin_listener = ex->conn->listener && ex->conn->listener->admin,
                             .admin_elsewhere = ex->conn->loop->edge->has_admin_listener,
                             .keys = served->n_keys > 0,
+                            .metrics_closed = served->limits.metrics == METRICS_OPERATORS,
                             .looks = route_method(ex->method) == ROUTE_GET,
                             .now_s = (int64_t)(clock_wall_us() / 1000000)};
     if (options && access != ACCESS_ADMIN) /* browsers ask before they send a key */
@@ -109,6 +110,7 @@ static enum access_verdict check_access(struct exchange *ex, bool options)
             served->keys, served->n_keys,
             MHD_lookup_connection_value(ex->mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION));
     ex->key = caller.key;
+    ex->sees_keys = access_sees_keys(&caller) || served->limits.metrics == METRICS_ALL;
     return access_check(access, &caller);
 }
 

@@ -175,14 +175,15 @@ static enum MHD_Result respond_no_access(struct exchange *ex)
             "configuration)",
         [ACCESS_ONLY_LOOKS] = "this key is for looking only (scope = \"read_only\"): it neither "
                               "generates nor changes anything",
-        [ACCESS_NO_ADMIN_KEYS] = "no keys are configured, so /admin/v1/ is open on the control "
-                                 "socket only; use that, or configure a key with scope = \"admin\"",
+        [ACCESS_NO_ADMIN_KEYS] = "no keys are configured, so what is for operators is open on "
+                                 "the control socket only; use that, or configure a key with "
+                                 "scope = \"admin\"",
         [ACCESS_WRONG_USER] = "the control socket answers root, the server's own user and members "
                               "of the group " SOCKET_GROUP,
         [ACCESS_WRONG_LISTENER] = "what operators do answers at the addresses of admin_listen and "
                                   "on the control socket, what clients ask for at those of listen; "
                                   "only what needs no key, as /health, answers at both",
-        [ACCESS_WRONG_SOCKET] = "the control socket serves /admin/v1/ only; send this to an "
+        [ACCESS_WRONG_SOCKET] = "the control socket serves operators only; send this to an "
                                 "address that the server listens on",
     };
     struct buf body = {0};

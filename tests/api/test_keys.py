@@ -117,6 +117,26 @@ def test_what_may_you(server):
         other.models.retrieve("m")
 
 
+def metrics(server, key=None):
+    return server.get("/metrics", {"Authorization": f"Bearer sk-{key}"} if key else None)
+
+
+def test_who_sees_what_keys_used(server, make_server):
+    def names_keys(s, key=None):
+        status, text = metrics(s, key)
+        assert status == 200 and "vllm:request_success_total" in text
+        return 'llmd_key_requests_total{key="plain"}' in text
+
+    assert [names_keys(server, k) for k in (None, "nobody", "plain", "old", "eye")] == [False] * 4 + [True]
+    keys = section("plain") + section("ops", 'scope = "admin"')
+    s = make_server(model=SIM, top=keys + 'metrics_access = "all"\n')
+    assert names_keys(s) and names_keys(s, "plain")
+    s.config.write_text(s.config.read_text().replace('"all"', '"operators"'))
+    wait_reloaded(s, s.admin("POST", "reload")[1]["number"])
+    assert [metrics(s, k)[0] for k in (None, "nobody", "plain", "ops")] == [401, 401, 403, 200]
+    assert names_keys(s, "ops")
+
+
 def test_requests_per_minute(server):
     c = client(server, "sk-two")
     raw = c.completions.with_raw_response.create(model="m", prompt="hello", max_tokens=3)
@@ -164,7 +184,7 @@ def test_the_sdk_comes_back_when_it_is_told(server):
     refused = 'llmd_key_limited_total{key="again",limit="requests"} '
     for _ in range(200):
         complete(c)
-        n = re.search(re.escape(refused) + r"(\d+)", server.get("/metrics")[1])[1]
+        n = re.search(re.escape(refused) + r"(\d+)", metrics(server, "eye")[1])[1]
         if n != "0":
             break
     assert n == "1"

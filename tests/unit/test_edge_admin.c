@@ -80,6 +80,18 @@ static void test_who_may_use_which_route(void **state)
         assert_int_equal(access_check(ACCESS_KEY, &c), cases[i].key);
         assert_int_equal(access_check(ACCESS_ADMIN, &c), cases[i].look);
     }
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) { /* what was measured */
+        struct caller c = cases[i].caller;
+        c.looks = true;
+        assert_int_equal(access_check(ACCESS_METRICS, &c), cases[i].open);
+        c.metrics_closed = true;
+        const int want = c.admin_listener              ? YES
+                         : cases[i].look != (int)WRONG ? cases[i].look
+                         : c.key                       ? YES
+                                                       : NO_KEY;
+        assert_int_equal(access_check(ACCESS_METRICS, &c), want);
+        assert_int_equal(access_sees_keys(&c) || c.control, want == YES || c.control);
+    }
     assert_int_equal((enum route_access)0, ACCESS_ADMIN); /* what forgets to say is closed */
 }
 
@@ -87,9 +99,8 @@ static void test_who_may_use_which_route(void **state)
 static void test_what_is_open(void **state)
 {
     (void)state;
-    static const char *const open[] = {"/health",      "/ready", "/version",
-                                       "/metrics",     "/livez", "/ping",
-                                       "/is_sleeping", "/load",  "/openapi.json"};
+    static const char *const open[] = {"/health", "/ready",       "/version", "/livez",
+                                       "/ping",   "/is_sleeping", "/load",    "/openapi.json"};
     for (uint32_t i = 0; i < routes_count(); i++) {
         const struct route *r = route_at(i);
         bool named = false;
@@ -99,6 +110,8 @@ static void test_what_is_open(void **state)
             fail_msg("%s", r->label);
         if (strncmp(r->path, "/admin", 6) == 0)
             assert_int_equal(r->access, ACCESS_ADMIN);
+        if (strcmp(r->label, "/metrics") == 0)
+            assert_int_equal(r->access, ACCESS_METRICS);
     }
     assert_int_equal(route_access(NULL, "/admin/v1/no-such"), ACCESS_ADMIN);
     assert_int_equal(route_access(NULL, "/v1/no-such"), ACCESS_KEY);
@@ -360,7 +373,7 @@ static void test_views_over_the_socket(void **state)
     expect("GET /admin/v1/nothing", NULL, NULL, 404, "no such path");
     expect("GET /nothing", NULL, NULL, 404, "no such path");
     expect("GET /health", NULL, NULL, 200, "");
-    expect("POST " CHAT, NULL, "{}", 403, "the control socket serves /admin/v1/ only");
+    expect("POST " CHAT, NULL, "{}", 403, "the control socket serves operators only");
     server_stop(&server);
 }
 

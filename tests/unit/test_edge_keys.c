@@ -275,6 +275,7 @@ static void test_keys_that_come_and_go(void **state)
     char name[16];
     uint32_t n = 0;
     begin();
+    server.fixture.opts.served.limits.metrics = METRICS_ALL;
     server_start(&server);
     for (uint32_t i = 0; i < 300; i++) {
         snprintf(name, sizeof(name), "k%u", i);
