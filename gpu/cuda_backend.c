@@ -11,6 +11,8 @@
 
 static const uint64_t DEFAULT_TIMEOUT_US = 30ull * 1000000u;
 
+enum { SPLIT_BLOCKS_PER_PROCESSOR = 2 };
+
 int cuda_alloc(struct cuda_backend *c, size_t bytes, void **out, struct err *e)
 {
     BUG_ON(c->sealed);
@@ -74,6 +76,24 @@ static int open_blas(struct cuda_backend *c, struct err *e)
     return blas_new(&o, &c->blas, e);
 }
 
+/* Parts, then counters, which begin at zero. */
+static int open_split(struct cuda_backend *c, struct err *e)
+{
+    const uint32_t n = gpu_describe(c->gpu)->n_processors * SPLIT_BLOCKS_PER_PROCESSOR;
+    const size_t parts_bytes = (size_t)2 * n * GPU_SPLIT_ROWS * GPU_SKINNY * sizeof(float);
+    const size_t arrived_bytes = (size_t)2 * n * sizeof(uint32_t);
+    void *p;
+    int rc = cuda_alloc(c, parts_bytes + arrived_bytes, &p, e);
+    if (rc) {
+        err_prefix(e, "work space of products: ");
+        return rc;
+    }
+    c->split = (struct gpu_linear_split){
+        .parts = p, .arrived = (uint32_t *)((uint8_t *)p + parts_bytes), .n_blocks = n};
+    rc = gpu_zero(c->stream, c->split.arrived, arrived_bytes);
+    return rc ? err_set(e, LLMD_EPOISONED, "%s", gpu_fault(c->gpu)) : 0;
+}
+
 static int reserve(struct backend *be, const struct attn_shape *shape,
                    const struct backend_limits *limits, uint32_t n_kv_blocks, struct err *e)
 {
@@ -84,6 +104,8 @@ static int reserve(struct backend *be, const struct attn_shape *shape,
     c->shape.windows = NULL;
     c->limits = *limits;
     int rc = cuda_attn_reserve(c, shape, n_kv_blocks, e);
+    if (!rc && !c->pinned)
+        rc = open_split(c, e);
     if (!rc && c->library && limits->max_rows > GPU_SKINNY)
         rc = open_blas(c, e);
     c->reserved = rc == 0;
@@ -172,7 +194,8 @@ static int product(struct cuda_backend *c, const void *in, uint32_t in_stride, u
                                  .n_rows = n_rows,
                                  .n_out = w->rows,
                                  .k = gpu_stride(w->cols),
-                                 .gate_up = gate_up};
+                                 .gate_up = gate_up,
+                                 .split = c->split};
     BUG_ON(!w->data || out->cols != w->rows);
     if (cuda_replays(c))
         return 0;
@@ -251,6 +274,7 @@ static void backend_free(struct backend *be)
         cuda_graphs_drop(c);
         blas_free(c->blas);
         gpu_free(c->gpu, c->blas_memory);
+        gpu_free(c->gpu, c->split.parts);
         cuda_attn_release(c);
         cuda_sample_release(c);
         for (uint32_t i = 0; i < c->n_tensors; i++)

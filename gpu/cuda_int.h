@@ -70,8 +70,9 @@ struct cuda_backend {
     uint64_t timeout_us;
     const struct blas_library *library; /* NULL: our kernels alone */
     uint32_t widest_pairs; /* of the gate_up weights: rows of one, as gpu_pairs_stride() */
-    struct blas *blas;     /* of reserve; NULL: none */
-    bool resized;          /* the KV cache has its size */
+    struct gpu_linear_split split;
+    struct blas *blas; /* of reserve; NULL: none */
+    bool resized;      /* the KV cache has its size */
     void *blas_memory;
     struct gpu_loader *loader; /* NULL: no weight yet, or none any more */
     uint8_t *staging;          /* pinned, small things on their way */

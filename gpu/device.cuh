@@ -6,6 +6,7 @@
  *
  *   GPU_KERNEL(threads) void name(struct args a)   a kernel of at most so many threads per block
  *   GPU_KERNEL_ALONE(threads)                      one that may take the registers of a whole processor
+ *   GPU_KERNEL_PAIR(threads)                       one of which two blocks share a processor
  *   GPU_FN                                         a function of kernels
  *   GPU_SHARED(type, name, count)                  an array of the block's shared memory
  *   gpu_launch(stream, "name", grid, block, shared_bytes, kernel, args...)
@@ -50,6 +51,7 @@ struct gpu_dim {
 
 #define GPU_KERNEL(threads)           __global__ __launch_bounds__(threads)
 #define GPU_KERNEL_ALONE(threads)     __global__ __launch_bounds__(threads, 1)
+#define GPU_KERNEL_PAIR(threads)      __global__ __launch_bounds__(threads, 2)
 #define GPU_FN                        __device__ __forceinline__
 #define GPU_SHARED(type, name, count) __shared__ type name[count]
 

@@ -25,8 +25,9 @@ enum {
     GPU_ROWS = 16,        /* rows of a weight */
     GPU_MAX_COLS = 12288, /* of a row that is normalized */
     GPU_MAX_HEAD = 256,
-    GPU_SPLIT = 256, /* positions of a decode's context that one block attends to */
-    GPU_SKINNY = 64, /* rows up to which products stream the weights */
+    GPU_SPLIT = 256,      /* positions of a decode's context that one block attends to */
+    GPU_SKINNY = 64,      /* rows up to which products stream the weights */
+    GPU_SPLIT_ROWS = 128, /* of a weight, whose products the blocks of such a kernel share */
 };
 static const uint32_t GPU_NO_SLOT = 0xffffffffu, GPU_NO_ROW = 0xffffffffu,
                       GPU_NO_MASK = 0xffffffffu;
@@ -65,6 +66,13 @@ struct gpu_gather {
 };
 MUST_CHECK int gpu_gather_rows(struct gpu_stream *s, const struct gpu_gather *a);
 
+/* Where blocks of gpu_linear_skinny() leave what others add up; one launch after the other uses it. */
+struct gpu_linear_split {
+    float *parts;      /* [2 n_blocks][GPU_SPLIT_ROWS][GPU_SKINNY] */
+    uint32_t *arrived; /* [2 n_blocks], zero between launches */
+    uint32_t n_blocks; /* of a launch, at most: two for each processor are all at work at once */
+};
+
 /* out = in w^T (+ bias). With gate_up, rows of w come in sixteens: eight of the gate, the same
  * eight of up; out[r][i] = silu(gate i) * up i, as elements. */
 struct gpu_linear {
@@ -76,6 +84,7 @@ struct gpu_linear {
     uint32_t out_stride;
     uint32_t n_rows, n_out, k; /* k: padded */
     bool gate_up;
+    struct gpu_linear_split split; /* gpu_linear_skinny's; also of gpu_linear_rows, unless pinned */
 };
 /* The kernel for the number of rows; pinned: always the same one (gpu_linear_tile), so that a row's
  * bits do not depend on the others'. */

@@ -1,7 +1,7 @@
 /* sample.cu - what comes before the choice of a token: log probabilities, bias and penalties, and of
  * each 64 logits the maximum and the sum of weights, added in core/engine/sampler_math.c's order.
  *
- * Bias, penalties and masks change the logits in place: a row is sampled once. */
+ * Bias and penalties change the logits in place: a row is sampled once. */
 #include "gpu/fed.cuh"
 #include "gpu/flavour.cuh"
 #include "gpu/sample.cuh"

@@ -57,6 +57,24 @@ static GPU_FN uint32_t sample_key(float logit)
     return bits & 0x80000000u ? bits : ~bits & 0x7fffffffu;
 }
 
+/* A row's mask, NULL: none. */
+static GPU_FN const uint32_t *sample_mask(const struct gpu_sample &a,
+                                          const struct gpu_sample_row &r)
+{
+    return r.first_mask == GPU_NO_MASK ? nullptr : a.masks + r.first_mask;
+}
+
+static GPU_FN bool sample_allows(const uint32_t *mask, uint32_t id)
+{
+    return !mask || (mask[id / 32] >> id % 32 & 1u) != 0;
+}
+
+/* -inf for what the mask does not allow. */
+static GPU_FN float sample_logit(const float *logits, const uint32_t *mask, uint32_t id)
+{
+    return sample_allows(mask, id) ? logits[id] : -INFINITY;
+}
+
 static GPU_FN float sample_max(float a, float b)
 {
     return b > a ? b : a; /* NaN is never the larger one */

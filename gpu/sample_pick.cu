@@ -1,6 +1,6 @@
 /* sample_pick.cu - the choice of a token among a row of logits, without sorting them.
  *
- * Three kernels. The first masks the logits and finds the maximum of each 64; the second, for rows that
+ * Three kernels. The first finds the maximum of each 64 logits that are allowed; the second, for rows that
  * need it, the sum of each 64's weights; the third, a block per row, chooses. It looks only at blocks of
  * logits that can matter, and finds the k-th best, the end of the nucleus and the drawn token by the same
  * search: a histogram over an interval of keys tells which of its 1,024 parts holds the wanted one,
@@ -45,18 +45,14 @@ GPU_KERNEL(SCAN_THREADS) static void max_kernel(struct gpu_sample a)
     const uint32_t b = gpu_block().x * SCAN_WARPS + gpu_warp();
     if (b >= n_blocks || r.row == GPU_NO_ROW)
         return;
-    float *logits = a.logits + static_cast<size_t>(r.row) * a.vocab;
+    const float *logits = a.logits + static_cast<size_t>(r.row) * a.vocab;
+    const uint32_t *mask = sample_mask(a, r);
     float max = -INFINITY;
 #pragma unroll
     for (uint32_t h = 0; h < 2; h++) {
         const uint32_t i = b * BLOCK + h * 32 + gpu_lane();
-        if (i >= a.vocab)
-            continue;
-        const bool allowed =
-            r.first_mask == GPU_NO_MASK || (a.masks[r.first_mask + i / 32] >> i % 32 & 1u) != 0;
-        if (!allowed)
-            logits[i] = -INFINITY;
-        max = allowed ? sample_max(max, logits[i]) : max;
+        if (i < a.vocab)
+            max = sample_max(max, sample_logit(logits, mask, i));
     }
     max = sample_warp_max(max);
     if (gpu_lane() == 0)
@@ -73,6 +69,7 @@ GPU_KERNEL(SAMPLE_THREADS) static void sum_kernel(struct gpu_sample a)
         return;
     const float *logits = a.logits + static_cast<size_t>(r.row) * a.vocab;
     const float *maxima = a.block_max + static_cast<size_t>(gpu_block().y) * n_blocks;
+    const uint32_t *mask = sample_mask(a, r);
     float max = -INFINITY;
     for (uint32_t i = gpu_thread(); i < n_blocks; i += SAMPLE_THREADS)
         max = sample_max(max, maxima[i]);
@@ -81,8 +78,8 @@ GPU_KERNEL(SAMPLE_THREADS) static void sum_kernel(struct gpu_sample a)
     float sum = 0;
     for (uint32_t i = 0; i < BLOCK; i += 4) {
         const uint32_t at = b * BLOCK + i + gpu_thread() % 4;
-        sum = gpu_add(sum,
-                      sample_weight(at < a.vocab ? logits[at] : -INFINITY, max, r.inv_temperature));
+        const float logit = at < a.vocab ? sample_logit(logits, mask, at) : -INFINITY;
+        sum = gpu_add(sum, sample_weight(logit, max, r.inv_temperature));
     }
     sum = gpu_add(sum, gpu_shfl_xor(sum, 2));
     sum = gpu_add(sum, gpu_shfl_xor(sum, 1));
@@ -95,6 +92,7 @@ GPU_KERNEL(SAMPLE_THREADS) static void sum_kernel(struct gpu_sample a)
 /* A row that is being chosen from; the same in each thread of its block. */
 struct picking {
     const float *logits;
+    const uint32_t *mask; /* NULL: all tokens are allowed */
     const float *block_max, *block_sum;
     uint32_t vocab, n_blocks;
     float max, inv_temperature;
@@ -149,7 +147,7 @@ static GPU_FN uint64_t bins_read(const struct bins &b, uint32_t i)
 static GPU_FN bool is_searched(const struct picking &p, const struct search &s, uint32_t id,
                                uint32_t *out_at, float *out_weight)
 {
-    const float logit = p.logits[id];
+    const float logit = sample_logit(p.logits, p.mask, id);
     if (!(logit >= p.least_logit) || !(logit > -INFINITY))
         return false;
     const uint32_t key = sample_key(logit);
@@ -300,6 +298,7 @@ static GPU_FN float rank_bound(const struct picking &p, uint32_t k)
         return -INFINITY;
     struct picking maxima = p;
     maxima.logits = p.block_max;
+    maxima.mask = nullptr;
     maxima.vocab = p.n_blocks;
     maxima.n_blocks = sample_blocks(p.n_blocks);
     list_blocks(&maxima, [](uint32_t) { return true; });
@@ -424,9 +423,9 @@ static GPU_FN uint32_t draw_any(const struct picking &p, double u)
     gpu_sync_block();
     const uint32_t first = *chosen * BLOCK;
     for (uint32_t i = gpu_thread(); i < BLOCK; i += SAMPLE_THREADS)
-        weights[i] = first + i < p.vocab
-                         ? sample_weight(p.logits[first + i], p.max, p.inv_temperature)
-                         : 0.0f;
+        weights[i] = first + i < p.vocab ? sample_weight(sample_logit(p.logits, p.mask, first + i),
+                                                         p.max, p.inv_temperature)
+                                         : 0.0f;
     gpu_sync_block();
     if (gpu_thread() == 0)
         *chosen = first + first_above(BLOCK, target, &sum,
@@ -446,7 +445,7 @@ static GPU_FN uint32_t pick_greedy(const struct picking &p)
         if (p.block_max[b] != p.max)
             continue;
         for (uint32_t i = b * BLOCK + gpu_lane(); i < (b + 1) * BLOCK && i < p.vocab; i += 32)
-            if (p.logits[i] == p.max)
+            if (sample_logit(p.logits, p.mask, i) == p.max)
                 gpu_atomic_min(best, i);
     }
     gpu_sync_block();
@@ -495,6 +494,7 @@ GPU_KERNEL_ALONE(SAMPLE_THREADS) static void pick_kernel(struct gpu_sample a)
     const size_t first_block = static_cast<size_t>(gpu_block().x) * n_blocks;
     struct picking p = {};
     p.logits = a.logits + static_cast<size_t>(r.row) * a.vocab;
+    p.mask = sample_mask(a, r);
     p.block_max = a.block_max + first_block;
     p.block_sum = a.block_sum + first_block;
     p.vocab = a.vocab;

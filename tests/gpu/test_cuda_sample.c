@@ -12,7 +12,7 @@
 
 #define FOLDER "tests/golden/data/tiny"
 
-enum { ROWS = 24 };
+enum { ROWS = 24, FEW = 64 };
 
 static struct model *open_model(void)
 {
@@ -57,11 +57,22 @@ static void run(struct rig *rig, uint32_t vocab)
     step_run(rig, &st);
 }
 
-/* Parameters by turns: greedy, whole, cut, penalties; and a sampler that has seen n_seen tokens. */
+/* Every seventh token, for rows that may choose among few. */
+static uint32_t allow_few(uint32_t i, uint32_t vocab, uint32_t *ids)
+{
+    uint32_t n = 0;
+    for (uint32_t t = i % 7; t < vocab && n < FEW; t += 7)
+        ids[n++] = t;
+    return n;
+}
+
+/* Parameters by turns: greedy, whole, cut, penalties; and a sampler that has seen n_seen tokens. Every
+ * fifth, whose log probabilities are looked at, and others have a mask. */
 static struct sampler *sampler_of(struct sampling_params *p, uint32_t i, uint32_t vocab,
                                   uint32_t n_seen)
 {
     struct sampler *s;
+    uint32_t few[FEW];
     *p = (struct sampling_params){.temperature = i % 4 == 0 ? 0.0f : 0.9f,
                                   .top_p = i % 4 == 2 ? 0.9f : 1.0f,
                                   .top_k = i % 8 == 3 ? 20 : 0,
@@ -69,6 +80,10 @@ static struct sampler *sampler_of(struct sampling_params *p, uint32_t i, uint32_
                                   .seed = 1000 + i,
                                   .n = 1,
                                   .max_tokens = MAX_CONTEXT};
+    if (i % 5 == 0 || i % 4 == 2) {
+        p->allowed_ids = few;
+        p->n_allowed_ids = allow_few(i, vocab, few);
+    }
     assert_int_equal(sampler_new(p, NULL, 0, vocab, 0, &s), 0);
     for (uint32_t t = 0; t < n_seen; t++)
         sampler_accept(s, (t * 3 + i) % vocab);

@@ -38,6 +38,34 @@ static void *device_weight(const struct product *p, uint32_t k)
     return d;
 }
 
+static struct gpu_linear_split split;
+
+/* n blocks share products from here on; 0: none do. */
+static void set_split(uint32_t n)
+{
+    gpu_free(gpu, split.parts);
+    gpu_free(gpu, split.arrived);
+    split = (struct gpu_linear_split){.n_blocks = n};
+    if (n == 0)
+        return;
+    split.parts = device_new((size_t)2 * n * GPU_SPLIT_ROWS * GPU_SKINNY * sizeof(float));
+    split.arrived = device_new(2 * n * sizeof(uint32_t));
+    wait_well(gpu_zero(stream, split.arrived, 2 * n * sizeof(uint32_t)));
+}
+
+static int open_all(void **state)
+{
+    int rc = open_device(state);
+    set_split(8);
+    return rc;
+}
+
+static int close_all(void **state)
+{
+    set_split(0);
+    return close_device(state);
+}
+
 /* Rows first.. of the product, n of them. */
 static void run(struct product *p, linear_fn *fn, uint32_t first, uint32_t n)
 {
@@ -56,7 +84,8 @@ static void run(struct product *p, linear_fn *fn, uint32_t first, uint32_t n)
                                  .n_rows = n,
                                  .n_out = p->n_out,
                                  .k = k,
-                                 .gate_up = p->gate_up};
+                                 .gate_up = p->gate_up,
+                                 .split = split};
     wait_well(fn(stream, p->flavour, &a));
     if (!p->gate_up) {
         device_read(p->got + (size_t)first * p->n_out, out, out_bytes);
@@ -194,6 +223,33 @@ static void test_long_and_wide(void **state)
         assert_right(&p, "long");
         product_drop(&p);
     }
+}
+
+/* However many blocks share the work, parts of tiles are added up, and the counters are zero again. */
+static void test_shared_work(void **state)
+{
+    (void)state;
+    static const uint32_t blocks[] = {1, 2, 3, 7, 30};
+    for (size_t i = 0; i < ARRAY_LEN(blocks); i++)
+        for (int f = GPU_FLAVOUR_SM80; f <= GPU_FLAVOUR_SM75; f++) {
+            struct product p = {.flavour = (enum gpu_flavour)f,
+                                .n_rows = 20,
+                                .n_out = 140 + 8 * (uint32_t)i,
+                                .k = 1100,
+                                .gate_up = i % 2 == 1};
+            uint32_t arrived[2 * 30];
+            set_split(blocks[i]);
+            stand_in_set_seed(i);
+            product_new(&p);
+            for (int twice = 0; twice < 2; twice++) {
+                run(&p, gpu_linear_skinny, 0, p.n_rows);
+                assert_right(&p, "shared");
+            }
+            device_read(arrived, split.arrived, 2 * blocks[i] * sizeof(arrived[0]));
+            for (uint32_t b = 0; b < 2 * blocks[i]; b++)
+                assert_int_equal(arrived[b], 0);
+            product_drop(&p);
+        }
 }
 
 /* A row's bits do not depend on how many others there are, within one kernel. */
@@ -443,7 +499,7 @@ static void test_library_that_cannot_be(void **state)
     fake_close();
 }
 
-#define TEST(f) cmocka_unit_test_setup_teardown(f, open_device, close_device)
+#define TEST(f) cmocka_unit_test_setup_teardown(f, open_all, close_all)
 
 int main(int argc, char **argv)
 {
@@ -452,6 +508,7 @@ int main(int argc, char **argv)
         TEST(test_skinny),
         TEST(test_tile),
         TEST(test_long_and_wide),
+        TEST(test_shared_work),
         TEST(test_choice),
         TEST(test_rows_do_not_depend_on_each_other),
         TEST(test_library),

@@ -10,6 +10,7 @@
 
 #define GPU_KERNEL(threads)
 #define GPU_KERNEL_ALONE(threads)
+#define GPU_KERNEL_PAIR(threads)
 #define GPU_FN inline __attribute__((unused))
 #define GPU_SHARED(type, name, count)                                                              \
     static const char name##_key = 0;                                                              \
