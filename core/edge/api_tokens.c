@@ -51,6 +51,7 @@ static void make_answer(const struct tokens_route *route, const struct catalog *
 
 static enum MHD_Result send_answer(struct exchange *ex, struct answer *a)
 {
+    exchange_leave(ex, a->error.code);
     if (a->error.code != 0)
         return respond_error(ex, &a->error);
     return respond_json(ex, MHD_HTTP_OK, &a->text);
@@ -77,15 +78,15 @@ static void release(struct later *l)
 
 static enum MHD_Result begin_later(struct exchange *ex, const struct tokens_route *route)
 {
-    struct err e = {0};
+    struct answer none = {.error.code = 0};
     struct tokens_later *t = calloc(1, sizeof(*t));
     if (!t) {
-        err_set(&e, LLMD_ENOMEM, "out of memory for the request");
-        return respond_error(ex, &e);
+        err_set(&none.error, LLMD_ENOMEM, "out of memory for the request");
+        return send_answer(ex, &none);
     }
     t->route = route;
-    if (later_give(ex, &t->later, work, release, &e) != 0)
-        return respond_error(ex, &e);
+    if (later_give(ex, &t->later, work, release, &none.error) != 0)
+        return send_answer(ex, &none);
     exchange_suspend(ex);
     return MHD_YES;
 }
@@ -103,6 +104,8 @@ static enum MHD_Result handle(struct exchange *ex, const struct tokens_route *ro
     }
     int rc = ex->body.failed ? err_set(&a.error, LLMD_ENOMEM, "out of memory for the request body")
                              : body_check_type(ex, &a.error);
+    if (rc == 0)
+        rc = exchange_enter(ex, &a.error);
     if (rc == 0 && later_wanted(ex))
         return begin_later(ex, route);
     if (rc == 0)

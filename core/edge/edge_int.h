@@ -151,6 +151,7 @@ struct exchange {
     const struct route *route;    /* NULL: no such path */
     const char *url, *method;     /* libmicrohttpd's */
     const struct edge_key *key;   /* that it presented, of the catalog; NULL: none */
+    struct key_hold hold;         /* of the limits of that key */
     struct limit_refusal limited; /* what a limit of the key refused it for */
     uint64_t started_us;
     enum refusal refusal;
@@ -239,6 +240,16 @@ void body_admit(struct exchange *ex, const struct framing *f);
 bool body_take(struct exchange *ex, const char *data, size_t n);
 /* EINVAL unless the body is said to be plain JSON. */
 MUST_CHECK int body_check_type(const struct exchange *ex, struct err *e);
+
+/* exchange_limits.c: counts the request, whose body is complete, against the limits of its key. ERATE:
+ * ex->limited says when it would fit. */
+MUST_CHECK int exchange_enter(struct exchange *ex, struct err *e);
+/* It is over: there is room for another. Before the reply, whose headers say what is left. What ended by
+ * our fault (code; 0: it did not) was no request. */
+void exchange_leave(struct exchange *ex, int code);
+/* ERATE, by what ex->limited says. */
+int exchange_refuse_rate(const struct exchange *ex, const char *per_minute, uint32_t limit,
+                         struct err *e);
 
 static inline const struct edge_opts *exchange_opts(const struct exchange *ex)
 {

@@ -270,6 +270,7 @@ void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,
     request_log_end(ex);
     later_leave(ex);
     generation_free(ex->generation);
+    exchange_leave(ex, 0);
     buf_fini(&ex->body);
     buf_fini(&ex->kept_body);
     if (ex->prev)

@@ -42,15 +42,14 @@ struct generation {
         *logprobs;   /* [PULL_MAX][rules.n_logprobs] of items just pulled; NULL: none */
     int64_t created; /* seconds since 1970 */
     char id[REQUEST_ID_BYTES + 16];
-    bool submitted;       /* the router took it */
-    bool begun;           /* the first output came */
-    bool in_body;         /* of a stream: libmicrohttpd asks for its body, the head has left */
-    bool ended;           /* I3 */
-    bool behind;          /* out is full: items may wait in rings */
-    struct key_hold hold; /* of its key's limits */
-    struct err error;     /* what ended it early; code 0: nothing */
-    struct buf head;      /* SSE: an event's beginning up to the choice's index */
-    struct buf out;       /* SSE: bytes to send, from out_at on */
+    bool submitted;   /* the router took it */
+    bool begun;       /* the first output came */
+    bool in_body;     /* of a stream: libmicrohttpd asks for its body, the head has left */
+    bool ended;       /* I3 */
+    bool behind;      /* out is full: items may wait in rings */
+    struct err error; /* what ended it early; code 0: nothing */
+    struct buf head;  /* SSE: an event's beginning up to the choice's index */
+    struct buf out;   /* SSE: bytes to send, from out_at on */
     size_t out_at;
     uint64_t last_sent_us;
     uint64_t token_us; /* when the last token came, or it was submitted */

@@ -25,9 +25,8 @@ bool generation_is_outdated(struct generation *g);
 /* The body is needed no more: dropped, or kept for the request log. */
 void generation_drop_body(struct generation *g);
 
-/* Of generation_admit and generation_submit: counts the request, and reserves the tokens of its plan,
- * against the limits of its key. Errors: ERATE, ex->limited says when it would fit; ELIMIT: never. */
-MUST_CHECK int generation_enter(struct generation *g, struct err *e);
+/* Of generation_submit: reserves the tokens of its plan against the limits of its key. Errors: ERATE,
+ * ex->limited says when it would fit; ELIMIT: never. */
 MUST_CHECK int generation_reserve(struct generation *g, struct err *e);
 /* It has ended: what it used counts from now on, not what was reserved. Once. */
 void generation_settle(struct generation *g);

@@ -1,40 +1,11 @@
-/* generation_limits.c - a generation and the limits of its key: counted when its body is complete,
- * tokens reserved when its prompts are tokenized, settled when it is known what it used. */
+/* generation_limits.c - the tokens of a generation and the limits of its key: reserved when its prompts
+ * are tokenized, settled when it is known what it used. */
 #include "core/edge/generation_int.h"
 #include "core/util/clock.h"
 
 static uint64_t now_ns(void)
 {
     return clock_now_us() * 1000;
-}
-
-static int refuse_rate(struct generation *g, const char *per_minute, uint32_t limit, struct err *e)
-{
-    struct exchange *ex = g->exchange;
-    struct buf when = {0};
-    limit_format_reset(ex->limited.wait_ns, &when);
-    int rc =
-        err_set(e, LLMD_ERATE,
-                "Rate limit reached for key \"%s\" on %s per minute: limit %u. Please try again "
-                "in %s.",
-                ex->key->name, per_minute, limit, buf_str(&when));
-    buf_fini(&when);
-    return rc;
-}
-
-int generation_enter(struct generation *g, struct err *e)
-{
-    struct exchange *ex = g->exchange;
-    struct key_use *use = catalog_key_use(ex->catalog, ex->key);
-    if (!use || key_enter(&g->hold, use, &ex->key->limits, now_ns(), &ex->limited))
-        return 0;
-    const struct key_limits *l = &ex->key->limits;
-    if (ex->limited.kind == LIMIT_REQUESTS)
-        return refuse_rate(g, "requests", l->requests_per_minute, e);
-    return err_set(e, LLMD_ERATE,
-                   "Rate limit reached for key \"%s\" on concurrent requests: limit %u. Please try "
-                   "again when one has ended.",
-                   ex->key->name, l->max_concurrent);
 }
 
 int generation_reserve(struct generation *g, struct err *e)
@@ -49,7 +20,7 @@ int generation_reserve(struct generation *g, struct err *e)
         room = (uint32_t)u64_max(room, p->model->max_model_len - n);
     }
     d.max_tokens = p->no_max_tokens ? room : u64_min(p->sampling.max_tokens, room);
-    if (key_reserve(&g->hold, &d, now_ns(), &ex->limited))
+    if (key_reserve(&ex->hold, &d, now_ns(), &ex->limited))
         return 0;
     const uint32_t limit = ex->key->limits.tokens_per_minute;
     if (ex->limited.wait_ns == UINT64_MAX)
@@ -57,7 +28,7 @@ int generation_reserve(struct generation *g, struct err *e)
                              "the prompt has %llu tokens, and key \"%s\" may use %u per minute: it "
                              "will never fit; shorten it",
                              (unsigned long long)d.n_prompt, ex->key->name, limit);
-    return refuse_rate(g, "tokens", limit, e);
+    return exchange_refuse_rate(ex, "tokens", limit, e);
 }
 
 /* Prompts count when a worker began with them, or nothing but them was wanted. */
@@ -82,18 +53,15 @@ static uint64_t used_of_prompts(const struct generation *g)
 void generation_settle(struct generation *g)
 {
     uint64_t n_output = 0;
-    if (!g->hold.use || !g->submitted)
+    if (!g->exchange->hold.use || !g->submitted)
         return;
     for (uint32_t i = 0; i < g->n_choices; i++)
         n_output += g->choices[i].n_tokens;
-    key_settle(&g->hold, used_of_prompts(g), n_output, now_ns());
+    key_settle(&g->exchange->hold, used_of_prompts(g), n_output, now_ns());
 }
 
 void generation_leave(struct generation *g)
 {
-    const int code = g->error.code;
     generation_settle(g);
-    if (!g->submitted && code != 0 && (code == LLMD_ERATE || err_http_status(code) >= 500))
-        key_give_back(&g->hold, now_ns());
-    key_leave(&g->hold, now_ns());
+    exchange_leave(g->exchange, g->submitted ? 0 : g->error.code);
 }

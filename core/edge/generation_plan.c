@@ -214,7 +214,7 @@ int generation_admit(struct generation *g, struct err *e)
     if (ex->body.failed)
         return err_set(e, LLMD_ENOMEM, "out of memory for the request body");
     int rc = body_check_type(ex, e);
-    return rc == 0 ? generation_enter(g, e) : rc;
+    return rc == 0 ? exchange_enter(ex, e) : rc;
 }
 
 int generation_plan(struct generation *g, struct err *e)

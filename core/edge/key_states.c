@@ -112,8 +112,8 @@ static const struct {
     const char *name, *type, *help, *limit;
     unsigned long long (*read)(const struct key_use *u);
 } series[] = {
-    {"llmd_key_requests_total", "counter", "Requests for generation that are over, by key.", NULL,
-     read_requests},
+    {"llmd_key_requests_total", "counter",
+     "Requests that count against a key's limit and are over, by key.", NULL, read_requests},
     {"llmd_key_prompt_tokens_total", "counter", "Prompt tokens of them, by key.", NULL,
      read_prompt_tokens},
     {"llmd_key_output_tokens_total", "counter", "Tokens that they got, by key.", NULL,

@@ -35,6 +35,7 @@ int later_give(struct exchange *ex, struct later *l, void (*work)(struct prep_jo
     l->job.inbox = &loop->prepared;
     l->job.work = work;
     l->job.done = done;
+    l->job.owner = catalog_key_use(ex->catalog, ex->key);
     l->exchange = ex;
     l->catalog = catalog_ref(ex->catalog);
     l->key = ex->key;

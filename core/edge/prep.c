@@ -123,6 +123,16 @@ void prep_inbox_fini(struct prep_inbox *inbox)
     lock_fini(&inbox->mu);
 }
 
+/* p->mu is held. */
+static bool has_place(const struct prep *p, const struct prep_job *job)
+{
+    const uint32_t n_free = WAITING_MAX - p->n_waiting;
+    uint32_t n_own = 0;
+    for (const struct prep_job *j = p->first; j && job->owner; j = j->next)
+        n_own += j->owner == job->owner;
+    return n_free > 0 && n_own < n_free;
+}
+
 int prep_give(struct prep *p, struct prep_job *job, struct err *e)
 {
     job->next = NULL;
@@ -130,7 +140,7 @@ int prep_give(struct prep *p, struct prep_job *job, struct err *e)
     atomic_store(&job->abandoned, false);
     metric_gauge_add(p->waiting, 1);
     lock_take(&p->mu);
-    const bool full = p->n_waiting >= WAITING_MAX;
+    const bool full = !has_place(p, job);
     if (!full) {
         if (p->first)
             p->last->next = job;
@@ -145,8 +155,7 @@ int prep_give(struct prep *p, struct prep_job *job, struct err *e)
         metric_gauge_add(p->waiting, -1);
         metric_add(p->rejected, 1);
         return err_set(e, LLMD_EFULL,
-                       "%d large request bodies wait to be read already; try again soon",
-                       WAITING_MAX);
+                       "too many large request bodies wait to be read; try again soon");
     }
     return 0;
 }

@@ -12,7 +12,8 @@
  * Thread     prep_give, prep_take and done() on the loop of the job's inbox; work() on one of the
  *            pool's. prep_free when no loop runs any more; what is left in inboxes then is prep_take's,
  *            for whoever frees them.
- * Errors     EFULL: so many jobs wait already. */
+ * Errors     EFULL: so many jobs wait already, of one owner or of all: as many as places are free, so
+ *            that some are always left for those who have fewer. */
 #pragma once
 #include <pthread.h>
 #include <stdatomic.h>
@@ -36,6 +37,7 @@ struct prep_job {
     struct prep_inbox *inbox;
     void (*work)(struct prep_job *job);
     void (*done)(struct prep_job *job);
+    const void *owner; /* whose it is: nobody's jobs take all places; NULL: nobody's */
     atomic_bool abandoned;
     uint64_t given_us;
 };

@@ -61,7 +61,7 @@ static bool add_bucket(struct MHD_Response *r, const char *what, const struct bu
 static bool add_limits(const struct exchange *ex, struct MHD_Response *r)
 {
     const struct key_use *use = catalog_key_use(ex->catalog, ex->key);
-    if (!ex->generation || !use)
+    if (!use || !ex->route || ex->route->access != ACCESS_KEY)
         return true;
     const struct key_limits *l = &ex->key->limits;
     const uint64_t wait_ns = ex->limited.wait_ns;

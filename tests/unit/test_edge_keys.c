@@ -115,6 +115,32 @@ static void test_requests_per_minute(void **state)
     server_stop(&server);
 }
 
+/* What generates nothing counts as a request, too. */
+static void test_tokenize_counts(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *path, *body;
+        int status, left;
+    } asks[] = {{"/tokenize", "{\"prompt\":\"ab\"}", 200, 2},
+                {"/detokenize", "{\"tokens\":[5]}", 200, 1},
+                {"/tokenize", "{\"prompt\":7}", 400, 0},
+                {"/detokenize", "{\"tokens\":[5]}", 429, 0}};
+    begin();
+    keys[0].limits.requests_per_minute = 3;
+    server_start(&server);
+    for (size_t i = 0; i < ARRAY_LEN(asks); i++) {
+        char *a = post(server.port, asks[i].path, A, asks[i].body);
+        assert_int_equal(status_of(a), asks[i].status);
+        assert_true(header(a, "x-ratelimit-remaining-requests") == asks[i].left);
+        assert_true((strcasestr(a, "retry-after-ms: ") != NULL) == (asks[i].status == 429));
+        free(a);
+    }
+    wait_idle(0);
+    assert_int_equal(use_of(0)->n_requests, 3);
+    server_stop(&server);
+}
+
 static void test_tokens_are_settled(void **state)
 {
     (void)state;
@@ -552,6 +578,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_requests_per_minute),
+        cmocka_unit_test(test_tokenize_counts),
         cmocka_unit_test(test_tokens_are_settled),
         cmocka_unit_test(test_what_was_not_used_comes_back),
         cmocka_unit_test(test_tokens_per_minute),

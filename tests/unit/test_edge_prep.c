@@ -108,6 +108,47 @@ static void test_a_full_queue_and_abandoned_jobs(void **state)
     prep_inbox_fini(&inbox);
 }
 
+/* Gives jobs of that owner until one is refused; returns how many were taken. */
+static uint32_t fill(struct prep *p, struct prep_inbox *inbox, const void *owner,
+                     uint32_t *n_worked, uint32_t *n_done)
+{
+    struct err e = {0};
+    for (uint32_t n = 0;; n++) {
+        struct counted *c = counted_new(inbox, n_worked, n_done);
+        c->job.owner = owner;
+        if (prep_give(p, &c->job, &e) == 0)
+            continue;
+        free(c);
+        assert_int_equal(e.code, LLMD_EFULL);
+        return n;
+    }
+}
+
+/* No owner takes all places: another finds some, and another, and who has none takes the last. */
+static void test_nobody_takes_all_places(void **state)
+{
+    (void)state;
+    struct prep p = {0};
+    struct prep_inbox inbox;
+    uint32_t n_worked = 0, n_done = 0, owners[2];
+    struct err e = {0};
+    prep_inbox_init(&inbox, eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+    pthread_mutex_lock(&gate);
+    assert_int_equal(prep_init(&p, 1, NULL, &e), 0);
+    const uint32_t first = fill(&p, &inbox, &owners[0], &n_worked, &n_done);
+    const uint32_t second = fill(&p, &inbox, &owners[1], &n_worked, &n_done);
+    const uint32_t nobody = fill(&p, &inbox, NULL, &n_worked, &n_done);
+    assert_in_range(first, 64, 66); /* the first may be at work */
+    assert_in_range(second, 31, 33);
+    assert_in_range(nobody, 30, 33);
+    pthread_mutex_unlock(&gate);
+    prep_fini(&p);
+    prep_take(&inbox);
+    assert_int_equal(n_done, first + second + nobody);
+    close(inbox.wake_fd);
+    prep_inbox_fini(&inbox);
+}
+
 /* ---- through the edge ---- */
 
 static struct server server;
@@ -313,6 +354,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_jobs_come_back_to_their_loop),
         cmocka_unit_test(test_a_full_queue_and_abandoned_jobs),
+        cmocka_unit_test(test_nobody_takes_all_places),
         cmocka_unit_test(test_replies_are_those_of_small_bodies),
         cmocka_unit_test(test_tokenize),
         cmocka_unit_test(test_several_on_one_connection),
