@@ -15,8 +15,27 @@ int args_usage_error(const struct arg_spec *spec, const char *fmt, ...)
     return EXIT_USAGE;
 }
 
+static void (*describe)(const struct arg_spec *spec, void *ctx); /* NULL: commands run */
+static void *describe_ctx;
+
+void args_describe(int (*command)(int argc, char **argv), const char *name,
+                   void (*tell)(const struct arg_spec *spec, void *ctx), void *ctx)
+{
+    char word[64];
+    char *argv[] = {word, NULL};
+    snprintf(word, sizeof(word), "%s", name);
+    describe = tell;
+    describe_ctx = ctx;
+    (void)!command(1, argv);
+    describe = NULL;
+}
+
 int args_or_exit(const struct arg_spec *spec, int argc, char **argv, int *out_first)
 {
+    if (describe) {
+        describe(spec, describe_ctx);
+        return EXIT_SUCCESS;
+    }
     struct err e = {0};
     int rc = args_parse(spec, argc, argv, out_first, &e);
     if (rc == ARGS_HELP) {

@@ -16,5 +16,9 @@ enum {
 /* Reads the options. Returns -1 when the command is to go on (*out_first: index of the first
  * operand), else its exit code: help has been printed, or what is wrong. */
 int args_or_exit(const struct arg_spec *spec, int argc, char **argv, int *out_first);
+/* Tells what a command's options are, instead of running it: it ends at its args_or_exit, which every
+ * command calls first. Not from several threads. */
+void args_describe(int (*command)(int argc, char **argv), const char *name,
+                   void (*tell)(const struct arg_spec *spec, void *ctx), void *ctx);
 /* "Try 'llmd chat --help'." behind a message of the command's own; returns EXIT_USAGE. */
 int args_usage_error(const struct arg_spec *spec, const char *fmt, ...) PRINTF_LIKE(2, 3);

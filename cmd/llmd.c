@@ -1,35 +1,11 @@
-/* llmd.c - main: finds the subcommand and runs it. */
+/* llmd.c - main: finds the subcommand (commands.c) and runs it. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cmd/args.h"
 #include "cmd/commands.h"
-#include "cmd/serve.h"
 #include "core/util/fault.h"
-
-static int cmd_help(int argc, char **argv);
-
-static const struct command {
-    const char *name;
-    int (*run)(int argc, char **argv);
-    const char *summary;
-} commands[] = {
-    {"serve", cmd_serve, "serve the configured models over HTTP"},
-    {"check", cmd_check, "check a configuration file, describe models"},
-    {"status", cmd_status, "show what a running server does"},
-    {"drain", cmd_drain, "end a running server, or one of its workers, without losing answers"},
-    {"reload", cmd_reload, "have a running server read its configuration again"},
-    {"key", cmd_key, "make a key for clients"},
-    {"logs", cmd_logs, "show the request log"},
-    {"explain", cmd_explain, "tell the story of one request"},
-    {"chat", cmd_chat, "talk to a running server in the terminal"},
-    {"bench", cmd_bench, "put a server under load and measure it"},
-    {"template", cmd_template, "render a chat template"},
-    {"tokenize", cmd_tokenize, "show the token ids of a text"},
-    {"version", cmd_version, "show the version, the compiler and the libraries"},
-    {"help", cmd_help, "show this text, or that of a command"},
-};
 
 static void print_usage(FILE *to)
 {
@@ -40,21 +16,13 @@ static void print_usage(FILE *to)
           "\n"
           "Commands:\n",
           to);
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-        fprintf(to, "  %-10s%s\n", commands[i].name, commands[i].summary);
+    for (uint32_t i = 0; i < n_commands; i++)
+        fprintf(to, "  %-12s%s\n", commands[i].name, commands[i].summary);
     fputs("\n'llmd COMMAND --help' shows the options of a command.\n"
           "\n"
           "Exit codes: 0 done, 1 failed, 2 usage, 3 configuration at fault (serve),\n"
           "75 start it again (serve), 130 interrupted (chat, bench).\n",
           to);
-}
-
-static const struct command *find_command(const char *name)
-{
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
-        if (strcmp(commands[i].name, name) == 0)
-            return &commands[i];
-    return NULL;
 }
 
 static int unknown_command(const char *name)
@@ -63,13 +31,13 @@ static int unknown_command(const char *name)
     return EXIT_USAGE;
 }
 
-static int cmd_help(int argc, char **argv)
+int cmd_help(int argc, char **argv)
 {
     if (argc < 2 || argv[1][0] == '-') {
         print_usage(stdout);
         return EXIT_SUCCESS;
     }
-    const struct command *c = find_command(argv[1]);
+    const struct command *c = command_find(argv[1]);
     if (!c)
         return unknown_command(argv[1]);
     char help[] = "--help";
@@ -92,7 +60,7 @@ static int run(int argc, char **argv)
         fprintf(stderr, "llmd: unknown option '%s'. Try 'llmd --help'.\n", name);
         return EXIT_USAGE;
     }
-    const struct command *c = find_command(name);
+    const struct command *c = command_find(name);
     return c ? c->run(argc - 1, argv + 1) : unknown_command(name);
 }
 

@@ -285,8 +285,8 @@ static void say_what_is_missing(const char *config_path)
 {
     event_note(LOG_WARN, "serve", "no model is configured: nothing can be asked for yet");
     event_note(LOG_WARN, "serve", "next: llmd setup asks for what is needed and writes it down");
-    event_note(LOG_WARN, "serve", "or add model \"NAME\" { path = \"FILE\" } to %s, then: llmd reload",
-               config_path);
+    event_note(LOG_WARN, "serve",
+               "or add model \"NAME\" { path = \"FILE\" } to %s, then: llmd reload", config_path);
 }
 
 /* Says once when everything is ready; false when a model cannot start. */

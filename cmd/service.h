@@ -27,6 +27,7 @@ void service_init(struct service *s);
 void service_fini(struct service *s);
 /* Tells what has changed; call it every second or more often. left_us: in SERVICE_DRAINING, what running
  * answers may still take. */
-void service_tick(struct service *s, const struct fleet *f, enum service_phase phase, uint64_t left_us);
+void service_tick(struct service *s, const struct fleet *f, enum service_phase phase,
+                  uint64_t left_us);
 /* One line of text: what the server does. For the manager; also the tests'. */
 void service_status(const struct fleet *f, enum service_phase phase, char *out, size_t n_out);

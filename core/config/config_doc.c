@@ -32,12 +32,17 @@ static void add_range(struct buf *b, const struct config_option *o, const char *
     buf_addstr(b, after_word);
 }
 
-static void add_default(struct buf *b, const struct config_option *o)
+void config_option_default(const struct config_option *o, struct buf *b)
 {
     bool quoted = !o->default_text || o->type == CONFIG_CHOICE || o->type == CONFIG_PATH ||
                   o->type == CONFIG_TIME;
     const char *quote = quoted ? "\"" : "";
     buf_addf(b, "%s%s%s", quote, o->default_text ? o->default_text : "", quote);
+}
+
+void config_option_range(const struct config_option *o, struct buf *b)
+{
+    add_range(b, o, "", "");
 }
 
 /* Text as comment lines of at most EXAMPLE_COLUMNS, broken at blanks. */
@@ -74,11 +79,11 @@ static void example_scope(enum config_scope scope, struct buf *out)
         if (o->scope != scope)
             continue;
         buf_addstr(&text, o->default_text ? "Value: " : "Must be set: ");
-        add_range(&text, o, "", "");
+        config_option_range(o, &text);
         add_comment(out, top ? "# " : "#    # ", o->help);
         add_comment(out, top ? "# " : "#    # ", buf_str(&text));
         buf_addf(out, "#%s%s = ", top ? "" : "    ", o->name);
-        add_default(out, o);
+        config_option_default(o, out);
         buf_addstr(out, top ? "\n\n" : "\n");
         out->failed |= text.failed;
         buf_fini(&text);
@@ -135,7 +140,7 @@ static void reference_scope(enum config_scope scope, struct buf *out)
         buf_addf(out, "| `%s` | ", o->name);
         if (o->default_text) {
             buf_addch(out, '`');
-            add_default(out, o);
+            config_option_default(o, out);
             buf_addch(out, '`');
         } else
             buf_addstr(out, "must be set");

@@ -3,6 +3,7 @@
  * Thread  constant data. */
 #pragma once
 #include "core/util/base.h"
+#include "core/util/buf.h"
 
 enum config_scope {
     CONFIG_TOP,
@@ -49,6 +50,10 @@ const char *config_scope_name(enum config_scope scope);
 bool config_scope_titled(enum config_scope scope);
 /* The beginning of such a section as it is written: "key \"name\"", "store"; NULL for the top. */
 const char *config_scope_example(enum config_scope scope);
+/* Appends what may be written: "1 to 64 threads", "one, two". */
+void config_option_range(const struct config_option *o, struct buf *out);
+/* Appends the default as it is written; of an option that must be set: "". */
+void config_option_default(const struct config_option *o, struct buf *out);
 /* NULL when the scope has no such option. */
 const struct config_option *config_option_find(enum config_scope scope, const char *name);
 /* The name among options and sections of that scope that looks most like `name`, NULL when none
