@@ -82,6 +82,16 @@ $(GEN)/core/edge/openapi_json.h: core/edge/openapi.json VERSION
 	$(Q)sed -e 's/@VERSION@/$(VERSION)/' -e 's/\\/\\\\/g' -e 's/"/\\"/g' -e 's/.*/"&\\n"/' $< > $@
 $(BUILD)/core/edge/openapi.o: $(GEN)/core/edge/openapi_json.h
 
+# The status page: the files of web/, one by one. The list is a file, so that one more is noticed.
+WEB := $(wildcard web/*.html web/*.css web/*.js web/*.svg)
+$(GEN)/web-files: FORCE
+	@mkdir -p $(@D)
+	@echo $(WEB) | cmp -s - $@ || echo $(WEB) > $@
+$(GEN)/core/edge/page_assets_list.h: $(WEB) web/embed.sh $(GEN)/web-files
+	@mkdir -p $(@D)
+	$(Q)web/embed.sh $(GEN)/web $(WEB) > $@.new && mv $@.new $@
+$(BUILD)/core/edge/page_assets.o: $(GEN)/core/edge/page_assets_list.h
+
 # The kernels are inlined into a few huge functions, which a sanitizer's checks make take minutes to
 # compile and to run: they are built as for release, everything that calls them is checked.
 $(BUILD)/core/backend/cpu_kern_%.o: KERNEL := $(if $(SANITIZE),-fno-sanitize=all -O2)

@@ -195,6 +195,8 @@ static int start_edge(struct server *s, struct err *e)
         .n_allow = c->n_allow,
         .proxy_from = c->proxy_protocol_from,
         .n_proxy_from = c->n_proxy_protocol_from,
+        .host_names = c->host_names,
+        .n_host_names = c->n_host_names,
         .control_socket = c->control_socket,
         .control_optional = config_control_socket_is_default(c->control_socket),
         .n_threads = c->edge_threads,

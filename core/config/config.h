@@ -77,6 +77,9 @@ struct config {
     uint32_t n_listen;
     const char *const *admin_listen;
     uint32_t n_admin_listen;
+    const char *const *host_names; /* [n_host_names] of the status page, beside addresses and the
+                                      certificate's */
+    uint32_t n_host_names;
     const char *const *allow; /* [n_allow] blocks of addresses; none: everybody */
     uint32_t n_allow;
     const char *const *proxy_protocol_from;

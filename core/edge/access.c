@@ -4,7 +4,9 @@ static enum access_verdict check_control(enum route_access access, const struct 
 {
     if (!c->peer_may)
         return ACCESS_WRONG_USER;
-    return access == ACCESS_KEY || access == ACCESS_ANY_KEY ? ACCESS_WRONG_SOCKET : ACCESS_GRANTED;
+    const bool elsewhere =
+        access == ACCESS_KEY || access == ACCESS_ANY_KEY || access == ACCESS_PAGE;
+    return elsewhere ? ACCESS_WRONG_SOCKET : ACCESS_GRANTED;
 }
 
 static bool is_for_operators(enum route_access access)
@@ -36,24 +38,50 @@ bool access_sees_keys(const struct caller *c)
 {
     if (c->control || c->admin_listener)
         return true;
-    return c->key && c->key->scope != SCOPE_INFERENCE && !has_expired(c);
+    return c->key && c->key->scope != SCOPE_INFERENCE && !has_expired(c) &&
+           (!c->page || c->own_host);
+}
+
+/* What a browser asks with a cookie, or with nothing at all, may be another site's doing. */
+static enum access_verdict check_page(const struct caller *c)
+{
+    if (!c->own_host)
+        return ACCESS_FOREIGN_HOST;
+    return c->looks || c->vouched ? ACCESS_GRANTED : ACCESS_NOT_VOUCHED;
+}
+
+static enum access_verdict check_without_keys(enum route_access access, const struct caller *c)
+{
+    if (!is_for_operators(access))
+        return ACCESS_GRANTED;
+    return c->local ? check_page(c) : ACCESS_NO_ADMIN_KEYS;
+}
+
+static enum access_verdict check_listener(enum route_access access, const struct caller *c)
+{
+    const bool clients = access == ACCESS_KEY || access == ACCESS_ANY_KEY;
+    const bool elsewhere = c->admin_elsewhere && !c->admin_listener;
+    if (access == ACCESS_PAGE && elsewhere)
+        return ACCESS_NO_PAGE;
+    return (clients && c->admin_listener) || (access == ACCESS_ADMIN && elsewhere)
+               ? ACCESS_WRONG_LISTENER
+               : ACCESS_GRANTED;
 }
 
 enum access_verdict access_check(enum route_access access, const struct caller *c)
 {
     if (c->control)
         return check_control(access, c);
-    if (((access == ACCESS_KEY || access == ACCESS_ANY_KEY) && c->admin_listener) ||
-        (access == ACCESS_ADMIN && c->admin_elsewhere && !c->admin_listener))
-        return ACCESS_WRONG_LISTENER;
-    if (access == ACCESS_OPEN ||
+    enum access_verdict v = check_listener(access, c);
+    if (v != ACCESS_GRANTED || access == ACCESS_OPEN || access == ACCESS_PAGE ||
         (access == ACCESS_METRICS && (!c->metrics_closed || c->admin_listener)))
-        return ACCESS_GRANTED;
+        return v;
     if (!c->keys)
-        return is_for_operators(access) ? ACCESS_NO_ADMIN_KEYS : ACCESS_GRANTED;
+        return check_without_keys(access, c);
     if (!c->key)
         return ACCESS_NO_KEY;
     if (has_expired(c))
         return ACCESS_EXPIRED;
-    return check_scope(access, c);
+    v = c->page ? check_page(c) : ACCESS_GRANTED;
+    return v == ACCESS_GRANTED ? check_scope(access, c) : v;
 }

@@ -2,16 +2,21 @@
  *
  *              control socket   a key's scope: inference   admin   read_only   no keys configured
  *   OPEN       yes                             yes         yes     yes         yes
+ *   PAGE       no                              yes         yes     yes         yes
  *   ANY_KEY    no                              yes         yes     yes         yes
  *   KEY        no                              yes         yes     no          yes
- *   ADMIN      yes                             no          yes     GET, HEAD   no
- *   METRICS    yes                             no          yes     GET, HEAD   no
+ *   ADMIN      yes                             no          yes     GET, HEAD   at this host
+ *   METRICS    yes                             no          yes     GET, HEAD   at this host
  *
  * METRICS is as OPEN unless metrics_access says "operators", and always so at the addresses of
  * admin_listen. What it tells of single keys is another question: access_sees_keys().
  *
- * With admin_listen, ADMIN routes answer only at its addresses, and those that take keys otherwise only
- * at the addresses of listen, whoever asks. Of the control socket all that holds for users whom
+ * A session of the status page (caller.h) may what its key may, if Host is one of ours, and changes
+ * something only with the session's token from a page of ours. So may, without any key configured, who
+ * asks at this host for ADMIN routes.
+ *
+ * With admin_listen, ADMIN and PAGE routes answer only at its addresses, and those that take keys otherwise
+ * only at the addresses of listen, whoever asks. Of the control socket all that holds for users whom
  * peer_may() lets through; nobody else gets anything there. A key whose time has passed opens nothing.
  * What states no class is ADMIN. */
 #pragma once
@@ -24,6 +29,7 @@ enum route_access {
     ACCESS_ANY_KEY, /* any key, when any are configured */
     ACCESS_METRICS, /* what was measured */
     ACCESS_OPEN,    /* health */
+    ACCESS_PAGE,    /* the status page itself and its login, where operators are served */
 };
 
 struct caller {
@@ -35,7 +41,11 @@ struct caller {
     bool metrics_closed;        /* to who is no operator */
     bool looks;                 /* GET or HEAD: changes nothing */
     const struct edge_key *key; /* that the request presents; NULL: none, or an unknown one */
-    int64_t now_s;              /* since 1970 */
+    bool local;                 /* no keys are configured, and it comes from this host */
+    bool page;                  /* the key is that of a session, or local */
+    bool own_host; /* of page: it asked for a host that is ours, and no other site did; */
+    bool vouched;  /* it has the session's token, and is of our page */
+    int64_t now_s; /* since 1970 */
 };
 
 enum access_verdict {
@@ -48,6 +58,9 @@ enum access_verdict {
     ACCESS_WRONG_USER,     /* 403: of the control socket */
     ACCESS_WRONG_SOCKET,   /* 403: the control socket generates nothing */
     ACCESS_WRONG_LISTENER, /* 403: operators and clients have addresses of their own */
+    ACCESS_NO_PAGE,        /* 404: the status page is at another address */
+    ACCESS_FOREIGN_HOST,   /* 403: of a session: Host is not ours, or another site's page asks */
+    ACCESS_NOT_VOUCHED,    /* 403: of a session: no token, or not of our page */
 };
 
 /* Whether it may know which keys there are and what each used: it is an operator, or looks where none

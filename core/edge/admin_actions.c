@@ -17,6 +17,8 @@ const char *admin_actor(const struct exchange *ex, char out[ADMIN_ACTOR_MAX])
     char key[ADMIN_ACTOR_MAX - 8];
     if (ex->conn->loop->control)
         snprintf(out, ADMIN_ACTOR_MAX, "uid=%u", (unsigned)ex->conn->peer_uid);
+    else if (ex->caller.local)
+        snprintf(out, ADMIN_ACTOR_MAX, "local");
     else
         snprintf(out, ADMIN_ACTOR_MAX, "key=%s",
                  log_quote(exchange_key_name(ex), key, sizeof(key)));
@@ -30,9 +32,7 @@ static enum MHD_Result cannot(struct exchange *ex, const char *what)
     return respond_error(ex, &e);
 }
 
-/* The body as an object with no other member than `member` (NULL: none); an empty body is {}. A
- * misspelt name must not turn "drain worker 1" into "drain all". */
-static int read_body(struct exchange *ex, const char *member, json_t **out, struct err *e)
+int admin_read_body(struct exchange *ex, const char *member, json_t **out, struct err *e)
 {
     json_t *v = NULL;
     const char *name;
@@ -79,7 +79,7 @@ static enum MHD_Result drain_all(struct exchange *ex)
 static int read_worker(struct exchange *ex, int64_t *out, struct err *e)
 {
     json_t *v = NULL;
-    int rc = read_body(ex, "worker", &v, e);
+    int rc = admin_read_body(ex, "worker", &v, e);
     *out = -1;
     if (rc == 0 && json_is_null(json_object_get(v, "worker")))
         rc = field_wrong("worker", "the number of a worker", json_object_get(v, "worker"), e);
@@ -149,7 +149,7 @@ enum MHD_Result admin_reload(struct exchange *ex)
     struct err e = {0};
     if (route_method(ex->method) == ROUTE_GET)
         return respond_reload_state(ex, MHD_HTTP_OK);
-    if (read_body(ex, NULL, &v, &e) != 0)
+    if (admin_read_body(ex, NULL, &v, &e) != 0)
         return respond_error(ex, &e);
     json_decref(v);
     if (!c->reload)
@@ -172,7 +172,7 @@ enum MHD_Result admin_log_level(struct exchange *ex)
     struct err e = {0};
     struct buf body = {0};
     json_t *v = NULL;
-    int rc = read_body(ex, "level", &v, &e);
+    int rc = admin_read_body(ex, "level", &v, &e);
     if (rc == 0)
         rc = field_string(v, "level", &word, &e);
     if (rc == 0 && (!word || !log_level_parse(word, &level)))

@@ -19,6 +19,9 @@ enum MHD_Result api_is_sleeping(struct exchange *ex);
 enum MHD_Result api_openapi(struct exchange *ex);
 enum MHD_Result api_reset_prefix_cache(struct exchange *ex);
 
+enum MHD_Result api_page(struct exchange *ex);
+
+enum MHD_Result admin_session(struct exchange *ex);
 enum MHD_Result admin_status(struct exchange *ex);
 enum MHD_Result admin_workers(struct exchange *ex);
 enum MHD_Result admin_config(struct exchange *ex);

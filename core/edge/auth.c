@@ -5,19 +5,9 @@
 #include <string.h>
 #include <strings.h>
 
-const struct edge_key *auth_find(const struct edge_key *keys, uint32_t n_keys, const char *value)
+const struct edge_key *auth_find_key(const struct edge_key *keys, uint32_t n_keys,
+                                     const char *value, size_t n)
 {
-    static const char scheme[] = "bearer ";
-    if (!value || strncasecmp(value, scheme, sizeof(scheme) - 1) != 0)
-        return NULL;
-    value += sizeof(scheme) - 1;
-    value += strspn(value, " ");
-    size_t n = strlen(value);
-    while (n > 0 && (value[n - 1] == ' ' || value[n - 1] == '\t'))
-        n--;
-    if (n == 0)
-        return NULL;
-
     unsigned char digest[SHA256_DIGEST_LENGTH];
     SHA256((const unsigned char *)value, n, digest);
     uint32_t found = UINT32_MAX;
@@ -29,4 +19,17 @@ const struct edge_key *auth_find(const struct edge_key *keys, uint32_t n_keys, c
     }
     OPENSSL_cleanse(digest, sizeof(digest));
     return found < n_keys ? &keys[found] : NULL;
+}
+
+const struct edge_key *auth_find(const struct edge_key *keys, uint32_t n_keys, const char *value)
+{
+    static const char scheme[] = "bearer ";
+    if (!value || strncasecmp(value, scheme, sizeof(scheme) - 1) != 0)
+        return NULL;
+    value += sizeof(scheme) - 1;
+    value += strspn(value, " ");
+    size_t n = strlen(value);
+    while (n > 0 && (value[n - 1] == ' ' || value[n - 1] == '\t'))
+        n--;
+    return n > 0 ? auth_find_key(keys, n_keys, value, n) : NULL;
 }

@@ -9,12 +9,19 @@
 #include "core/edge/edge_int.h"
 #include "core/edge/routes.h"
 
-enum { DRAIN_FACTOR = 16, STRANGER_BYTES = 16 * 1024 };
+enum { DRAIN_FACTOR = 16, STRANGER_BYTES = 16 * 1024, LOGIN_BYTES = 4096 };
+
+uint32_t body_limit(const struct exchange *ex)
+{
+    const uint32_t max = ex->catalog->limits.max_body_bytes;
+    const bool login = ex->route && ex->route->access == ACCESS_PAGE;
+    return login ? (uint32_t)u64_min(max, LOGIN_BYTES) : max;
+}
 
 /* How much of the body is read in all. */
 static uint64_t drain_limit(const struct exchange *ex)
 {
-    uint64_t limit = ex->catalog->limits.max_body_bytes;
+    uint64_t limit = body_limit(ex);
     if (ex->refusal == REFUSE_ACCESS)
         return u64_min(limit, STRANGER_BYTES);
     return ex->refusal == REFUSE_NOT || ex->refusal == REFUSE_SIZE ? limit * DRAIN_FACTOR : limit;
@@ -22,7 +29,7 @@ static uint64_t drain_limit(const struct exchange *ex)
 
 void body_admit(struct exchange *ex, const struct framing *f)
 {
-    if (ex->refusal == REFUSE_NOT && f->length > ex->catalog->limits.max_body_bytes)
+    if (ex->refusal == REFUSE_NOT && f->length > body_limit(ex))
         ex->refusal = REFUSE_SIZE;
     ex->drain_body = !f->expects && f->length <= drain_limit(ex) &&
                      !(ex->refusal == REFUSE_ACCESS && framing_chunked(f));
@@ -37,7 +44,7 @@ static bool is_read(const struct exchange *ex)
 bool body_take(struct exchange *ex, const char *data, size_t n)
 {
     ex->n_body += n;
-    if (ex->refusal == REFUSE_NOT && ex->n_body > ex->catalog->limits.max_body_bytes) {
+    if (ex->refusal == REFUSE_NOT && ex->n_body > body_limit(ex)) {
         ex->refusal = REFUSE_SIZE;
         buf_fini(&ex->body);
     }

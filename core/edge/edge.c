@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "core/edge/edge_int.h"
+#include "core/edge/page.h"
 #include "core/edge/tls.h"
 #include "core/observe/log.h"
 #include "core/util/clock.h"
@@ -56,7 +57,9 @@ static int init(struct edge *edge, struct err *e)
     edge->listeners = calloc(edge->opts.n_listen + 1, sizeof(*edge->listeners));
     if (!edge->loops || !edge->listeners)
         return err_set(e, LLMD_ENOMEM, "out of memory for the edge");
-    int rc = edge_metrics_init(&edge->metrics, edge->opts.metrics, e);
+    int rc = page_new(&edge->page, e);
+    if (rc == 0)
+        rc = edge_metrics_init(&edge->metrics, edge->opts.metrics, e);
     if (rc == 0 && edge->tls)
         edge_metrics_tls(&edge->metrics, tls_expires(edge->tls));
     if (rc == 0)
@@ -281,6 +284,7 @@ void edge_stop(struct edge *edge)
     address_counts_fini(&edge->addresses);
     lock_fini(&edge->tls_mu);
     tls_free(edge->tls);
+    page_free(edge->page);
     edge_metrics_fini(&edge->metrics);
     gate_fini(&edge->gate);
     free(edge->loops);

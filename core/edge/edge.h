@@ -96,6 +96,9 @@ struct edge_opts {
     uint32_t n_allow;
     const char *const *proxy_from; /* [n_proxy_from] who sends PROXY headers */
     uint32_t n_proxy_from;
+    const char *const *host_names; /* [n_host_names] by which browsers reach the status page, beside
+                                      addresses and the names of the certificate */
+    uint32_t n_host_names;
     const char *control_socket; /* path of a UNIX socket for /admin/v1/; NULL or "": none */
     bool control_optional;      /* warn and go on when it cannot be made */
     uint32_t n_threads;         /* loops; 0: automatic */

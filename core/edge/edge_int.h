@@ -13,6 +13,7 @@
  *         its read-only part and the pointer to the catalogue of now are shared. */
 #pragma once
 #include <microhttpd.h>
+#include <netinet/in.h>
 #include <pthread.h>
 #include <stdatomic.h>
 
@@ -38,6 +39,7 @@ struct exchange;
 struct front;
 struct generation;
 struct later;
+struct page;
 struct route;
 
 /* Epoll data of everything that is no connection; listener i is EVENT_LISTEN + i. */
@@ -106,6 +108,7 @@ struct edge {
     struct edge_metrics metrics;
     struct key_states key_states; /* the owner's */
     atomic_uint prefix_epoch;     /* how often operators had what is cached of prompts forgotten */
+    struct page *page;            /* page.h */
     uint64_t started_us;
     struct lock addresses_mu; /* rank LEAF; guards: */
     struct address_counts addresses;
@@ -156,6 +159,7 @@ struct exchange {
     uint64_t started_us;
     enum refusal refusal;
     enum access_verdict access;
+    struct caller caller;       /* who asks */
     bool sees_keys;             /* may know what each key used */
     const char *refusal_detail; /* a constant; NULL */
     unsigned refusal_status;    /* of REFUSE_FRAMING */
@@ -234,7 +238,12 @@ void exchange_resume(struct exchange *ex); /* nothing when it is not suspended *
 /* The client hung up, or the loop ends: stop generating, end the connection. */
 void exchange_hang_up(struct exchange *ex);
 
-/* body.c: checks the declared length; sets refusal and drain_body. */
+/* The client's address, "unix", or NULL. */
+const char *exchange_client(const struct exchange *ex, char out[INET6_ADDRSTRLEN]);
+
+/* body.c: the most that it may have. What anybody may send is small: a login. */
+uint32_t body_limit(const struct exchange *ex);
+/* Checks the declared length; sets refusal and drain_body. */
 void body_admit(struct exchange *ex, const struct framing *f);
 /* Takes a piece. False: the connection is to be dropped. */
 bool body_take(struct exchange *ex, const char *data, size_t n);

@@ -7,13 +7,14 @@
  *   end of body   exchange_handle, last call: the refusal, or the route's handler
  *   (resumed)     exchange_handle again: a plain generation is complete
  *   end           exchange_completed, however it ended */
+#include <arpa/inet.h>
 #include <inttypes.h>
 #include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/edge/auth.h"
+#include "core/edge/caller.h"
 #include "core/edge/edge_int.h"
 #include "core/edge/front.h"
 #include "core/edge/generation.h"
@@ -60,6 +61,21 @@ void *exchange_request_line(void *cls, const char *uri, struct MHD_Connection *m
     return NULL;
 }
 
+const char *exchange_client(const struct exchange *ex, char out[INET6_ADDRSTRLEN])
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(ex->mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+    const struct sockaddr *sa = info ? info->client_addr : NULL;
+    const void *ip = NULL;
+    if (sa && sa->sa_family == AF_INET)
+        ip = &((const struct sockaddr_in *)(const void *)sa)->sin_addr;
+    else if (sa && sa->sa_family == AF_INET6)
+        ip = &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr;
+    if (sa && sa->sa_family == AF_UNIX)
+        return "unix";
+    return ip ? inet_ntop(sa->sa_family, ip, out, INET6_ADDRSTRLEN) : NULL;
+}
+
 static uint64_t random_id(const struct exchange *ex)
 {
     struct loop *l = ex->conn->loop;
@@ -90,30 +106,6 @@ static enum MHD_Result count_header(void *cls, enum MHD_ValueKind kind, const ch
     return MHD_YES;
 }
 
-/* Whether the caller may have this path, which need not exist. */
-static enum access_verdict check_access(struct exchange *ex, bool options)
-{
-    const struct catalog *served = ex->catalog;
-    enum route_access access = route_access(ex->route, ex->url);
-    struct caller caller = {.control = ex->conn->loop->control,
-                            .peer_may = ex->conn->peer_may,
-                            .admin_listener = ex->conn->listener && ex->conn->listener->admin,
-                            .admin_elsewhere = ex->conn->loop->edge->has_admin_listener,
-                            .keys = served->n_keys > 0,
-                            .metrics_closed = served->limits.metrics == METRICS_OPERATORS,
-                            .looks = route_method(ex->method) == ROUTE_GET,
-                            .now_s = (int64_t)(clock_wall_us() / 1000000)};
-    if (options && access != ACCESS_ADMIN) /* browsers ask before they send a key */
-        access = ACCESS_OPEN;
-    if (caller.keys && !caller.control && access != ACCESS_OPEN)
-        caller.key = auth_find(
-            served->keys, served->n_keys,
-            MHD_lookup_connection_value(ex->mhd, MHD_HEADER_KIND, MHD_HTTP_HEADER_AUTHORIZATION));
-    ex->key = caller.key;
-    ex->sees_keys = access_sees_keys(&caller) || served->limits.metrics == METRICS_ALL;
-    return access_check(access, &caller);
-}
-
 /* What came was no request, or the body is not what it said; libmicrohttpd got something else. */
 static bool bad_bytes(struct exchange *ex)
 {
@@ -132,7 +124,7 @@ static enum refusal admit(struct exchange *ex, const struct framing *f, const ch
     if (ex->refusal_detail || bad_bytes(ex))
         return REFUSE_FRAMING;
     bool options = strcmp(ex->method, MHD_HTTP_METHOD_OPTIONS) == 0;
-    ex->access = check_access(ex, options);
+    ex->access = caller_check(ex, options);
     if (ex->access != ACCESS_GRANTED)
         return REFUSE_ACCESS;
     if (!ex->route)

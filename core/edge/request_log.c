@@ -35,21 +35,6 @@ bool request_log_wants_body(const struct exchange *ex)
 
 /* ---- the row ---- */
 
-static const char *client_address(const struct exchange *ex, char out[INET6_ADDRSTRLEN])
-{
-    const union MHD_ConnectionInfo *info =
-        MHD_get_connection_info(ex->mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
-    const struct sockaddr *sa = info ? info->client_addr : NULL;
-    const void *ip = NULL;
-    if (sa && sa->sa_family == AF_INET)
-        ip = &((const struct sockaddr_in *)(const void *)sa)->sin_addr;
-    else if (sa && sa->sa_family == AF_INET6)
-        ip = &((const struct sockaddr_in6 *)(const void *)sa)->sin6_addr;
-    if (sa && sa->sa_family == AF_UNIX)
-        return "unix";
-    return ip ? inet_ntop(sa->sa_family, ip, out, INET6_ADDRSTRLEN) : NULL;
-}
-
 /* Names of the first 1, 2, 4, ... blocks of the prompt: two requests that share one began alike. */
 static const char *name_prefix(const struct request *r, char *out, size_t n_out)
 {
@@ -186,7 +171,7 @@ void request_log_end(const struct exchange *ex)
     row.id = g && g->id[0] ? g->id : ex->id;
     row.trace = ex->trace.trace_id[0] ? ex->trace.trace_id : NULL;
     row.key = ex->key ? ex->key->name : NULL;
-    row.client = client_address(ex, t.client);
+    row.client = exchange_client(ex, t.client);
     row.endpoint = ex->route ? ex->route->label : NULL;
     row.status = ex->status ? (int64_t)ex->status : CLIENT_CLOSED;
     row.total_us = (int64_t)total_us;

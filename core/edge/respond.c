@@ -73,6 +73,25 @@ static bool add_limits(const struct exchange *ex, struct MHD_Response *r)
            add_number(r, "retry-after-ms", (wait_ns + NS_PER_MS - 1) / NS_PER_MS);
 }
 
+/* What operators get is nobody else's: neither a cache's nor another page's. */
+static bool add_privacy(const struct exchange *ex, struct MHD_Response *r)
+{
+    static const char *const headers[][2] = {
+        {"X-Content-Type-Options", "nosniff"},
+        {"X-Frame-Options", "DENY"},
+        {"Referrer-Policy", "no-referrer"},
+        {"Cross-Origin-Resource-Policy", "same-origin"},
+    };
+    const enum route_access access = route_access(ex->route, ex->url);
+    if (access != ACCESS_ADMIN && access != ACCESS_PAGE)
+        return true;
+    for (size_t i = 0; i < ARRAY_LEN(headers); i++)
+        if (MHD_add_response_header(r, headers[i][0], headers[i][1]) != MHD_YES)
+            return false;
+    return MHD_get_response_header(r, MHD_HTTP_HEADER_CACHE_CONTROL) ||
+           MHD_add_response_header(r, MHD_HTTP_HEADER_CACHE_CONTROL, "no-store") == MHD_YES;
+}
+
 /* Queues the response and gives up our hold on it. */
 static enum MHD_Result queue(struct exchange *ex, unsigned status, struct MHD_Response *r,
                              bool close)
@@ -83,6 +102,7 @@ static enum MHD_Result queue(struct exchange *ex, unsigned status, struct MHD_Re
     bad |= !add_trace(ex, r);
     bad |= !add_placement(ex, r);
     bad |= !add_limits(ex, r);
+    bad |= !add_privacy(ex, r);
     if (close || loop_closing(ex->conn->loop))
         bad |= MHD_add_response_header(r, MHD_HTTP_HEADER_CONNECTION, "close") != MHD_YES;
     enum MHD_Result rc = bad ? MHD_NO : MHD_queue_response(ex->mhd, status, r);
@@ -123,9 +143,14 @@ enum MHD_Result respond_json(struct exchange *ex, unsigned status, struct buf *b
     return respond_body(ex, status, json_type, body);
 }
 
-/* Queues an error body with one more header, unless name is NULL. */
-static enum MHD_Result queue_error(struct exchange *ex, unsigned status, struct buf *body,
-                                   const char *name, const char *value, bool close)
+enum MHD_Result respond_made(struct exchange *ex, unsigned status, struct MHD_Response *r)
+{
+    return queue(ex, status, r, false);
+}
+
+/* With one more header, unless name is NULL. */
+static enum MHD_Result queue_json(struct exchange *ex, unsigned status, struct buf *body,
+                                  const char *name, const char *value, bool close)
 {
     struct MHD_Response *r = from_body(ex, json_type, body);
     if (r && name && MHD_add_response_header(r, name, value) != MHD_YES) {
@@ -133,6 +158,12 @@ static enum MHD_Result queue_error(struct exchange *ex, unsigned status, struct 
         return MHD_NO;
     }
     return queue(ex, status, r, close);
+}
+
+enum MHD_Result respond_json_with(struct exchange *ex, unsigned status, struct buf *body,
+                                  const char *name, const char *value)
+{
+    return queue_json(ex, status, body, name, value, false);
 }
 
 enum MHD_Result respond_error(struct exchange *ex, const struct err *e)
@@ -147,36 +178,43 @@ enum MHD_Result respond_error(struct exchange *ex, const struct err *e)
                         "rate_limit_exceeded", NULL, e->msg);
     else
         api_error_add(&body, e);
-    return queue_error(ex, status, &body, status == 503 ? MHD_HTTP_HEADER_RETRY_AFTER : NULL,
-                       seconds, false);
+    return queue_json(ex, status, &body, status == 503 ? MHD_HTTP_HEADER_RETRY_AFTER : NULL,
+                      seconds, false);
 }
 
-static enum MHD_Result respond_unauthorized(struct exchange *ex)
+static enum MHD_Result respond_unauthorized(struct exchange *ex, bool expired)
 {
     struct buf body = {0};
     char text[160] = "the API key is missing or not known; send it as 'Authorization: Bearer KEY'";
-    if (ex->access == ACCESS_EXPIRED) {
+    if (expired) {
         char since[CLOCK_UTC_SIZE];
         clock_utc_seconds(ex->key->expires_s, since);
         snprintf(text, sizeof(text), "the API key expired at %s; ask for a new one", since);
     }
     api_error_write(&body, MHD_HTTP_UNAUTHORIZED, "authentication_error",
-                    ex->access == ACCESS_EXPIRED ? "expired_api_key" : "invalid_api_key", NULL,
-                    text);
-    return queue_error(ex, MHD_HTTP_UNAUTHORIZED, &body, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer",
-                       false);
+                    expired ? "expired_api_key" : "invalid_api_key", NULL, text);
+    return queue_json(ex, MHD_HTTP_UNAUTHORIZED, &body, MHD_HTTP_HEADER_WWW_AUTHENTICATE, "Bearer",
+                      false);
 }
 
-static enum MHD_Result respond_no_access(struct exchange *ex)
+static enum MHD_Result respond_no_path(struct exchange *ex)
 {
-    static const char *const why[] = {
+    struct err e = {0};
+    err_set(&e, LLMD_ENOTFOUND, "there is no such path; the API is under /v1/");
+    return respond_error(ex, &e);
+}
+
+enum MHD_Result respond_no_access(struct exchange *ex, enum access_verdict why)
+{
+    static const char *const texts[] = {
         [ACCESS_NOT_ADMIN] =
             "this key is not an administrator's (scope = \"admin\" in its section of the "
             "configuration)",
         [ACCESS_ONLY_LOOKS] = "this key is for looking only (scope = \"read_only\"): it neither "
                               "generates nor changes anything",
         [ACCESS_NO_ADMIN_KEYS] = "no keys are configured, so what is for operators is open on "
-                                 "the control socket only; use that, or configure a key with "
+                                 "the control socket and to browsers of this host only; use these, "
+                                 "or configure a key with "
                                  "scope = \"admin\"",
         [ACCESS_WRONG_USER] = "the control socket answers root, the server's own user and members "
                               "of the group " SOCKET_GROUP,
@@ -185,13 +223,20 @@ static enum MHD_Result respond_no_access(struct exchange *ex)
                                   "only what needs no key, as /health, answers at both",
         [ACCESS_WRONG_SOCKET] = "the control socket serves operators only; send this to an "
                                 "address that the server listens on",
+        [ACCESS_FOREIGN_HOST] = "the page's requests must be for a host that is this server's (an "
+                                "address, localhost, a name of its certificate, or one of "
+                                "host_names; without keys: a loopback address) and come from its "
+                                "own pages",
+        [ACCESS_NOT_VOUCHED] = "what changes something needs the session's X-CSRF-Token and an "
+                               "Origin that is this server's",
     };
     struct buf body = {0};
-    if (ex->access == ACCESS_NO_KEY || ex->access == ACCESS_EXPIRED)
-        return respond_unauthorized(ex);
-    api_error_write(&body, MHD_HTTP_FORBIDDEN, "PermissionDeniedError", NULL, NULL,
-                    why[ex->access]);
-    return queue_error(ex, MHD_HTTP_FORBIDDEN, &body, NULL, NULL, false);
+    if (why == ACCESS_NO_KEY || why == ACCESS_EXPIRED)
+        return respond_unauthorized(ex, why == ACCESS_EXPIRED);
+    if (why == ACCESS_NO_PAGE)
+        return respond_no_path(ex);
+    api_error_write(&body, MHD_HTTP_FORBIDDEN, "PermissionDeniedError", NULL, NULL, texts[why]);
+    return queue_json(ex, MHD_HTTP_FORBIDDEN, &body, NULL, NULL, false);
 }
 
 static enum MHD_Result respond_wrong_method(struct exchange *ex)
@@ -200,8 +245,8 @@ static enum MHD_Result respond_wrong_method(struct exchange *ex)
     char text[256];
     snprintf(text, sizeof(text), "%s takes %s", ex->route->label, route_allow(ex->route));
     api_error_write(&body, MHD_HTTP_METHOD_NOT_ALLOWED, "MethodNotAllowedError", NULL, NULL, text);
-    return queue_error(ex, MHD_HTTP_METHOD_NOT_ALLOWED, &body, MHD_HTTP_HEADER_ALLOW,
-                       route_allow(ex->route), false);
+    return queue_json(ex, MHD_HTTP_METHOD_NOT_ALLOWED, &body, MHD_HTTP_HEADER_ALLOW,
+                      route_allow(ex->route), false);
 }
 
 enum MHD_Result respond_refusal(struct exchange *ex)
@@ -211,27 +256,26 @@ enum MHD_Result respond_refusal(struct exchange *ex)
     char text[256];
     switch (ex->refusal) {
     case REFUSE_ACCESS:
-        return respond_no_access(ex);
+        return respond_no_access(ex, ex->access);
     case REFUSE_METHOD:
         return respond_wrong_method(ex);
     case REFUSE_FRAMING:
         api_error_write(&body, ex->refusal_status, "BadRequestError", NULL, NULL,
                         ex->refusal_detail);
-        return queue_error(ex, ex->refusal_status, &body, NULL, NULL, true);
+        return queue_json(ex, ex->refusal_status, &body, NULL, NULL, true);
     case REFUSE_SIZE:
-        snprintf(text, sizeof(text),
-                 "the request body is larger than the limit of %u bytes (max_body_kb)",
-                 ex->catalog->limits.max_body_bytes);
+        snprintf(text, sizeof(text), "the request body is larger than the limit of %u bytes%s",
+                 body_limit(ex),
+                 body_limit(ex) == ex->catalog->limits.max_body_bytes ? " (max_body_kb)" : "");
         api_error_write(&body, MHD_HTTP_CONTENT_TOO_LARGE, "RequestTooLargeError", NULL, NULL,
                         text);
-        return queue_error(ex, MHD_HTTP_CONTENT_TOO_LARGE, &body, NULL, NULL, true);
+        return queue_json(ex, MHD_HTTP_CONTENT_TOO_LARGE, &body, NULL, NULL, true);
     case REFUSE_DRAINING:
         err_set(&e, LLMD_EDRAINING, "the server is shutting down; try again soon");
         break;
     case REFUSE_PATH:
     case REFUSE_NOT:
-        err_set(&e, LLMD_ENOTFOUND, "there is no such path; the API is under /v1/");
-        break;
+        return respond_no_path(ex);
     }
     return respond_error(ex, &e);
 }

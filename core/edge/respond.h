@@ -10,6 +10,13 @@
 enum MHD_Result respond_body(struct exchange *ex, unsigned status, const char *content_type,
                              struct buf *body);
 enum MHD_Result respond_json(struct exchange *ex, unsigned status, struct buf *body);
+/* The same with one more header, unless name is NULL. */
+enum MHD_Result respond_json_with(struct exchange *ex, unsigned status, struct buf *body,
+                                  const char *name, const char *value);
+/* One that was made elsewhere, which is given up; NULL: there was no memory for it. */
+enum MHD_Result respond_made(struct exchange *ex, unsigned status, struct MHD_Response *r);
+/* 401, 403 or 404 with the reason. */
+enum MHD_Result respond_no_access(struct exchange *ex, enum access_verdict why);
 /* With the status that belongs to the code; Retry-After when a later try may succeed. */
 enum MHD_Result respond_error(struct exchange *ex, const struct err *e);
 /* What ex->refusal says. */

@@ -24,6 +24,10 @@ static const struct route routes[] = {
     {"/metrics/", "/metrics", ROUTE_GET, false, ACCESS_METRICS, api_metrics},
     {"/reset_prefix_cache", "/reset_prefix_cache", ROUTE_POST, false, ACCESS_ADMIN,
      api_reset_prefix_cache},
+    {"/", "/", ROUTE_GET, false, ACCESS_PAGE, api_page},
+    {"/ui/", "/ui/{file}", ROUTE_GET, true, ACCESS_PAGE, api_page},
+    {"/admin/v1/session", "/admin/v1/session", ROUTE_GET | ROUTE_POST | ROUTE_DELETE, false,
+     ACCESS_PAGE, admin_session},
     {"/admin/v1/status", "/admin/v1/status", ROUTE_GET, false, ACCESS_ADMIN, admin_status},
     {"/admin/v1/workers", "/admin/v1/workers", ROUTE_GET, false, ACCESS_ADMIN, admin_workers},
     {"/admin/v1/config", "/admin/v1/config", ROUTE_GET, false, ACCESS_ADMIN, admin_config},
@@ -74,6 +78,7 @@ const char *route_allow(const struct route *r)
         [ROUTE_POST] = "POST, OPTIONS",
         [ROUTE_GET | ROUTE_POST] = "GET, HEAD, POST, OPTIONS",
         [ROUTE_GET | ROUTE_DELETE] = "GET, HEAD, DELETE, OPTIONS",
+        [ROUTE_GET | ROUTE_POST | ROUTE_DELETE] = "GET, HEAD, POST, DELETE, OPTIONS",
     };
     BUG_ON(r->methods >= ARRAY_LEN(texts) || !texts[r->methods]);
     return texts[r->methods];

@@ -385,6 +385,11 @@ bool tls_same(const struct tls *a, const struct tls *b)
            memcmp(a->digest, b->digest, sizeof(a->digest)) == 0;
 }
 
+bool tls_names(const struct tls *t, const char *name)
+{
+    return X509_check_host(SSL_CTX_get0_certificate(t->ctx), name, 0, 0, NULL) == 1;
+}
+
 int64_t tls_expires(const struct tls *t)
 {
     return t->expires;

@@ -28,6 +28,8 @@ MUST_CHECK int tls_load(const struct tls_files *f, struct tls **out, struct buf 
 void tls_free(struct tls *t); /* NULL is fine */
 /* Whether clients would see no difference. NULL is one that differs from all others. */
 bool tls_same(const struct tls *a, const struct tls *b);
+/* Whether the certificate is for a host of that name. */
+bool tls_names(const struct tls *t, const char *name);
 /* When its certificate expires, in seconds since 1970. */
 int64_t tls_expires(const struct tls *t);
 /* Appends "CN=llmd.example (sha256 01234567) until 2026-12-31T23:59:59Z". */

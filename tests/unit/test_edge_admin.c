@@ -108,7 +108,11 @@ static void test_what_is_open(void **state)
             named |= strcmp(r->label, open[k]) == 0;
         if (named != (r->access == ACCESS_OPEN))
             fail_msg("%s", r->label);
-        if (strncmp(r->path, "/admin", 6) == 0)
+        const bool page = strcmp(r->path, "/") == 0 || strcmp(r->path, "/ui/") == 0 ||
+                          strcmp(r->path, "/admin/v1/session") == 0;
+        if (page != (r->access == ACCESS_PAGE))
+            fail_msg("%s", r->label);
+        if (strncmp(r->path, "/admin", 6) == 0 && !page)
             assert_int_equal(r->access, ACCESS_ADMIN);
         if (strcmp(r->label, "/metrics") == 0)
             assert_int_equal(r->access, ACCESS_METRICS);
@@ -372,6 +376,7 @@ static void test_views_over_the_socket(void **state)
     expect("PUT /admin/v1/drain", NULL, NULL, 405, "Allow: POST, OPTIONS\r\n");
     expect("GET /admin/v1/nothing", NULL, NULL, 404, "no such path");
     expect("GET /nothing", NULL, NULL, 404, "no such path");
+    expect("GET /", NULL, NULL, 403, "the control socket serves operators only");
     expect("GET /health", NULL, NULL, 200, "");
     expect("POST " CHAT, NULL, "{}", 403, "the control socket serves operators only");
     server_stop(&server);
@@ -476,8 +481,8 @@ static void test_tcp_needs_an_administrator_s_key(void **state)
     server_stop(&server);
 
     begin(false, 512);
-    expect("GET /admin/v1/status", "", NULL, 403, "open on the control socket only");
-    expect("GET /admin/v1/nothing", "sk-ops", NULL, 403, "open on the control socket only");
+    expect("GET /admin/v1/status", "", NULL, 403, "a host that is this server's");
+    expect("GET /admin/v1/nothing", "sk-ops", NULL, 403, "a host that is this server's");
     server_stop(&server);
 }
 

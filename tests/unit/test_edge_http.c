@@ -80,7 +80,8 @@ static void test_unknown_paths_and_methods(void **state)
         const char *type, *words, *allow;
     } tries[] = {
         {"GET /nothing", 404, "NotFoundError", "no such path", NULL},
-        {"GET /", 404, "NotFoundError", "no such path", NULL},
+        {"GET /index.html", 404, "NotFoundError", "no such path", NULL},
+        {"GET /ui/../nothing", 404, "NotFoundError", "no such file", NULL},
         {"GET /v1/models/", 404, "NotFoundError", "no such path", NULL},
         {"GET /v1/models/gpt-4", 404, "NotFoundError", "`gpt-4` does not exist", NULL},
         {"GET " CHAT, 405, "MethodNotAllowedError", CHAT, "POST, OPTIONS"},
