@@ -1,0 +1,98 @@
+/* workers_table.js - a row per worker: what it does now, and how to take it out of service. */
+import { post } from "./api.js";
+import { attempt, confirm, toast } from "./dialog.js";
+import { el, setText } from "./dom.js";
+import { count, digits, percent, seconds, share, stateName } from "./format.js";
+import { meter } from "./meter.js";
+import { table } from "./table.js";
+
+const TONES = { ready: "ok", dead: "bad", suspect: "warn", stalled: "bad", starting: "warn",
+    loading: "warn", draining: "warn" };
+
+function stateText(w) {
+    if (w.drained && w.state !== "draining")
+        return "Drained";
+    if (w.state === "loading")
+        return `Loading ${percent(w.loaded_percent)}`;
+    return stateName(w.state);
+}
+
+async function drain(w) {
+    const yes = await confirm({
+        title: `Drain worker ${w.worker}?`,
+        body: el("p", {}, "It gets no new requests; those that it runs may end. It can be returned to "
+            + "service afterwards."),
+        action: "Drain worker",
+    });
+    if (!yes)
+        return;
+    await post("drain", { worker: w.worker });
+    toast(`Worker ${w.worker} is being drained`);
+}
+
+async function giveBack(w) {
+    await post("undrain", { worker: w.worker });
+    toast(`Worker ${w.worker} returns to service`);
+}
+
+function actions() {
+    const current = {};
+    const button = el("button", {
+        class: "button small",
+        type: "button",
+        click: () => attempt(button, () => (current.row.drained ? giveBack : drain)(current.row)),
+    });
+    button.llmdRow = current;
+    return button;
+}
+
+const columns = [
+    {
+        label: "Worker",
+        node: () => el("span", {}, el("span", {}), " ", el("span", { class: "muted" })),
+        patch: (node, w) => {
+            setText(node.firstChild, w.worker);
+            setText(node.lastChild, w.device);
+        },
+    },
+    { label: "Model", text: (w) => w.model },
+    { label: "State", class: "state-cell", text: stateText, tone: (w) => (w.drained ? "warn" : TONES[w.state]) },
+    { label: "Running", num: true, text: (w) => count(w.running) },
+    { label: "Waiting", num: true, text: (w) => count(w.waiting) },
+    { label: "KV cache", num: true, ...meter((w) => w.kv, [0.9, 0.98]) },
+    { label: "Hit rate", num: true, text: (w) => share(w.hit_rate) },
+    { label: "Output", unit: "tok/s", num: true, text: (w) => digits(w.tok_s) },
+    { label: "Prompt", unit: "tok/s", num: true, text: (w) => digits(w.prompt_tok_s) },
+    { label: "TTFT p95", num: true, text: (w) => seconds(w.ttft_p95) },
+    { label: "Preempted", num: true, text: (w) => count(w.preemptions) },
+    { label: "Moved away", num: true, text: (w) => count(w.migrated) },
+    { label: "Restarts", num: true, text: (w) => count(w.starts - 1), tone: (w) => (w.starts > 1 ? "warn" : null) },
+    { label: "Error", class: "error-cell", text: (w) => w.error || "", tone: (w) => (w.error ? "bad" : null) },
+];
+
+export function workersTable(may) {
+    const action = {
+        label: "",
+        class: "action",
+        node: actions,
+        patch: (button, w) => {
+            button.llmdRow.row = w;
+            setText(button, w.drained ? "Return" : "Drain");
+            button.setAttribute("aria-label", `${w.drained ? "Return" : "Drain"} worker ${w.worker}`);
+        },
+    };
+    const made = table({
+        label: "Workers",
+        columns: may ? [...columns, action] : columns,
+        key: (w) => `${w.worker}/${w.place}`,
+        empty: "No workers: the configuration names no model, or none could be opened.",
+    });
+    return {
+        node: made.node,
+        update(s) {
+            /* A column of errors only while there is one. */
+            made.node.classList.toggle("no-errors", !s.workers.some((w) => w.error));
+            made.update(s.workers);
+        },
+    };
+}
