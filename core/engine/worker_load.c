@@ -261,10 +261,10 @@ int worker_load(struct worker *w, struct err *e)
 
 void worker_unload(struct worker *w)
 {
+    forward_free(w->forward); /* first: steps in flight fill in what others hold */
     sampler_scratch_fini(&w->scratch);
     batch_build_fini(&w->build);
     sched_fini(&w->sched);
-    forward_free(w->forward);
     engine_weights_unref(w->weights);
     if (w->be)
         w->be->ops->free(w->be);
