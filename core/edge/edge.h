@@ -67,6 +67,8 @@ struct edge_limits {
     uint32_t token_timeout_s;             /* between two tokens */
     uint32_t max_connections_per_address; /* address_counts.h; 0: any number */
     uint32_t sse_keepalive_s;             /* comment line while nothing else was sent; 0: off */
+    bool underscore_metrics;              /* /metrics has vllm:x as vllm_x as well */
+    double price_per_hour;                /* of the machine, in any currency; 0: not known */
     uint64_t stall_us;                    /* /health says 503 when no step happened for so long */
 };
 

@@ -226,6 +226,7 @@ static void account(struct exchange *ex)
     const struct http_figures f = {
         .route = route_index(ex->route),
         .method = ex->method,
+        .error = ex->generation ? ex->generation->error.code : 0,
         .status = ex->status,
         .request_bytes = ex->n_body,
         .reply_bytes = ex->n_reply,

@@ -27,8 +27,7 @@ static size_t pending(const struct generation *g)
 
 /* ---- from tokens to bytes ---- */
 
-/* Of its model, when it has one. */
-static const struct model_series *series_of(const struct generation *g)
+const struct model_series *generation_series(const struct generation *g)
 {
     return &g->catalog->series[g->plan.model - g->catalog->models];
 }
@@ -40,10 +39,11 @@ static void count_choice(struct generation *g, const struct part *p, const struc
         .finish = finish,
         .n_prompt = p->n_prompt,
         .n_generated = c->n_tokens,
+        .trace_id = trace_context_recorded(&g->exchange->trace),
         .max_tokens = p->request ? p->request->sampling.max_tokens : 0,
         .seconds = (double)(clock_now_us() - g->exchange->started_us) * 1e-6,
     };
-    edge_metrics_choice(series_of(g), &f);
+    edge_metrics_choice(generation_series(g), &f);
 }
 
 static void finish(struct generation *g)
@@ -466,7 +466,7 @@ static void count_end(struct generation *g, const struct generation_sum *sum)
 {
     if (!g->submitted) {
         if (g->error.code == LLMD_EFULL && g->plan.model)
-            edge_metrics_rejected(series_of(g));
+            edge_metrics_rejected(generation_series(g));
         return;
     }
     for (uint32_t i = 0; i < g->n_choices; i++)
@@ -478,7 +478,7 @@ static void count_end(struct generation *g, const struct generation_sum *sum)
         .n_longest = sum->n_longest,
         .decode_seconds = (double)(sum->trace.last_token_us - sum->trace.first_token_us) * 1e-6,
     };
-    edge_metrics_request(series_of(g), &figures);
+    edge_metrics_request(generation_series(g), &figures);
 }
 
 void generation_free(struct generation *g)

@@ -16,6 +16,8 @@ MUST_CHECK int generation_admit(struct generation *g, struct err *e);
 MUST_CHECK int generation_plan(struct generation *g, struct err *e);
 /* The exchange is to be suspended, and is resumed (later.h). Errors: EFULL, ENOMEM. */
 MUST_CHECK int generation_plan_later(struct generation *g, struct err *e);
+/* Of its model, when it has one. */
+const struct model_series *generation_series(const struct generation *g);
 /* False: not yet. Else the plan is there, or g->error says why it is not. */
 bool generation_take_plan(struct generation *g);
 /* Errors: those of router_submit, and of keys' limits. */

@@ -45,6 +45,12 @@ bool trace_context_take(const char *value, uint64_t span, struct trace_context *
     return true;
 }
 
+const char *trace_context_recorded(const struct trace_context *t)
+{
+    enum { RECORDED = 1 };
+    return t->trace_id[0] && t->flags & RECORDED ? t->trace_id : NULL;
+}
+
 void trace_context_write(const struct trace_context *t, char out[TRACEPARENT_BYTES])
 {
     snprintf(out, TRACEPARENT_BYTES, "00-%s-%s-%02x", t->trace_id, t->span_id, t->flags);

@@ -20,5 +20,7 @@ struct trace_context {
 /* Whether the value says which trace. Of versions to come what version 00 has is read. span: the new
  * span's number, not 0. On failure *out is no trace. */
 bool trace_context_take(const char *value, uint64_t span, struct trace_context *out);
+/* The trace's id when it is recorded, so that it can be looked up; else NULL. Borrowed. */
+const char *trace_context_recorded(const struct trace_context *t);
 /* The header that names the request's span. */
 void trace_context_write(const struct trace_context *t, char out[TRACEPARENT_BYTES]);

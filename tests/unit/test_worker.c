@@ -527,7 +527,7 @@ static void test_metrics(void **state)
         reader_fini(&rd);
     }
     noted_finish(&n);
-    metrics_write(o.metrics, &text);
+    metrics_write(o.metrics, METRICS_TEXT, &text);
     for (size_t i = 0; i < ARRAY_LEN(lines); i++)
         if (!strstr(buf_str(&text), lines[i]))
             fail_msg("no line %s in\n%s", lines[i], buf_str(&text));
