@@ -142,8 +142,8 @@ static struct metric_series *new_series(struct metrics *m, size_t n_head, const 
 /* Finds or makes a series without further parts; NULL when that is impossible. labels NULL: there was
  * no memory for them. */
 static struct metric_series *get_series(struct metrics *m, const char *name, const char *help,
-                                        const char *labels, enum metric_type type, uint32_t per_unit,
-                                        size_t n_head)
+                                        const char *labels, enum metric_type type,
+                                        uint32_t per_unit, size_t n_head)
 {
     lock_take(&m->lock);
     struct metric_family *f = get_family(m, name, help, type, per_unit);
@@ -286,8 +286,8 @@ struct metric_gauge *metrics_gauge_with(struct metrics *m, const char *name, con
 /* --- derived families --- */
 
 /* Appends a family that is made of others, unless it is there; `by` may be NULL. */
-static void derive(struct metrics *m, const char *name, const char *help,
-                   enum metric_origin origin, const char *of, double factor, const char *by)
+static void derive(struct metrics *m, const char *name, const char *help, enum metric_origin origin,
+                   const char *of, double factor, const char *by)
 {
     if (!m)
         return;
