@@ -362,12 +362,30 @@ enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind)
         return respond_error(ex, &e);
     }
     g->exchange = ex;
+    g->n_refs = 1;
     g->kind = kind;
     g->catalog = edge_catalog(ex->conn->loop->edge);
     ex->generation = g;
     if (generation_admit(g, &g->error) == 0)
         return plan(g);
     return refuse(g);
+}
+
+/* It is all there. What no other thread can be had for is written here. */
+static enum MHD_Result reply_plain(struct generation *g)
+{
+    struct exchange *ex = g->exchange;
+    struct buf body = {0};
+    struct err e = {0};
+    bool written = ex->later && generation_take_reply(g, &body);
+    if (!written && (ex->later || (generation_is_long(g) && generation_write_later(g, &e) == 0))) {
+        exchange_suspend(ex);
+        return MHD_YES;
+    }
+    generation_settle(g);
+    if (!written)
+        reply_write(g, &body);
+    return respond_json(ex, MHD_HTTP_OK, &body);
 }
 
 /* A stream that waits begins with its first event or comment: till then an error has its status. */
@@ -386,12 +404,7 @@ enum MHD_Result generation_reply(struct generation *g)
     if (g->error.code != 0 && !(g->plan.stream && g->begun))
         return respond_error(ex, &g->error);
     note_worker(g);
-    if (g->plan.stream)
-        return respond_stream(ex, read_out, g);
-    struct buf body = {0};
-    generation_settle(g);
-    reply_write(g, &body);
-    return respond_json(ex, MHD_HTTP_OK, &body);
+    return g->plan.stream ? respond_stream(ex, read_out, g) : reply_plain(g);
 }
 
 /* ---- the end ---- */
@@ -490,7 +503,14 @@ void generation_free(struct generation *g)
     count_end(g, &sum);
     log_end(g, &sum);
     generation_leave(g);
+    generation_detach(g);
+    generation_unref(g);
+}
 
+void generation_unref(struct generation *g)
+{
+    if (--g->n_refs > 0)
+        return;
     generation_forget(g);
     buf_fini(&g->out);
     catalog_unref(g->catalog);

@@ -24,6 +24,15 @@ bool generation_take_plan(struct generation *g);
 MUST_CHECK int generation_submit(struct generation *g, struct err *e);
 /* Whether something else is served by now; then the plan is forgotten, for another by that. */
 bool generation_is_outdated(struct generation *g);
+/* Of a plain reply: whether the loop's others would wait for its writing; then it is written on another
+ * thread, after which the exchange is resumed (later.h). */
+bool generation_is_long(const struct generation *g);
+MUST_CHECK int generation_write_later(struct generation *g, struct err *e);
+/* False: not yet. */
+bool generation_take_reply(struct generation *g, struct buf *out);
+/* The exchange, or a thread that writes the reply, needs it no more; the last one's frees it. On the loop's
+ * thread. */
+void generation_unref(struct generation *g);
 /* The body is needed no more: dropped, or kept for the request log. */
 void generation_drop_body(struct generation *g);
 
@@ -36,5 +45,7 @@ void generation_settle(struct generation *g);
 void generation_leave(struct generation *g);
 /* Whether a time limit is over: *why says which. Counts it. */
 bool generation_is_late(struct generation *g, uint64_t now_us, struct err *why);
+/* Cancels what the router has of it, and hears no more of that. */
+void generation_detach(struct generation *g);
 /* Drops the plan and what it led to; what the router has of it is cancelled. */
 void generation_forget(struct generation *g);

@@ -178,14 +178,19 @@ static int submit(struct generation *g, struct err *e)
     return 0;
 }
 
-void generation_forget(struct generation *g)
+void generation_detach(struct generation *g)
 {
     generation_cancel(g);
-    for (uint32_t i = 0; g->parts && i < g->plan.n_prompts; i++) {
+    for (uint32_t i = 0; g->parts && i < g->plan.n_prompts; i++)
         if (g->parts[i].request)
             g->parts[i].request->consumer = NULL; /* I2 */
+}
+
+void generation_forget(struct generation *g)
+{
+    generation_detach(g);
+    for (uint32_t i = 0; g->parts && i < g->plan.n_prompts; i++)
         request_unref(g->parts[i].request);
-    }
     for (uint32_t i = 0; i < g->n_choices; i++)
         choice_fini(&g->choices[i]);
     free(g->choices);
