@@ -7,7 +7,7 @@
  * core/edge/README.md for the suspend/resume protocol.
  *
  * Routes  routes.c; who may use which: access.h.
- * Thread  edge_start, edge_set_catalog, edge_set_tls, edge_uses_model, edge_stop from the main thread. */
+ * Thread  edge_start, edge_set_catalog, edge_set_tls, edge_uses_model, edge_tick, edge_stop from the main thread. */
 #pragma once
 #include "core/edge/control.h"
 #include "core/edge/limits.h"
@@ -129,6 +129,9 @@ void edge_set_tls(struct edge *edge, struct tls *tls);
 bool edge_uses_model(struct edge *edge, const struct model *model);
 /* The port that listener i was bound to (for port 0); 0 of a file. */
 uint16_t edge_port(const struct edge *edge, uint32_t i);
+/* What is due once a second: figures for the status page. Returns in how many microseconds it is due
+ * again; earlier calls do nothing. */
+uint64_t edge_tick(struct edge *edge);
 /* Stops accepting and answers 503 to new requests on open connections; running streams go on, and the
  * control socket is served until edge_stop. */
 void edge_drain(struct edge *edge);
