@@ -84,9 +84,8 @@ void edge_metrics_model(struct edge_metrics *m, const struct edge_model *model,
     rejections(m, model, "max_num_queued_tokens"); /* vLLM's; llmd's queue counts requests */
     buf_clear(&more);
     metrics_label(&more, "model", model->name);
-    s->asked =
-        metrics_counter(m->set, "vllm:num_incoming_requests_total",
-                        "Requests for the model, those that are refused included.", buf_str(&more));
+    s->asked = metrics_counter(m->set, "vllm:num_incoming_requests_total",
+                               "Requests for the model that could be read.", buf_str(&more));
     buf_fini(&labels);
     buf_fini(&more);
 }

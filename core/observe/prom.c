@@ -76,8 +76,12 @@ struct writer {
 
 static void add_family_name(const struct writer *w, const char *name, size_t n)
 {
+    if (!w->underscores) {
+        buf_add(w->out, name, n);
+        return;
+    }
     for (size_t i = 0; i < n; i++)
-        buf_addch(w->out, w->underscores && name[i] == ':' ? '_' : name[i]);
+        buf_addch(w->out, name[i] == ':' ? '_' : name[i]);
 }
 
 /* `name_suffix{labels,le="x"} `; le NULL: none. */
@@ -100,12 +104,16 @@ static void add_name(const struct writer *w, const char *name, const char *suffi
     buf_addch(b, ' ');
 }
 
-/* Counts are exact integers, also where a double would not be. */
+/* Counts are exact integers, also where a double would not be. Most of what is written are counts. */
 static void add_count(struct buf *b, uint64_t n)
 {
-    char text[METRIC_NUMBER_MAX];
-    snprintf(text, sizeof(text), "%llu.0", (unsigned long long)n);
-    buf_addstr(b, text);
+    char text[METRIC_NUMBER_MAX], *p = text + sizeof(text);
+    *--p = '0';
+    *--p = '.';
+    do
+        *--p = (char)('0' + n % 10);
+    while ((n /= 10) > 0);
+    buf_add(b, p, (size_t)(text + sizeof(text) - p));
 }
 
 static void add_number(struct buf *b, double v)
