@@ -5,6 +5,7 @@
 
 #include "cmd/args.h"
 #include "cmd/certificate.h"
+#include "cmd/collector.h"
 #include "cmd/commands.h"
 #include "cmd/facts.h"
 #include "cmd/gpus.h"
@@ -115,6 +116,16 @@ static void check_certificate(struct check *c)
     tls_free(tls);
 }
 
+static void check_collector(struct check *c)
+{
+    struct collector to;
+    struct err e = {0};
+    if (collector_load(c->config, "", &to, &e) != 0)
+        buf_addf(&c->faults, "%s\n", e.msg);
+    else
+        collector_fini(&to);
+}
+
 /* "one\ntwo\n" as ["one","two"]. */
 static void add_json_lines(struct buf *out, const char *lines)
 {
@@ -170,6 +181,7 @@ static int check(struct check *c)
         for (uint32_t i = 0; i < c->config->n_warnings; i++)
             buf_addf(&c->warnings, "%s\n", c->config->warnings[i]);
         check_certificate(c);
+        check_collector(c);
         for (uint32_t i = 0; i < c->config->n_models; i++)
             check_model(c, &c->config->models[i]);
     }

@@ -10,6 +10,7 @@
  *
  * Thread  the main thread alone. */
 #pragma once
+#include "cmd/collector.h"
 #include "core/config/config.h"
 #include "core/edge/edge.h"
 #include "core/engine/worker.h"
@@ -57,7 +58,9 @@ struct fleet {
     struct router *router;
     struct edge *edge; /* NULL before it is started */
     struct metrics *metrics;
-    const struct config *config; /* in force */
+    struct traces *traces;
+    char instance[COLLECTOR_INSTANCE_BYTES]; /* of this process, in traces */
+    const struct config *config;             /* in force */
     struct kept_config *configs;
     struct served *line_up[FLEET_MODELS];
     uint32_t n_line_up;

@@ -314,6 +314,14 @@ static void set_certificate(struct reload *r, struct tls *tls, struct config_dif
     edge_set_tls(r->fleet->edge, tls);
 }
 
+/* What traces go to from now on; the headers may be new ones, which no difference shows. */
+static void set_collector(struct reload *r, const struct collector *to)
+{
+    struct err e = {0};
+    if (traces_set(r->fleet->traces, &to->opts, &e) != 0)
+        log_warn("reload", "traces go where they went: %s", e.msg);
+}
+
 static void tell(struct reload *r, struct config_diff *d)
 {
     for (const char *at = buf_str(&d->lines), *end; (end = strchr(at, '\n')) != NULL; at = end + 1)
@@ -331,6 +339,7 @@ static int begin(struct reload *r, struct err *e)
     struct config *c = NULL;
     struct config_diff d = {.n = 0};
     struct tls *tls = NULL;
+    struct collector collector = {.headers = NULL};
     int rc = load(r, &c, e);
     if (rc != 0)
         return rc;
@@ -340,16 +349,20 @@ static int begin(struct reload *r, struct err *e)
     if (rc == 0)
         rc = certificate_load_logged(c, &tls, e);
     if (rc == 0)
+        rc = collector_load(c, r->fleet->instance, &collector, e);
+    if (rc == 0)
         rc = plan(r, c, &d, e);
     if (rc == 0)
         rc = apply_live(r, c, e);
     if (rc == 0) {
+        set_collector(r, &collector);
         set_certificate(r, tls, &d);
         tell(r, &d);
     } else {
         tls_free(tls);
         drop_steps(r, 0);
     }
+    collector_fini(&collector);
     config_diff_fini(&d);
     return rc;
 }

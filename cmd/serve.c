@@ -26,6 +26,7 @@
 
 #include "cmd/args.h"
 #include "cmd/certificate.h"
+#include "cmd/collector.h"
 #include "cmd/fleet.h"
 #include "cmd/gpu_watch.h"
 #include "cmd/listeners.h"
@@ -38,10 +39,12 @@
 #include "core/observe/events.h"
 #include "core/observe/log.h"
 #include "core/observe/metrics.h"
+#include "core/observe/traces.h"
 #include "core/router/router.h"
 #include "core/store/store.h"
 #include "core/supervise/supervise.h"
 #include "core/util/clock.h"
+#include "core/util/http.h"
 
 enum { TICK_MS = 100 };
 
@@ -205,6 +208,7 @@ static int start_edge(struct server *s, struct err *e)
         .metrics = s->metrics,
         .store = s->store,
         .log_prompts = c->store.log_prompts,
+        .traces = s->fleet.traces,
         .control = {.ctx = s,
                     .drain = ask_drain,
                     .reload = ask_reload,
@@ -240,6 +244,25 @@ static void say_listening(const struct server *s)
     buf_fini(&what);
 }
 
+static int start_traces(struct server *s, struct err *e)
+{
+    struct fleet *f = &s->fleet;
+    struct collector to;
+    collector_instance(f->instance);
+    int rc = collector_load(f->config, f->instance, &to, e);
+    if (rc != 0)
+        return rc;
+    rc = http_global_init(e);
+    if (rc == 0)
+        rc = traces_new(s->metrics, &f->traces, e);
+    if (rc == 0)
+        rc = traces_set(f->traces, &to.opts, e);
+    if (rc == 0 && to.opts.url[0])
+        event_note(LOG_INFO, "serve", "traces to=%s one_in=%u", to.opts.url, to.opts.sample_one_in);
+    collector_fini(&to);
+    return rc;
+}
+
 static int start(struct server *s, struct err *e)
 {
     const struct config *c = s->fleet.config;
@@ -249,6 +272,8 @@ static int start(struct server *s, struct err *e)
     int rc = listeners_init(&s->listeners, c, e);
     if (rc == 0)
         rc = serve_open_log(c, s->metrics, &s->store, e);
+    if (rc == 0)
+        rc = start_traces(s, e);
     if (rc == 0)
         rc = router_new(&s->fleet.router, e);
     if (rc == 0)
@@ -343,7 +368,6 @@ static void drain(struct server *s)
             break;
         if (s->reloads) /* requests may wait for workers that it is about to start */
             s->reloads = reload_tick(s->reload);
-        edge_tick(s->fleet.edge);
         const uint64_t now_us = clock_now_us();
         service_tick(&s->service, &s->fleet, SERVICE_DRAINING, until > now_us ? until - now_us : 0);
     }
@@ -360,12 +384,11 @@ static enum service_phase phase(const struct server *s)
 }
 
 /* How long the main thread may sleep. */
-static int patience_ms(struct server *s)
+static int patience_ms(const struct server *s)
 {
-    const uint64_t due_ms = edge_tick(s->fleet.edge) / 1000 + 1;
     if (!s->was_ready)
         return TICK_MS / 4;
-    return s->reloads ? TICK_MS / 10 : (int)u64_min(due_ms, (uint64_t)10 * TICK_MS);
+    return s->reloads ? TICK_MS / 10 : 10 * TICK_MS;
 }
 
 static int run(struct server *s)
@@ -398,17 +421,22 @@ static void stop(struct server *s, int rc)
 {
     enum { LAST_WORDS_US = 200000 }; /* for the error events of what is cut off */
     supervise_stop(s->supervise);
-    const bool clean = !s->fleet.router || router_shutdown(s->fleet.router, clock_now_us());
+    bool clean = !s->fleet.router || router_shutdown(s->fleet.router, clock_now_us());
     for (uint64_t until = clock_now_us() + LAST_WORDS_US;
          s->fleet.edge && edge_active(s->fleet.edge) > 0 && clock_now_us() < until;)
         clock_sleep_us(LAST_WORDS_US / 20);
     edge_stop(s->fleet.edge);
     gpu_watch_stop(atomic_load(&s->gpu_watch));
     store_close(s->store);
-    if (!clean) { /* it may still read weights: nothing more can be freed */
+    if (!clean)
         log_warn("serve", "a worker hangs; stopped without it");
-        _exit(rc);
+    if (!traces_close(s->fleet.traces)) {
+        log_warn("serve",
+                 "the address of the collector of traces is still looked up; stopped without it");
+        clean = false;
     }
+    if (!clean) /* a worker may still read weights: nothing more can be freed */
+        _exit(rc);
     reload_free(s->reload);
     router_free(s->fleet.router);
     listeners_fini(&s->listeners);

@@ -70,6 +70,18 @@ struct config_tls {
     int line;
 };
 
+/* Where traces go. */
+struct config_traces {
+    const char *endpoint;               /* URL; "": nowhere */
+    const char *headers_file, *ca_file; /* paths; "": none */
+    const char *const *attributes;      /* [n_attributes] "name=value" */
+    uint32_t n_attributes;
+    uint32_t sample_one_in;
+    uint32_t timeout_s;
+    uint32_t queue_kb;
+    int line;
+};
+
 struct config {
     struct arena arena;
     const char *path;
@@ -89,6 +101,7 @@ struct config {
     const char *prefix_cache_scope; /* "key" | "shared" */
     struct config_store store;
     struct config_tls tls;
+    struct config_traces traces;
     uint32_t edge_threads, prep_threads;
     uint32_t max_connections;
     uint32_t max_body_kb;
@@ -100,8 +113,6 @@ struct config {
     uint32_t max_connections_per_address;                               /* 0: any number */
     uint32_t stall_timeout_s;
     uint32_t drain_timeout_s;
-    bool metrics_underscore_aliases;
-    uint32_t price_per_hour_thousandths;
     const char *log_level;
     struct config_key *keys;
     uint32_t n_keys;

@@ -180,6 +180,56 @@ static void check_tls(struct config_ctx *c)
         resolve_path(c, &tls->key);
 }
 
+/* ---- traces ---- */
+
+/* What is wrong with the URL; NULL when nothing is. */
+static const char *url_fault(const char *url)
+{
+    const size_t n_scheme = strncmp(url, "http://", 7) == 0    ? 7
+                            : strncmp(url, "https://", 8) == 0 ? 8
+                                                               : 0;
+    const char *host = url + n_scheme;
+    const size_t n_host = strcspn(host, "/?#");
+    if (n_scheme == 0 || n_host == 0)
+        return "is no URL; write \"http://127.0.0.1:4318\" or \"https://HOST:PORT\"";
+    if (memchr(host, '@', n_host))
+        return "holds a password; write it as a header into headers_file";
+    for (const char *p = url; *p; p++)
+        if (*p <= ' ' || *p > '~')
+            return "holds characters that no URL has; write them as %XX";
+    return NULL;
+}
+
+static void check_attributes(struct config_ctx *c, struct config_section *s)
+{
+    const struct config_traces *t = &c->config->traces;
+    const struct config_setting *set = config_setting_of(s, "attributes");
+    for (uint32_t i = 0; i < t->n_attributes && !set->bad; i++) {
+        const char *equals = strchr(t->attributes[i], '=');
+        if (!equals || equals == t->attributes[i])
+            config_fault(c, element_line(set, i), "attributes", "'%s' is no \"name=value\"",
+                         config_shown(c, t->attributes[i]));
+    }
+}
+
+static void check_traces(struct config_ctx *c)
+{
+    struct config_traces *t = &c->config->traces;
+    for (struct config_section *s = c->sections; s; s = s->next) {
+        if (s->scope != CONFIG_TRACES)
+            continue;
+        const struct config_setting *set = config_setting_of(s, "endpoint");
+        const char *fault = t->endpoint[0] && !set->bad ? url_fault(t->endpoint) : NULL;
+        if (fault)
+            config_fault(c, set->line, "endpoint", "'%s' %s", config_shown(c, t->endpoint), fault);
+        check_attributes(c, s);
+    }
+    if (t->headers_file[0])
+        resolve_path(c, &t->headers_file);
+    if (t->ca_file[0])
+        resolve_path(c, &t->ca_file);
+}
+
 /* ---- names ---- */
 
 bool config_name_valid(const char *s)
@@ -501,6 +551,7 @@ void config_check(struct config_ctx *c)
     if (c->config->store.directory[0])
         resolve_path(c, &c->config->store.directory);
     check_tls(c);
+    check_traces(c);
     check_section_names(c);
     check_keys(c);
     check_models(c);

@@ -78,6 +78,7 @@ void config_diff_top(const struct config *a, const struct config *b, struct conf
 {
     (void)diff_scope("", CONFIG_TOP, a, b, out);
     (void)diff_scope("store: ", CONFIG_STORE, &a->store, &b->store, out);
+    (void)diff_scope("traces: ", CONFIG_TRACES, &a->traces, &b->traces, out);
     diff_tls(a, b, out);
 }
 

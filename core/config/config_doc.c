@@ -107,6 +107,9 @@ void config_print_example(struct buf *out)
                     "# With this section, clients speak HTTPS.\n#tls {\n");
     example_scope(CONFIG_TLS, out);
     buf_addstr(out, "#}\n\n"
+                    "# Traces of requests, for an OpenTelemetry collector.\n#traces {\n");
+    example_scope(CONFIG_TRACES, out);
+    buf_addstr(out, "#}\n\n"
                     "# Clients that may use the models; one section each. Without any, llmd "
                     "listens on\n"
                     "# loopback addresses only and asks nobody for a key.\n"
@@ -176,6 +179,10 @@ void config_print_reference(struct buf *out)
                     "With this section, clients speak HTTPS: on every IP address of `listen` and "
                     "`admin_listen` but those\nwith `http://` in front.\n\n");
     reference_scope(CONFIG_TLS, out);
+    buf_addstr(
+        out, "\n## In `traces { }`\n\n"
+             "Traces of requests, for an OpenTelemetry collector or Tempo, by OTLP over HTTP.\n\n");
+    reference_scope(CONFIG_TRACES, out);
     buf_addstr(out, "\n## In `key \"name\" { }`\n\n"
                     "One section for each client that may use the models. Without any, llmd "
                     "listens on loopback\naddresses only and asks nobody for a key.\n\n");

@@ -320,6 +320,8 @@ static void fill_all(struct config_ctx *c, cfg_t *cfg)
             config_set_default(c, &config_options[i], &out->store);
         if (config_options[i].scope == CONFIG_TLS)
             config_set_default(c, &config_options[i], &out->tls);
+        if (config_options[i].scope == CONFIG_TRACES)
+            config_set_default(c, &config_options[i], &out->traces);
     }
     for (struct config_section *s = c->sections; s; s = s->next) {
         const char *name = arena_strdup(&out->arena, s->title);
@@ -331,6 +333,9 @@ static void fill_all(struct config_ctx *c, cfg_t *cfg)
         else if (s->scope == CONFIG_TLS) {
             out->tls.line = s->line;
             fill(c, s, cfg_getsec(cfg, "tls"), &out->tls);
+        } else if (s->scope == CONFIG_TRACES) {
+            out->traces.line = s->line;
+            fill(c, s, cfg_getsec(cfg, "traces"), &out->traces);
         } else if (s->scope == CONFIG_KEY) {
             struct config_key *k = &out->keys[out->n_keys++];
             *k = (struct config_key){.name = name, .line = s->line};

@@ -130,6 +130,8 @@ void config_print(const struct config *c, struct buf *out)
     print_scope(c, CONFIG_TOP, "", out);
     buf_addstr(out, "store {\n");
     print_scope(&c->store, CONFIG_STORE, "    ", out);
+    buf_addstr(out, "}\ntraces {\n");
+    print_scope(&c->traces, CONFIG_TRACES, "    ", out);
     buf_addstr(out, "}\n");
     if (config_has_tls(c)) {
         buf_addstr(out, "tls {\n");
@@ -197,6 +199,8 @@ void config_print_json(const struct config *c, struct buf *out)
     add_json_scope(c, CONFIG_TOP, "", out);
     buf_addstr(out, ",\"store\":{");
     add_json_scope(&c->store, CONFIG_STORE, "", out);
+    buf_addstr(out, "},\"traces\":{");
+    add_json_scope(&c->traces, CONFIG_TRACES, "", out);
     buf_addstr(out, "},\"tls\":");
     if (config_has_tls(c)) {
         add_json_scope(&c->tls, CONFIG_TLS, "{", out);

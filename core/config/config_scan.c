@@ -289,7 +289,8 @@ static bool scan_section(struct scan *s, const struct config_section *in,
         else
             config_fault(c, keyword->line, NULL, "unknown section '%s'%s%s%s", shown,
                          nearest ? "; do you mean '" : "", nearest ? nearest : "",
-                         nearest ? "'?" : "; there are 'key', 'model', 'store' and 'tls'");
+                         nearest ? "'?"
+                                 : "; there are 'key', 'model', 'store', 'tls' and 'traces'");
         return skip_body(s, shown, keyword->line);
     }
     struct config_section *sec = new_section(s, scope, title->text, keyword->line);

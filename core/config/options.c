@@ -5,11 +5,12 @@
 
 #include "core/config/config.h"
 
-#define STRUCT_TOP   struct config
-#define STRUCT_KEY   struct config_key
-#define STRUCT_MODEL struct config_model
-#define STRUCT_STORE struct config_store
-#define STRUCT_TLS   struct config_tls
+#define STRUCT_TOP    struct config
+#define STRUCT_KEY    struct config_key
+#define STRUCT_MODEL  struct config_model
+#define STRUCT_STORE  struct config_store
+#define STRUCT_TLS    struct config_tls
+#define STRUCT_TRACES struct config_traces
 
 /* Where the number of elements lies; only lists have one. */
 #define COUNT_INT(s, name)    0
@@ -41,16 +42,12 @@ const struct config_option config_options[] = {
 };
 const uint32_t config_n_options = ARRAY_LEN(config_options);
 
-static const char *const scope_names[CONFIG_N_SCOPES] = {[CONFIG_TOP] = NULL,
-                                                         [CONFIG_KEY] = "key",
-                                                         [CONFIG_MODEL] = "model",
-                                                         [CONFIG_STORE] = "store",
-                                                         [CONFIG_TLS] = "tls"};
-static const char *const scope_examples[CONFIG_N_SCOPES] = {[CONFIG_TOP] = NULL,
-                                                            [CONFIG_KEY] = "key \"name\"",
-                                                            [CONFIG_MODEL] = "model \"name\"",
-                                                            [CONFIG_STORE] = "store",
-                                                            [CONFIG_TLS] = "tls"};
+static const char *const scope_names[CONFIG_N_SCOPES] = {
+    [CONFIG_TOP] = NULL,      [CONFIG_KEY] = "key", [CONFIG_MODEL] = "model",
+    [CONFIG_STORE] = "store", [CONFIG_TLS] = "tls", [CONFIG_TRACES] = "traces"};
+static const char *const scope_examples[CONFIG_N_SCOPES] = {
+    [CONFIG_TOP] = NULL,      [CONFIG_KEY] = "key \"name\"", [CONFIG_MODEL] = "model \"name\"",
+    [CONFIG_STORE] = "store", [CONFIG_TLS] = "tls",          [CONFIG_TRACES] = "traces"};
 
 const char *config_scope_name(enum config_scope scope)
 {

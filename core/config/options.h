@@ -11,6 +11,7 @@ enum config_scope {
     CONFIG_MODEL,
     CONFIG_STORE,
     CONFIG_TLS,
+    CONFIG_TRACES,
     CONFIG_N_SCOPES
 };
 

@@ -19,19 +19,13 @@
 #include "core/edge/front.h"
 #include "core/edge/generation.h"
 #include "core/edge/later.h"
-#include "core/edge/page_stream.h"
 #include "core/edge/request_log.h"
 #include "core/edge/respond.h"
 #include "core/edge/routes.h"
+#include "core/edge/spans.h"
 #include "core/observe/log.h"
+#include "core/observe/traces.h"
 #include "core/util/clock.h"
-
-void exchange_uncount(struct exchange *ex)
-{
-    if (!ex->uncounted && !ex->conn->loop->control)
-        atomic_fetch_sub(&ex->conn->loop->edge->n_exchanges, 1);
-    ex->uncounted = true;
-}
 
 void exchange_suspend(struct exchange *ex)
 {
@@ -93,6 +87,17 @@ static uint64_t random_id(const struct exchange *ex)
     return id != 0 ? id : ex->started_us;
 }
 
+/* A trace of its own, when it wants something generated and is one of those that are recorded. */
+static void begin_trace(struct exchange *ex)
+{
+    const struct traces *traces = exchange_opts(ex)->traces;
+    if (!traces_on(traces) || !spans_wanted(ex))
+        return;
+    const uint64_t id = random_id(ex);
+    if (traces_sample(traces, id))
+        trace_context_begin(random_id(ex), id, random_id(ex), &ex->trace);
+}
+
 /* What the client calls the request, or we do, and the trace that it is a part of. */
 static void choose_names(struct exchange *ex)
 {
@@ -102,8 +107,8 @@ static void choose_names(struct exchange *ex)
         memcpy(ex->id, id, strlen(id) + 1);
     else
         snprintf(ex->id, sizeof(ex->id), "%016" PRIx64, random_id(ex));
-    if (parent)
-        (void)trace_context_take(parent, random_id(ex), &ex->trace);
+    if (!parent || !trace_context_take(parent, random_id(ex), &ex->trace))
+        begin_trace(ex);
 }
 
 static enum MHD_Result count_header(void *cls, enum MHD_ValueKind kind, const char *name,
@@ -234,7 +239,6 @@ static void account(struct exchange *ex)
     const struct http_figures f = {
         .route = route_index(ex->route),
         .method = ex->method,
-        .error = ex->generation ? ex->generation->error.code : 0,
         .status = ex->status,
         .request_bytes = ex->n_body,
         .reply_bytes = ex->n_reply,
@@ -269,8 +273,8 @@ void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,
     conn_unwatch(ex->conn);
     account(ex);
     request_log_end(ex);
+    spans_end(ex);
     later_leave(ex);
-    page_stream_free(ex);
     generation_free(ex->generation);
     exchange_leave(ex, 0);
     buf_fini(&ex->body);
@@ -282,8 +286,6 @@ void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,
     if (ex->next)
         ex->next->prev = ex->prev;
     ex->conn->exchange = NULL;
-    if (ex->uncounted && !l->control) /* once more, for what follows */
-        atomic_fetch_add(&l->edge->n_exchanges, 1);
     if (ex->conn->front)
         front_owe(ex->conn->front);
     else if (!l->control)

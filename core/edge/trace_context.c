@@ -30,11 +30,11 @@ static bool take_dash(const char **at)
 bool trace_context_take(const char *value, uint64_t span, struct trace_context *out)
 {
     struct trace_context t = {.flags = 0};
-    char version[VERSION_DIGITS + 1], parent[SPAN_ID_DIGITS + 1], flags[FLAGS_DIGITS + 1];
+    char version[VERSION_DIGITS + 1], flags[FLAGS_DIGITS + 1];
     out->trace_id[0] = '\0';
     if (!take_digits(&value, VERSION_DIGITS, true, version) || strcmp(version, "ff") == 0 ||
         !take_dash(&value) || !take_digits(&value, TRACE_ID_DIGITS, false, t.trace_id) ||
-        !take_dash(&value) || !take_digits(&value, SPAN_ID_DIGITS, false, parent) ||
+        !take_dash(&value) || !take_digits(&value, SPAN_ID_DIGITS, false, t.parent_id) ||
         !take_dash(&value) || !take_digits(&value, FLAGS_DIGITS, true, flags))
         return false;
     if (*value != '\0' && (strcmp(version, "00") == 0 || *value != '-'))
@@ -45,10 +45,12 @@ bool trace_context_take(const char *value, uint64_t span, struct trace_context *
     return true;
 }
 
-const char *trace_context_recorded(const struct trace_context *t)
+void trace_context_begin(uint64_t id_high, uint64_t id_low, uint64_t span,
+                         struct trace_context *out)
 {
-    enum { RECORDED = 1 };
-    return t->trace_id[0] && t->flags & RECORDED ? t->trace_id : NULL;
+    *out = (struct trace_context){.flags = TRACE_SAMPLED};
+    snprintf(out->trace_id, sizeof(out->trace_id), "%016" PRIx64 "%016" PRIx64, id_high, id_low);
+    snprintf(out->span_id, sizeof(out->span_id), "%016" PRIx64, span);
 }
 
 void trace_context_write(const struct trace_context *t, char out[TRACEPARENT_BYTES])

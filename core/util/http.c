@@ -31,6 +31,10 @@ static void read_status(struct transfer *t)
     long status = 0;
     if (curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status) == CURLE_OK)
         t->response->status = (int)status;
+    curl_off_t retry_after_s = 0;
+    if (curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &retry_after_s) == CURLE_OK &&
+        retry_after_s > 0)
+        t->response->retry_after_s = (uint64_t)retry_after_s;
 }
 
 /* libcurl's write callback: another count than n ends the transfer. */
@@ -87,6 +91,8 @@ static bool set_options(struct transfer *t, const struct curl_slist *headers)
     SET(CURLOPT_URL, r->url);
     if (r->unix_socket)
         SET(CURLOPT_UNIX_SOCKET_PATH, r->unix_socket);
+    if (r->ca_file)
+        SET(CURLOPT_CAINFO, r->ca_file);
     SET(CURLOPT_PROTOCOLS_STR, "http,https");
     SET(CURLOPT_PROXY, ""); /* none, also not from the environment */
     SET(CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);

@@ -16,6 +16,7 @@ struct http_request {
     const char *method; /* "GET", "POST" */
     const char *url;
     const char *unix_socket; /* path of the socket to connect to instead of the URL's host; NULL */
+    const char *ca_file;     /* PEM of who may have signed its certificate; NULL: the system's */
     const char *const *headers; /* [n_headers] "Name: value" */
     uint32_t n_headers;
     const void *body; /* [n_body]; NULL: none */
@@ -33,10 +34,11 @@ struct http_request {
 };
 
 struct http_response {
-    int status;      /* 0: no answer came */
-    bool connected;  /* false: nobody listens there, or the name is unknown */
-    int os_errno;    /* of a connection that could not be made or broke; 0: not known */
-    struct buf body; /* when on_data did not get it */
+    int status;             /* 0: no answer came */
+    bool connected;         /* false: nobody listens there, or the name is unknown */
+    int os_errno;           /* of a connection that could not be made or broke; 0: not known */
+    uint64_t retry_after_s; /* of its header, also where that names a time; 0: none */
+    struct buf body;        /* when on_data did not get it */
 };
 
 MUST_CHECK int http_global_init(struct err *e);

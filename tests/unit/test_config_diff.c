@@ -128,7 +128,7 @@ static void test_every_option_has_its_way(void **state)
         const struct config_option *o = &config_options[i];
         assert_true(o->reload != CONFIG_ROLL || o->scope == CONFIG_MODEL);
         assert_true(o->reload != CONFIG_RESTART || o->scope == CONFIG_TOP ||
-                    o->scope == CONFIG_STORE);
+                    o->scope == CONFIG_STORE || o->scope == CONFIG_TRACES);
     }
 }
 

@@ -36,6 +36,24 @@ static void test_what_is_one(void **state)
     }
 }
 
+/* One that begins here: what we say of it we would take. */
+static void test_begun(void **state)
+{
+    (void)state;
+    struct trace_context t, again;
+    char header[TRACEPARENT_BYTES];
+    trace_context_begin(1, 2, 3, &t);
+    assert_true(trace_context_sampled(&t) && t.parent_id[0] == '\0');
+    trace_context_write(&t, header);
+    assert_string_equal(header, "00-00000000000000010000000000000002-0000000000000003-01");
+    assert_true(trace_context_take(header, 4, &again));
+    assert_true(trace_context_sampled(&again));
+    assert_string_equal(again.parent_id, t.span_id);
+    again.flags = 2;
+    assert_false(trace_context_sampled(&again));
+    assert_false(trace_context_sampled(&(struct trace_context){.flags = TRACE_SAMPLED}));
+}
+
 static void test_what_is_none(void **state)
 {
     (void)state;
@@ -95,6 +113,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_what_is_one),
+        cmocka_unit_test(test_begun),
         cmocka_unit_test(test_what_is_none),
         cmocka_unit_test(test_any_byte_anywhere),
     };
