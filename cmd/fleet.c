@@ -386,6 +386,8 @@ int fleet_catalog(const struct fleet *f, struct edge_served *out, void **out_arr
                    .first_token_timeout_s = c->first_token_timeout_s,
                    .token_timeout_s = c->token_timeout_s,
                    .max_connections_per_address = c->max_connections_per_address,
+                   .underscore_metrics = c->metrics_underscore_aliases,
+                   .price_per_hour = c->price_per_hour_thousandths / 1000.0,
                    .stall_us = (uint64_t)c->stall_timeout_s * 1000000u},
     };
     *out_arrays = a;

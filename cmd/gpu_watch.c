@@ -3,10 +3,12 @@
 #include "cmd/gpus.h"
 
 #ifdef LLMD_CUDA
+#include <limits.h>
 #include <math.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/observe/events.h"
 #include "core/observe/metrics.h"
@@ -122,19 +124,23 @@ static const char *const throttle_names[THROTTLES] = {
 static void register_series(struct metrics *m, struct watched_gpu *g, uint32_t index,
                             const char *pci)
 {
-    struct buf labels = {0}, number = {0}, reason = {0};
+    struct buf labels = {0}, number = {0}, reason = {0}, exporter = {0};
+    char host[HOST_NAME_MAX + 1] = "";
     buf_addf(&number, "%u", index);
     metrics_label(&labels, "gpu", buf_str(&number));
     metrics_label(&labels, "UUID", nvml_uuid(g->nvml));
     metrics_label(&labels, "modelName", nvml_name(g->nvml));
     metrics_label(&labels, "pci_bus_id", pci);
     const char *l = buf_str(&labels);
+    (void)gethostname(host, HOST_NAME_MAX);
+    buf_addstr(&exporter, l);
+    metrics_label(&exporter, "Hostname", host); /* as DCGM's exporter has it */
     for (size_t i = 0; i < N_SERIES; i++) {
         const struct series *s = &all_series[i];
         if (!(g->last.known & s->quantity))
             continue;
         g->own[i] = metrics_gauge(m, s->name, s->help, l);
-        g->dcgm[i] = metrics_gauge(m, s->dcgm, s->help, l);
+        g->dcgm[i] = metrics_gauge(m, s->dcgm, s->help, buf_str(&exporter));
     }
     for (size_t i = 0; i < THROTTLES && (g->last.known & NVML_THROTTLE); i++) {
         buf_clear(&reason);
@@ -145,10 +151,12 @@ static void register_series(struct metrics *m, struct watched_gpu *g, uint32_t i
                           "1 while the clocks are lowered for that reason.", buf_str(&reason));
     }
     g->xids = metrics_counter(m, "llmd_gpu_xid_errors_total", "Xid errors since the start.", l);
-    g->xid = metrics_gauge(m, "DCGM_FI_DEV_XID_ERRORS", "The last Xid error; 0: none.", l);
+    g->xid = metrics_gauge(m, "DCGM_FI_DEV_XID_ERRORS", "The last Xid error; 0: none.",
+                           buf_str(&exporter));
     buf_fini(&labels);
     buf_fini(&number);
     buf_fini(&reason);
+    buf_fini(&exporter);
 }
 
 static void show(const struct watched_gpu *g)

@@ -368,6 +368,7 @@ static void drain(struct server *s)
             break;
         if (s->reloads) /* requests may wait for workers that it is about to start */
             s->reloads = reload_tick(s->reload);
+        edge_tick(s->fleet.edge);
         const uint64_t now_us = clock_now_us();
         service_tick(&s->service, &s->fleet, SERVICE_DRAINING, until > now_us ? until - now_us : 0);
     }
@@ -384,11 +385,12 @@ static enum service_phase phase(const struct server *s)
 }
 
 /* How long the main thread may sleep. */
-static int patience_ms(const struct server *s)
+static int patience_ms(struct server *s)
 {
+    const uint64_t due_ms = edge_tick(s->fleet.edge) / 1000 + 1;
     if (!s->was_ready)
         return TICK_MS / 4;
-    return s->reloads ? TICK_MS / 10 : 10 * TICK_MS;
+    return s->reloads ? TICK_MS / 10 : (int)u64_min(due_ms, (uint64_t)10 * TICK_MS);
 }
 
 static int run(struct server *s)

@@ -22,6 +22,7 @@ struct cuda_opts {
     bool pin_kernels;
     bool host_logits;          /* logits go to the host, which samples; else the device samples */
     bool no_graphs;            /* every step is launched kernel by kernel */
+    bool no_overlap;           /* every step is waited for before the next is enqueued */
     bool no_chains;            /* no kernel begins before the one in front of it has ended */
     uint32_t force_capability; /* 0: the device's own; 75: what older devices execute */
     uint64_t step_timeout_us;  /* a step that takes longer is a fault; 0: 30 s */

@@ -83,10 +83,10 @@ static int step_reserve(struct cuda_backend *c, const struct attn_shape *s, stru
 {
     void *host, *device;
     c->step.bytes = (size_t)u64_max(step_bytes(s, &c->limits), fixed_bytes(c, s));
-    int rc = gpu_pinned_alloc(c->gpu, c->step.bytes, &host, e);
+    int rc = gpu_pinned_alloc(c->gpu, STEPS_IN_FLIGHT * c->step.bytes, &host, e);
     if (rc)
         return rc;
-    c->step.host = host;
+    c->step.pinned = host;
     rc = cuda_alloc(c, c->step.bytes, &device, e);
     if (!rc)
         c->step.device = device;
@@ -133,7 +133,7 @@ static int kv_new(struct cuda_backend *c, const struct attn_shape *s, uint32_t n
 int cuda_kv_resize(struct backend *be, uint32_t n_kv_blocks, struct err *e)
 {
     struct cuda_backend *c = cuda_backend(be);
-    BUG_ON(!c->reserved || c->step.batch);
+    BUG_ON(!c->reserved || c->step.batch || c->n_posted > 0);
     cuda_graphs_drop(c);
     gpu_free(c->gpu, c->kv);
     c->own_bytes -= c->kv_bytes;
@@ -181,7 +181,7 @@ void cuda_attn_release(struct cuda_backend *c)
                             c->partial, c->arrived, c->partial_max, c->step.device};
     for (size_t i = 0; i < ARRAY_LEN(device); i++)
         gpu_free(c->gpu, device[i]);
-    gpu_pinned_free(c->gpu, c->step.host);
+    gpu_pinned_free(c->gpu, c->step.pinned);
     free(c->windows);
 }
 
@@ -203,6 +203,18 @@ static const void *put_copy(struct cuda_step *st, const uint32_t *from, size_t n
     void *to = put(st, n * sizeof(*from), &device);
     if (n > 0)
         memcpy(to, from, n * sizeof(*from));
+    return device;
+}
+
+/* In room for max. The rows of a graph that the batch does not have are fed token 0. */
+static const uint32_t *put_tokens(struct cuda_step *st, const struct batch *b, uint32_t max)
+{
+    const void *device;
+    uint32_t *to = put(st, max * sizeof(*to), &device);
+    for (uint32_t i = 0; i < b->n_rows; i++)
+        to[i] = b->tokens[i] | (b->follows ? GPU_SAMPLED : 0);
+    for (uint32_t i = b->n_rows; i < st->n_rows; i++)
+        to[i] = 0;
     return device;
 }
 
@@ -294,7 +306,7 @@ static int begin_packed(struct cuda_backend *c, const struct batch *b)
 {
     struct cuda_step *st = &c->step;
     const struct gpu_attn_item *host;
-    st->tokens = put_copy(st, b->tokens, b->n_rows);
+    st->tokens = put_tokens(st, b, b->n_rows);
     st->positions = put_copy(st, b->positions, b->n_rows);
     st->slots = put_copy(st, b->slots, b->n_rows);
     st->out_rows = put_copy(st, b->out_rows, b->n_out);
@@ -329,7 +341,7 @@ static void begin_fixed(struct cuda_backend *c, const struct batch *b)
     uint32_t *n_now = put(st, sizeof(*n_now), &device);
     *n_now = n;
     st->n_now = device;
-    st->tokens = put_rows(st, b->tokens, b->n_rows, max, 0);
+    st->tokens = put_tokens(st, b, max);
     st->positions = put_rows(st, b->positions, b->n_rows, max, 0);
     st->slots = put_rows(st, b->slots, b->n_rows, max, GPU_NO_SLOT);
     st->out_rows = put_rows(st, b->out_rows, b->n_out, max, 0);
@@ -362,7 +374,10 @@ int cuda_begin(struct backend *be, const struct batch *b)
     struct cuda_step *st = &c->step;
     BUG_ON(!c->reserved || st->batch || b->n_rows == 0 || b->n_rows > c->limits.max_rows ||
            b->n_seqs > c->limits.max_seqs || b->n_out > c->limits.max_out);
+    BUG_ON(c->n_posted == STEPS_IN_FLIGHT || (b->follows && b->n_out != b->n_rows));
     st->batch = b;
+    st->host = st->pinned + c->slot * st->bytes;
+    c->sampler.host = c->sampler.pinned + c->slot * c->sampler.bytes;
     st->used = 0;
     st->n_rows = b->n_rows;
     st->n_out = b->n_out;

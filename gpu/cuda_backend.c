@@ -155,8 +155,9 @@ static int embed(struct backend *be, const struct weight *w, struct tensor *x)
 {
     struct cuda_backend *c = cuda_backend(be);
     BUG_ON(w->role != WEIGHT_EMBED || x->cols != w->cols);
-    for (uint32_t i = 0; i < c->step.batch->n_rows; i++)
-        BUG_ON(c->step.batch->tokens[i] >= w->rows);
+    const struct batch *b = c->step.batch;
+    for (uint32_t i = 0; i < b->n_rows; i++)
+        BUG_ON(b->tokens[i] >= (b->follows ? c->sampler.rows_max : w->rows));
     c->looked_up = cuda_replays(c) ? NULL : w;
     return 0;
 }
@@ -170,6 +171,7 @@ static int rms_norm(struct backend *be, struct tensor *x, const struct tensor *r
                                .residual = residual ? residual->data : NULL,
                                .table = c->looked_up ? c->looked_up->data : NULL,
                                .tokens = c->step.tokens,
+                               .sampled = c->sampler.sampled,
                                .w = w->vector,
                                .out = out->data,
                                .out_stride = gpu_stride(out->cols),
@@ -247,21 +249,43 @@ static int head(struct backend *be, struct tensor *x, const struct weight *norm,
     return rc;
 }
 
+static int post(struct backend *be)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    struct cuda_posted *p = &c->posted[c->slot];
+    BUG_ON(c->graphs.mode != CUDA_EAGER && !c->graphs.launched); /* sample() was left out */
+    p->sampled = c->sampler.now;
+    c->sampler.now = (struct cuda_sampled){0};
+    c->step.batch = NULL;
+    c->looked_up = NULL;
+    c->slot = (c->slot + 1) % STEPS_IN_FLIGHT;
+    c->n_posted++;
+    return gpu_event_record(p->done, c->stream);
+}
+
+static int collect(struct backend *be)
+{
+    struct cuda_backend *c = cuda_backend(be);
+    BUG_ON(c->n_posted == 0);
+    const uint32_t slot = (c->slot + STEPS_IN_FLIGHT - c->n_posted) % STEPS_IN_FLIGHT;
+    const int rc = gpu_event_wait(c->posted[slot].done, c->timeout_us, NULL);
+    if (!rc)
+        cuda_sample_collect(c, slot);
+    c->n_posted--;
+    return rc;
+}
+
 static int finish(struct backend *be)
 {
     struct cuda_backend *c = cuda_backend(be);
     const size_t bytes = (size_t)c->step.batch->n_out * c->vocab * sizeof(float);
     int rc = 0;
-    BUG_ON(c->graphs.mode != CUDA_EAGER && !c->graphs.launched); /* sample() was left out */
+    BUG_ON(c->n_posted > 0);
     if (bytes > 0 && c->host_logits)
         rc = gpu_copy_out(c->stream, c->host_logits, c->device_logits, bytes);
     if (!rc)
-        rc = gpu_stream_wait(c->stream, c->timeout_us, NULL);
-    if (!rc)
-        cuda_sample_finish(c);
-    c->step.batch = NULL;
-    c->looked_up = NULL;
-    return rc;
+        rc = post(be);
+    return rc ? rc : collect(be);
 }
 
 /* --- life --- */
@@ -270,6 +294,8 @@ static void backend_free(struct backend *be)
 {
     struct cuda_backend *c = cuda_backend(be);
     if (c->gpu) {
+        for (size_t i = 0; i < ARRAY_LEN(c->posted); i++)
+            gpu_event_free(c->posted[i].done);
         gpu_stream_free(c->stream);
         cuda_graphs_drop(c);
         blas_free(c->blas);
@@ -314,6 +340,8 @@ static const struct backend_ops cuda_ops = {
     .sample = cuda_sample,
     .sample_reads_how = true,
     .finish = finish,
+    .post = post,
+    .collect = collect,
     .fault = cuda_backend_fault,
 };
 
@@ -323,6 +351,8 @@ static int open_device(struct cuda_backend *c, const struct cuda_opts *o, struct
     int rc = gpu_open(o->device, &c->gpu, e);
     if (!rc)
         rc = gpu_stream_new(c->gpu, &c->stream, e);
+    for (size_t i = 0; i < ARRAY_LEN(c->posted) && !rc; i++)
+        rc = gpu_event_new(c->gpu, &c->posted[i].done, e);
     if (!rc)
         rc = gpu_pinned_alloc(c->gpu, CUDA_STAGING_BYTES, &staging, e);
     if (rc)
@@ -349,6 +379,10 @@ int cuda_backend_new(const struct cuda_opts *o, struct backend **out, struct err
         c->ops.sample = NULL;
     else
         c->ops.logits_to_host = NULL;
+    if (o->host_logits || o->no_overlap) {
+        c->ops.post = NULL;
+        c->ops.collect = NULL;
+    }
     c->pinned = o->pin_kernels;
     c->library = o->pin_kernels ? NULL : o->blas;
     c->graphs.on = !o->no_graphs;

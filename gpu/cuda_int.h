@@ -18,7 +18,8 @@ struct weight {
 
 /* What a step needs to be told, in pinned memory; copied to the device in one piece. */
 struct cuda_step {
-    uint8_t *host, *device; /* [bytes] */
+    uint8_t *pinned;        /* [STEPS_IN_FLIGHT][bytes] */
+    uint8_t *host, *device; /* [bytes]; the host's: this step's of the pinned */
     size_t bytes, used;
     size_t fixed_bytes, tables_at; /* of a step that is a graph: what is copied, in two pieces */
     const struct batch *batch;     /* NULL: between steps */
@@ -32,19 +33,26 @@ struct cuda_step {
     const struct gpu_attn_item *host_decode; /* the same items, to be cut into waves */
 };
 
+/* Whose tokens a step samples: the caller's arrays. */
+struct cuda_sampled {
+    const struct sample_row *rows; /* [n_rows]; NULL: nothing is begun */
+    uint32_t n_rows;
+    uint32_t *out_ids;
+};
+
 /* Memory of the operation `sample`, and what it has begun. */
 struct cuda_sampler {
     uint32_t vocab, rows_max;
     size_t bytes;
-    uint8_t *host, *device; /* [bytes] rows, lists and masks; the host's pinned */
+    uint8_t *pinned;        /* [STEPS_IN_FLIGHT][bytes] rows, lists and masks */
+    uint8_t *host, *device; /* [bytes]; the host's: this step's of the pinned */
     float *raw_bias, *raw_seen, *block_max, *block_sum;
-    uint32_t *ids;     /* [rows_max] pinned: the kernel writes them */
-    uint32_t *sampled; /* [rows_max] the same on the device */
-    struct sample_logprobs *logprobs, *host_logprobs; /* [rows_max] */
-
-    const struct sample_row *rows; /* [n_rows], the caller's; NULL: nothing is begun */
-    uint32_t n_rows;
-    uint32_t *out_ids;
+    uint32_t *ids; /* [STEPS_IN_FLIGHT][rows_max], pinned: kernels write this ring */
+    uint32_t
+        *sampled; /* [rows_max] on the device: those of the last step, which the next may be fed */
+    struct sample_logprobs *logprobs;      /* [rows_max] */
+    struct sample_logprobs *host_logprobs; /* [STEPS_IN_FLIGHT][rows_max], pinned */
+    struct cuda_sampled now;               /* of the step under construction */
 };
 
 /* Recorded steps of decodes, see cuda_graph.c. */
@@ -95,6 +103,12 @@ struct cuda_backend {
     struct cuda_step step;
     struct cuda_sampler sampler;
     struct cuda_graphs graphs;
+    /* Steps that were posted, a ring of n_posted; `slot` is the next one's place. */
+    struct cuda_posted {
+        struct gpu_event *done;
+        struct cuda_sampled sampled;
+    } posted[STEPS_IN_FLIGHT];
+    uint32_t slot, n_posted;
 
     /* set by tensor_new and logits_to_host */
     void *tensors[CUDA_TENSORS_MAX];
@@ -148,8 +162,8 @@ int cuda_sample_reserve(struct backend *be, const struct tensor *logits, struct 
 void cuda_sample_release(struct cuda_backend *c);
 int cuda_sample(struct backend *be, const struct tensor *logits, const struct sample_row *rows,
                 uint32_t n, uint32_t *out_ids);
-/* The stream has passed: gives the caller what cuda_sample() promised. */
-void cuda_sample_finish(struct cuda_backend *c);
+/* The step of that slot has run: gives the caller what cuda_sample() promised. */
+void cuda_sample_collect(struct cuda_backend *c, uint32_t slot);
 
 /* cuda_attn.c: the step's data to the device, where begin() has not sent it. */
 int cuda_step_send(struct cuda_backend *c);

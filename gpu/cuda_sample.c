@@ -1,6 +1,8 @@
 /* cuda_sample.c - the operation `sample`: rows, their lists and masks go to the device in one piece of
  * pinned memory, the tokens come back by pinned memory that the kernel writes to.
  *
+ * What a step in flight reads or writes of the host's is its slot's: of two, since two may be in flight.
+ *
  * In a step that is a graph, the kernels are part of it; the data is copied before it is launched.
  *
  * Waves  when the lists of all rows do not fit that piece (long outputs with penalties), rows are
@@ -16,12 +18,20 @@ static uint32_t mask_words(const struct cuda_sampler *s)
     return (s->vocab + 31) / 32;
 }
 
+/* Entries of `seen`: in a step that follows, one more where penalties count the token that is fed. */
+static uint32_t n_seen(const struct cuda_backend *c, const struct sample_how *h)
+{
+    const bool penalties = h->presence_penalty != 0.0f || h->frequency_penalty != 0.0f ||
+                           h->repetition_penalty != 1.0f;
+    return h->n_seen + (c->step.batch->follows && penalties);
+}
+
 /* Bytes of one row with its lists. */
-static size_t row_bytes(const struct cuda_sampler *s, const struct sample_how *h)
+static size_t row_bytes(const struct cuda_backend *c, const struct sample_how *h)
 {
     return sizeof(struct gpu_sample_row) + h->n_bias * sizeof(struct sample_bias) +
-           h->n_seen * sizeof(struct sample_seen) +
-           (h->mask ? mask_words(s) * sizeof(uint32_t) : 0);
+           n_seen(c, h) * sizeof(struct sample_seen) +
+           (h->mask ? mask_words(&c->sampler) * sizeof(uint32_t) : 0);
 }
 
 static int take(struct cuda_backend *c, size_t bytes, void *out, struct err *e)
@@ -58,11 +68,11 @@ int cuda_sample_reserve(struct backend *be, const struct tensor *logits, struct 
                (size_t)u64_max(PIECE_AT_LEAST, (uint64_t)vocab * (sizeof(struct sample_seen) +
                                                                   2 * sizeof(struct sample_bias)));
     const size_t raw = s->bytes / sizeof(struct sample_bias) * sizeof(float);
-    int rc = take_pinned(c, s->bytes, &s->host, e);
+    int rc = take_pinned(c, STEPS_IN_FLIGHT * s->bytes, &s->pinned, e);
     if (!rc)
-        rc = take_pinned(c, rows * sizeof(uint32_t), &s->ids, e);
+        rc = take_pinned(c, STEPS_IN_FLIGHT * rows * sizeof(*s->ids), &s->ids, e);
     if (!rc)
-        rc = take_pinned(c, rows * sizeof(struct sample_logprobs), &s->host_logprobs, e);
+        rc = take_pinned(c, STEPS_IN_FLIGHT * rows * sizeof(*s->logprobs), &s->host_logprobs, e);
     if (!rc)
         rc = take(c, s->bytes, &s->device, e);
     if (!rc)
@@ -92,7 +102,7 @@ void cuda_sample_release(struct cuda_backend *c)
                             s->block_sum, s->sampled,  s->logprobs};
     for (size_t i = 0; i < ARRAY_LEN(device); i++)
         gpu_free(c->gpu, device[i]);
-    gpu_pinned_free(c->gpu, s->host);
+    gpu_pinned_free(c->gpu, s->pinned);
     gpu_pinned_free(c->gpu, s->ids);
     gpu_pinned_free(c->gpu, s->host_logprobs);
 }
@@ -111,20 +121,20 @@ static size_t aligned(size_t n)
 }
 
 /* Of n rows, in room for n_rows. */
-static struct layout lay_out(const struct cuda_sampler *s, const struct sample_row *rows,
+static struct layout lay_out(const struct cuda_backend *c, const struct sample_row *rows,
                              uint32_t n, uint32_t n_rows)
 {
     struct layout l;
-    size_t n_bias = 0, n_seen = 0, n_masks = 0;
+    size_t n_bias = 0, all_seen = 0, n_masks = 0;
     for (uint32_t i = 0; i < n; i++) {
         n_bias += rows[i].how.n_bias;
-        n_seen += rows[i].how.n_seen;
+        all_seen += n_seen(c, &rows[i].how);
         n_masks += rows[i].how.mask != NULL;
     }
     l.bias = aligned(n_rows * sizeof(struct gpu_sample_row));
     l.seen = aligned(l.bias + n_bias * sizeof(struct sample_bias));
-    l.masks = aligned(l.seen + n_seen * sizeof(struct sample_seen));
-    l.end = l.masks + n_masks * mask_words(s) * sizeof(uint32_t);
+    l.masks = aligned(l.seen + all_seen * sizeof(struct sample_seen));
+    l.end = l.masks + n_masks * mask_words(&c->sampler) * sizeof(uint32_t);
     return l;
 }
 
@@ -151,27 +161,32 @@ static struct gpu_sample_row packed(const struct sample_row *r, uint32_t to)
         .n_generated = h->n_generated,
         .seed = {(uint32_t)h->seed, (uint32_t)(h->seed >> 32)},
         .n_bias = h->n_bias,
-        .n_seen = h->n_seen,
         .first_mask = GPU_NO_MASK,
         .logprobs = r->logprobs ? 1 + r->logprobs->n_top : 0,
         .to = to,
     };
 }
 
-static void pack(const struct cuda_sampler *s, const struct sample_row *rows, uint32_t n,
-                 uint32_t n_rows, const struct layout *l)
+/* rows: n of the step's, from `first` on. */
+static void pack(const struct cuda_backend *c, uint32_t first, uint32_t n, uint32_t n_rows,
+                 const struct layout *l)
 {
     static const struct gpu_sample_row none = {.row = GPU_NO_ROW};
+    static const struct sample_seen fed = {.id = GPU_FED};
+    const struct cuda_sampler *s = &c->sampler;
+    const struct sample_row *rows = s->now.rows + first;
     uint8_t *bias = s->host + l->bias, *seen = s->host + l->seen, *masks = s->host + l->masks;
     for (uint32_t i = 0; i < n; i++) {
         const struct sample_how *h = &rows[i].how;
-        struct gpu_sample_row r = packed(&rows[i], (uint32_t)(&rows[i] - s->rows));
+        struct gpu_sample_row r = packed(&rows[i], c->slot * s->rows_max + first + i);
+        r.n_seen = n_seen(c, h);
         r.first_bias = (uint32_t)((size_t)(bias - s->host) / sizeof(*h->bias));
         r.first_seen = (uint32_t)((size_t)(seen - s->host) / sizeof(*h->seen));
         if (h->mask)
             r.first_mask = (uint32_t)((size_t)(masks - s->host) / sizeof(*h->mask));
         bias = copy_list(bias, h->bias, h->n_bias * sizeof(*h->bias));
         seen = copy_list(seen, h->seen, h->n_seen * sizeof(*h->seen));
+        seen = copy_list(seen, &fed, (r.n_seen - h->n_seen) * sizeof(fed));
         masks = copy_list(masks, h->mask, h->mask ? mask_words(s) * sizeof(*h->mask) : 0);
         memcpy(s->host + i * sizeof(r), &r, sizeof(r));
     }
@@ -179,9 +194,10 @@ static void pack(const struct cuda_sampler *s, const struct sample_row *rows, ui
         memcpy(s->host + i * sizeof(none), &none, sizeof(none));
 }
 
-static struct gpu_sample launch_of(const struct cuda_sampler *s, float *logits, uint32_t first,
+static struct gpu_sample launch_of(const struct cuda_backend *c, float *logits, uint32_t first,
                                    uint32_t n_rows)
 {
+    const struct cuda_sampler *s = &c->sampler;
     return (struct gpu_sample){
         .logits = logits,
         .vocab = s->vocab,
@@ -190,6 +206,7 @@ static struct gpu_sample launch_of(const struct cuda_sampler *s, float *logits, 
         .bias = (const void *)s->device,
         .seen = (void *)s->device,
         .masks = (const void *)s->device,
+        .tokens = c->step.tokens,
         .raw_bias = s->raw_bias,
         .raw_seen = s->raw_seen,
         .block_max = s->block_max,
@@ -223,9 +240,9 @@ static bool want_logprobs(const struct sample_row *rows, uint32_t n)
 static int copy_logprobs(struct cuda_backend *c, uint32_t first, uint32_t n)
 {
     struct cuda_sampler *s = &c->sampler;
-    return want_logprobs(s->rows + first, n)
-               ? gpu_copy_out(c->stream, s->host_logprobs + first, s->logprobs + first,
-                              n * sizeof(*s->logprobs))
+    return want_logprobs(s->now.rows + first, n)
+               ? gpu_copy_out(c->stream, s->host_logprobs + (size_t)c->slot * s->rows_max + first,
+                              s->logprobs + first, n * sizeof(*s->logprobs))
                : 0;
 }
 
@@ -233,11 +250,11 @@ static int copy_logprobs(struct cuda_backend *c, uint32_t first, uint32_t n)
 static int sample_wave(struct cuda_backend *c, float *logits, uint32_t first, uint32_t n)
 {
     struct cuda_sampler *s = &c->sampler;
-    const struct sample_row *rows = s->rows + first;
-    const struct layout l = lay_out(s, rows, n, n);
-    const struct gpu_sample a = launch_of(s, logits, first, n);
+    const struct sample_row *rows = s->now.rows + first;
+    const struct layout l = lay_out(c, rows, n, n);
+    const struct gpu_sample a = launch_of(c, logits, first, n);
     BUG_ON(l.end > s->bytes);
-    pack(s, rows, n, n, &l);
+    pack(c, first, n, n, &l);
     int rc = gpu_copy_in(c->stream, s->device, s->host, l.end);
     if (!rc)
         rc = launch(c, &a, l.masks > l.bias, want_logprobs(rows, n));
@@ -248,10 +265,10 @@ static int sample_waves(struct cuda_backend *c, float *logits)
 {
     struct cuda_sampler *s = &c->sampler;
     int rc = 0;
-    for (uint32_t first = 0, end; first < s->n_rows && !rc; first = end) {
+    for (uint32_t first = 0, end; first < s->now.n_rows && !rc; first = end) {
         size_t bytes = (size_t)4 * ALIGN;
-        for (end = first; end < s->n_rows; end++) {
-            bytes += row_bytes(s, &s->rows[end].how);
+        for (end = first; end < s->now.n_rows; end++) {
+            bytes += row_bytes(c, &s->now.rows[end].how);
             if (end > first && bytes > s->bytes)
                 break;
         }
@@ -268,13 +285,13 @@ static int sample_waves(struct cuda_backend *c, float *logits)
 static int sample_graph(struct cuda_backend *c, float *logits)
 {
     struct cuda_sampler *s = &c->sampler;
-    const struct layout l = lay_out(s, s->rows, s->n_rows, c->step.n_out);
+    const struct layout l = lay_out(c, s->now.rows, s->now.n_rows, c->step.n_out);
     const bool whole = l.end <= s->bytes;
-    const struct gpu_sample a = launch_of(s, logits, 0, c->step.n_out);
+    const struct gpu_sample a = launch_of(c, logits, 0, c->step.n_out);
     int rc = cuda_replays(c) ? 0 : launch(c, &a, true, true);
     if (!rc)
         rc = cuda_graph_end(c);
-    pack(s, s->rows, whole ? s->n_rows : 0, c->step.n_out, &l);
+    pack(c, 0, whole ? s->now.n_rows : 0, c->step.n_out, &l);
     if (!rc)
         rc = cuda_step_send(c);
     if (!rc)
@@ -284,7 +301,7 @@ static int sample_graph(struct cuda_backend *c, float *logits)
     if (rc)
         return rc;
     if (whole)
-        return copy_logprobs(c, 0, s->n_rows);
+        return copy_logprobs(c, 0, s->now.n_rows);
     rc = gpu_stream_wait(c->stream, c->timeout_us, NULL); /* the piece is read */
     return rc ? rc : sample_waves(c, logits);
 }
@@ -294,22 +311,21 @@ int cuda_sample(struct backend *be, const struct tensor *logits, const struct sa
 {
     struct cuda_backend *c = cuda_backend(be);
     struct cuda_sampler *s = &c->sampler;
-    BUG_ON(s->rows || n > s->rows_max || logits->cols != s->vocab);
-    s->rows = rows;
-    s->n_rows = n;
-    s->out_ids = out_ids;
+    BUG_ON(s->now.rows || n > s->rows_max || logits->cols != s->vocab);
+    s->now = (struct cuda_sampled){.rows = rows, .n_rows = n, .out_ids = out_ids};
     return c->graphs.mode == CUDA_EAGER ? sample_waves(c, logits->data)
                                         : sample_graph(c, logits->data);
 }
 
-void cuda_sample_finish(struct cuda_backend *c)
+void cuda_sample_collect(struct cuda_backend *c, uint32_t slot)
 {
-    struct cuda_sampler *s = &c->sampler;
-    for (uint32_t i = 0; i < s->n_rows; i++) {
-        s->out_ids[i] = s->ids[i];
-        if (s->rows[i].logprobs)
-            *s->rows[i].logprobs = s->host_logprobs[i];
+    const struct cuda_sampled *told = &c->posted[slot].sampled;
+    const uint32_t *ids = c->sampler.ids + (size_t)slot * c->sampler.rows_max;
+    const struct sample_logprobs *logprobs =
+        c->sampler.host_logprobs + (size_t)slot * c->sampler.rows_max;
+    for (uint32_t i = 0; i < told->n_rows; i++) {
+        told->out_ids[i] = ids[i];
+        if (told->rows[i].logprobs)
+            *told->rows[i].logprobs = logprobs[i];
     }
-    s->rows = NULL;
-    s->n_rows = 0;
 }

@@ -3,9 +3,9 @@
  * Implemented by runtime.cu over the CUDA runtime, and by tests/gpu/host/runtime.cc, which computes
  * on the host. No CUDA type is seen outside of these and device.cuh.
  *
- * Order   what is enqueued on a stream runs in that order, later. Only gpu_stream_wait() and a
- *         gpu_event_done() that says yes tell that it has run; until then what it reads must stay
- *         as it is, and what it writes must not be read.
+ * Order   what is enqueued on a stream runs in that order, later. Only gpu_stream_wait(),
+ *         gpu_event_wait() and a gpu_event_done() that says yes tell that it has run; until then what
+ *         it reads must stay as it is, and what it writes must not be read.
  * Faults  a fault of a kernel is sticky: from then on every call for that device fails with EPOISONED
  *         and gpu_fault() says what happened. CUDA demands that the process ends. A wait that times
  *         out is such a fault. Nothing is freed then: that would wait for what never ends.
@@ -75,6 +75,8 @@ MUST_CHECK int gpu_event_record(struct gpu_event *ev, struct gpu_stream *s);
 MUST_CHECK int gpu_event_order(struct gpu_event *ev, struct gpu_stream *s);
 /* 1: passed, 0: not yet, or an error. */
 MUST_CHECK int gpu_event_done(struct gpu_event *ev);
+/* Until it has passed, as gpu_stream_wait(). */
+MUST_CHECK int gpu_event_wait(struct gpu_event *ev, uint64_t timeout_us, struct err *e);
 
 /* --- graphs: what is enqueued between begin and end is recorded instead of run --- */
 

@@ -309,30 +309,34 @@ int gpu_zero(struct gpu_stream *s, void *device, size_t bytes)
 }
 
 /* Steps of a millisecond are worth spinning for; what takes longer is slept on. */
-int gpu_stream_wait(struct gpu_stream *s, uint64_t timeout_us, struct err *e)
+static int poll(struct gpu *g, cudaEvent_t event, uint64_t timeout_us, struct err *e)
 {
     enum { SPIN_US = 2000 };
     const struct timespec nap = {0, 50000};
     const uint64_t began_us = now_us();
-    int rc = check_err(s->gpu, "stream", cudaEventRecord(s->reached, s->stream), e);
-    while (!rc) {
-        const cudaError_t q = cudaEventQuery(s->reached);
+    for (;;) {
+        const cudaError_t q = cudaEventQuery(event);
         if (q == cudaSuccess)
             return 0;
         if (q != cudaErrorNotReady)
-            return check_err(s->gpu, "step", q, e);
+            return check_err(g, "step", q, e);
         const uint64_t waited_us = now_us() - began_us;
         if (waited_us >= timeout_us) {
             char why[64];
             snprintf(why, sizeof(why), "no answer for %llu ms",
                      static_cast<unsigned long long>(timeout_us / 1000));
-            note(s->gpu, "step", why);
-            return err_set(e, LLMD_EPOISONED, "%s", s->gpu->fault);
+            note(g, "step", why);
+            return err_set(e, LLMD_EPOISONED, "%s", g->fault);
         }
         if (waited_us > SPIN_US)
             nanosleep(&nap, NULL);
     }
-    return rc;
+}
+
+int gpu_stream_wait(struct gpu_stream *s, uint64_t timeout_us, struct err *e)
+{
+    const int rc = check_err(s->gpu, "stream", cudaEventRecord(s->reached, s->stream), e);
+    return rc ? rc : poll(s->gpu, s->reached, timeout_us, e);
 }
 
 /* --- events --- */
@@ -377,6 +381,11 @@ int gpu_event_done(struct gpu_event *ev)
     if (rc == cudaErrorNotReady)
         return 0;
     return rc == cudaSuccess ? 1 : check(ev->gpu, "event", rc);
+}
+
+int gpu_event_wait(struct gpu_event *ev, uint64_t timeout_us, struct err *e)
+{
+    return poll(ev->gpu, ev->event, timeout_us, e);
 }
 
 /* --- graphs --- */

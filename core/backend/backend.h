@@ -2,7 +2,8 @@
  *
  * A backend belongs to one worker. Its operations are called in program order from that worker's
  * thread; they may run later (a device stream), but finish() returns only when everything issued
- * before is done. All memory is taken during set-up: a step allocates nothing.
+ * before is done, and collect() when that of its step is. All memory is taken during set-up: a step
+ * allocates nothing.
  *
  * Determinism (cpu): the reduction over K of every output element runs in one fixed order that
  * does not depend on batch, chunk, thread count or instruction set. A token's result is the same
@@ -71,6 +72,8 @@ struct backend_limits {
     uint32_t max_seqs;
     uint32_t max_out; /* rows of logits of one step */
 };
+
+enum { STEPS_IN_FLIGHT = 2 }; /* that were posted and not collected, at most */
 
 /* One row to sample on the device (optional operation). */
 struct sample_row {
@@ -151,13 +154,22 @@ struct backend_ops {
     int (*head)(struct backend *be, struct tensor *x, const struct weight *norm, float eps,
                 const struct weight *lm_head, struct tensor *logits);
     /* Optional (NULL: the engine samples on the host from the logits): one id per row, after head().
-     * The ids, and logprobs where a row wants them, are there when finish() has returned. */
+     * The ids, and logprobs where a row wants them, are there when finish() or collect() has returned.
+     * In a step that follows, a row's penalties count the token that it is fed, too. */
     int (*sample)(struct backend *be, const struct tensor *logits, const struct sample_row *rows,
                   uint32_t n, uint32_t *out_ids);
     bool
         sample_reads_how; /* else the engine need not fill it in (sim's tokens follow from the tag) */
     /* Waits for the step. Afterwards the logits may be read on the host (see logits_to_host). */
     int (*finish)(struct backend *be);
+    /* Optional, both or none, beside `sample`: a step that is not waited for. post() stands in place of
+     * finish(), and returns at once; the next step may begin, also one whose tokens this one samples
+     * (batch.follows). Steps run in the order in which they were posted. collect() waits for the oldest
+     * of them, which no call of the driver ever does: it polls, and a step that takes too long is a
+     * fault. No step ends with finish() while others are posted, and nothing is freed, unless there was
+     * an error: then none is collected any more. */
+    int (*post)(struct backend *be);
+    int (*collect)(struct backend *be);
     /* Optional: what happened to the device; NULL while nothing has. */
     const char *(*fault)(const struct backend *be);
 };

@@ -20,11 +20,14 @@ struct batch_seq {
 
 struct batch {
     uint32_t n_rows;
-    const uint32_t *tokens;    /* [n_rows] */
+    const uint32_t *tokens;    /* [n_rows]; see follows */
     const uint32_t *positions; /* [n_rows] */
     const uint32_t *slots;     /* [n_rows] block id * KV_BLOCK_TOKENS + offset in the block */
     uint32_t n_seqs;
     const struct batch_seq *seqs; /* [n_seqs], by first_row */
     uint32_t n_out;
     const uint32_t *out_rows; /* [n_out] rows whose logits are wanted, ascending */
+    /* Nobody knows the tokens yet (ops->post): row r takes what the step posted before samples from row
+     * tokens[r] of its logits. All sequences have one row, and all rows' logits are wanted. */
+    bool follows;
 };

@@ -2,7 +2,7 @@
  * core/backend/backend.h. The meaning of all of it is core/engine/sampler.h's: the same logits and the
  * same numbers give the same token there and here.
  *
- * Memory  the arrays are borrowed until finish(). */
+ * Memory  the arrays are borrowed until sample() returns. */
 #pragma once
 #include "core/util/base.h"
 

@@ -113,6 +113,8 @@ struct config {
     uint32_t max_connections_per_address;                               /* 0: any number */
     uint32_t stall_timeout_s;
     uint32_t drain_timeout_s;
+    bool metrics_underscore_aliases;
+    uint32_t price_per_hour_thousandths;
     const char *log_level;
     struct config_key *keys;
     uint32_t n_keys;

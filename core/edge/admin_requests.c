@@ -47,20 +47,25 @@ static void add_request(const struct router_request_view *v, uint64_t now_us, st
     buf_addch(out, '}');
 }
 
-/* The oldest REQUESTS_MAX of those that live. */
+void admin_add_requests(struct router *r, uint32_t max, struct buf *out)
+{
+    struct router_request_view *views = calloc(max, sizeof(*views));
+    const uint32_t n = views ? router_requests(r, views, max) : 0;
+    const uint64_t now_us = clock_now_us();
+    out->failed |= !views;
+    buf_addf(out, "{\"total\":%u,\"requests\":[", n);
+    for (uint32_t i = 0; i < u64_min(n, max); i++) {
+        buf_addstr(out, i ? ",\n" : "");
+        add_request(&views[i], now_us, out);
+    }
+    buf_addstr(out, "]}");
+    free(views);
+}
+
 enum MHD_Result admin_requests(struct exchange *ex)
 {
-    struct router_request_view *views = calloc(REQUESTS_MAX, sizeof(*views));
-    uint32_t n = views ? router_requests(exchange_opts(ex)->router, views, REQUESTS_MAX) : 0;
-    const uint64_t now_us = clock_now_us();
-    struct buf body = {.failed = !views};
-    buf_addf(&body, "{\"total\":%u,\"requests\":[", n);
-    for (uint32_t i = 0; i < u64_min(n, REQUESTS_MAX); i++) {
-        buf_addstr(&body, i ? ",\n" : "");
-        add_request(&views[i], now_us, &body);
-    }
-    buf_addstr(&body, "]}");
-    free(views);
+    struct buf body = {0};
+    admin_add_requests(exchange_opts(ex)->router, REQUESTS_MAX, &body);
     return respond_json(ex, MHD_HTTP_OK, &body);
 }
 

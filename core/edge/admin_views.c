@@ -5,7 +5,9 @@
 
 #include "core/edge/admin_int.h"
 #include "core/edge/api.h"
+#include "core/edge/page.h"
 #include "core/edge/respond.h"
+#include "core/edge/server_json.h"
 #include "core/edge/worker_json.h"
 #include "core/observe/events.h"
 #include "core/observe/log.h"
@@ -23,51 +25,6 @@ static const char *edge_state(const struct exchange *ex)
     return api_all_ready(ex) ? "ready" : "loading";
 }
 
-static void add_listeners(const struct edge *edge, struct buf *out)
-{
-    const struct edge_opts *o = &edge->opts;
-    buf_addstr(out, "\"listen\":[");
-    for (uint32_t i = 0; i < o->n_listen; i++) {
-        const struct edge_listener *at = &o->listen[i];
-        buf_addstr(out, i ? ",{\"address\":" : "{\"address\":");
-        json_add_cstr(out, at->address);
-        buf_addf(out, ",\"port\":%u,\"tls\":%s,\"admin\":%s}", edge_port(edge, i),
-                 at->tls ? "true" : "false", at->admin ? "true" : "false");
-    }
-    buf_addstr(out, "],\"control_socket\":");
-    json_add_cstr(out, edge->control_socket.lock_fd >= 0 ? edge->control_socket.path : NULL);
-    buf_addch(out, ',');
-}
-
-static void add_model(struct router *router, const struct edge_model *m, struct buf *out)
-{
-    struct router_model_view v = {0};
-    bool known = m->generation > 0 ? router_model_generation(router, m->generation, &v)
-                                   : router_model(router, m->name, &v);
-    buf_addstr(out, "{\"name\":");
-    json_add_cstr(out, m->name);
-    buf_addstr(out, ",\"aliases\":[");
-    for (uint32_t i = 0; i < m->n_aliases; i++) {
-        buf_addstr(out, i ? "," : "");
-        json_add_cstr(out, m->aliases[i]);
-    }
-    buf_addf(out, "],\"max_model_len\":%u,\"ready\":%s,", m->max_model_len,
-             known && router_model_ready(router, m->name) ? "true" : "false");
-    buf_addf(out, "\"waiting\":%u,\"waiting_tokens\":%llu,\"decisions\":%llu,\"migrations\":%llu,",
-             v.n_waiting, (unsigned long long)v.n_waiting_tokens, (unsigned long long)v.n_decisions,
-             (unsigned long long)v.n_migrations);
-    buf_addf(out, "\"index_blocks\":%u,\"index_bytes\":%zu}", v.n_map_entries, v.map_bytes);
-}
-
-static void add_reload(const struct edge_control *c, struct buf *out)
-{
-    buf_addstr(out, "\"reload\":");
-    if (c->reload_state)
-        c->reload_state(c->ctx, out);
-    else
-        buf_addstr(out, "null");
-}
-
 enum MHD_Result admin_status(struct exchange *ex)
 {
     const struct edge *edge = ex->conn->loop->edge;
@@ -80,7 +37,8 @@ enum MHD_Result admin_status(struct exchange *ex)
              (int)getpid(), time);
     json_add_double(&body, (double)(clock_now_us() - edge->started_us) / 1e6);
     buf_addf(&body, ",\"state\":\"%s\",", edge_state(ex));
-    add_listeners(edge, &body);
+    server_json_listeners(edge, &body);
+    buf_addch(&body, ',');
     buf_addf(&body, "\"connections\":%u,\"max_connections\":%u,\"answering\":%u,",
              atomic_load(&edge->n_conns), o->max_connections, edge_active(edge));
     buf_addf(&body, "\"requests\":%llu,\"failed\":%llu,",
@@ -88,13 +46,12 @@ enum MHD_Result admin_status(struct exchange *ex)
              (unsigned long long)atomic_load(&edge->n_failed));
     buf_addf(&body, "\"log\":{\"level\":\"%s\",\"lost\":%llu},", log_level_name(log_get_level()),
              (unsigned long long)log_dropped());
-    add_reload(&o->control, &body);
-    buf_addstr(&body, ",\"models\":[");
-    for (uint32_t i = 0; i < ex->catalog->n_models; i++) {
-        buf_addstr(&body, i ? "," : "");
-        add_model(o->router, &ex->catalog->models[i], &body);
-    }
-    buf_addstr(&body, "],\"workers\":");
+    server_json_reload(&o->control, &body);
+    buf_addstr(&body, ",\"verdict\":");
+    page_add_verdict(edge->page, &body);
+    buf_addch(&body, ',');
+    server_json_models(o->router, ex->catalog, &body);
+    buf_addstr(&body, ",\"workers\":");
     worker_json_all(o->router, &o->control, &body);
     buf_addch(&body, '}');
     return respond_json(ex, MHD_HTTP_OK, &body);

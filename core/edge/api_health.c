@@ -1,4 +1,4 @@
-/* api_health.c - what load balancers, operators and scrapers ask. */
+/* api_health.c - what load balancers and operators ask. */
 #include "core/edge/api.h"
 
 #include <stdio.h>
@@ -6,7 +6,6 @@
 #include "core/edge/openapi.h"
 #include "core/edge/respond.h"
 #include "core/edge/worker_json.h"
-#include "core/observe/metrics.h"
 #include "core/router/router.h"
 #include "core/store/store.h"
 #include "core/util/json.h"
@@ -134,14 +133,4 @@ enum MHD_Result api_version(struct exchange *ex)
     struct buf body = {0};
     buf_addstr(&body, "{\"version\":\"" LLMD_VERSION "\"}");
     return respond_json(ex, MHD_HTTP_OK, &body);
-}
-
-enum MHD_Result api_metrics(struct exchange *ex)
-{
-    struct buf body = {0};
-    if (exchange_opts(ex)->metrics)
-        metrics_write(exchange_opts(ex)->metrics, &body);
-    if (ex->sees_keys)
-        key_states_write(ex->catalog, &body);
-    return respond_body(ex, MHD_HTTP_OK, "text/plain; version=0.0.4; charset=utf-8", &body);
 }

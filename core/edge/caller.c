@@ -150,3 +150,12 @@ enum access_verdict caller_check(struct exchange *ex, bool options)
     ex->sees_keys = access_sees_keys(c) || ex->catalog->limits.metrics == METRICS_ALL;
     return access_check(access, c);
 }
+
+enum access_verdict caller_renew(struct exchange *ex)
+{
+    struct catalog *before = ex->catalog;
+    ex->catalog = edge_catalog(ex->conn->loop->edge);
+    const enum access_verdict v = caller_check(ex, false);
+    catalog_unref(before);
+    return v;
+}

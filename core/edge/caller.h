@@ -12,6 +12,9 @@
  * what it sees of keys. options: the
  * method is OPTIONS. */
 enum access_verdict caller_check(struct exchange *ex, bool options);
+/* The same for one that runs, by what is configured now: the exchange has the catalogue of now from then
+ * on. */
+enum access_verdict caller_renew(struct exchange *ex);
 /* Whether Host is one of ours, and no other site's page had the browser ask. */
 bool caller_own_host(const struct exchange *ex);
 /* The token of the cookie, which nobody has looked at; NULL: none. */

@@ -80,6 +80,8 @@ static int init(struct edge *edge, struct err *e)
         listener_settle(&edge->listeners[i]);
     if (rc == 0)
         rc = init_control(edge, e);
+    if (rc == 0)
+        page_tick(edge); /* so that there is something to show */
     for (uint32_t i = 0; rc == 0 && i < edge->n_loops; i++)
         rc = loop_start(&edge->loops[i], e);
     if (rc == 0 && has_control(edge))
@@ -226,6 +228,11 @@ bool edge_uses_model(struct edge *edge, const struct model *model)
 uint16_t edge_port(const struct edge *edge, uint32_t i)
 {
     return edge->listeners[i].port;
+}
+
+uint64_t edge_tick(struct edge *edge)
+{
+    return page_tick(edge);
 }
 
 void edge_drain(struct edge *edge)

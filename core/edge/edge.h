@@ -7,7 +7,7 @@
  * core/edge/README.md for the suspend/resume protocol.
  *
  * Routes  routes.c; who may use which: access.h.
- * Thread  edge_start, edge_set_catalog, edge_set_tls, edge_uses_model, edge_stop from the main thread. */
+ * Thread  edge_start, edge_set_catalog, edge_set_tls, edge_uses_model, edge_tick, edge_stop from the main thread. */
 #pragma once
 #include "core/edge/control.h"
 #include "core/edge/limits.h"
@@ -68,6 +68,8 @@ struct edge_limits {
     uint32_t token_timeout_s;             /* between two tokens */
     uint32_t max_connections_per_address; /* address_counts.h; 0: any number */
     uint32_t sse_keepalive_s;             /* comment line while nothing else was sent; 0: off */
+    bool underscore_metrics;              /* /metrics has vllm:x as vllm_x as well */
+    double price_per_hour;                /* of the machine, in any currency; 0: not known */
     uint64_t stall_us;                    /* /health says 503 when no step happened for so long */
 };
 
@@ -129,6 +131,9 @@ void edge_set_tls(struct edge *edge, struct tls *tls);
 bool edge_uses_model(struct edge *edge, const struct model *model);
 /* The port that listener i was bound to (for port 0); 0 of a file. */
 uint16_t edge_port(const struct edge *edge, uint32_t i);
+/* What is due once a second: figures for the status page. Returns in how many microseconds it is due
+ * again; earlier calls do nothing. */
+uint64_t edge_tick(struct edge *edge);
 /* Stops accepting and answers 503 to new requests on open connections; running streams go on, and the
  * control socket is served until edge_stop. */
 void edge_drain(struct edge *edge);

@@ -40,6 +40,7 @@ struct front;
 struct generation;
 struct later;
 struct page;
+struct page_stream;
 struct route;
 
 /* Epoll data of everything that is no connection; listener i is EVENT_LISTEN + i. */
@@ -84,6 +85,8 @@ struct loop {
     struct conn *conns;        /* those that libmicrohttpd has */
     uint32_t n_conns;
     struct exchange *exchanges; /* all requests being answered */
+    struct page_stream *streams;
+    atomic_uint n_streams; /* for page_stream_wake */
     struct slots slots;
     uint64_t ids[IDS_AT_ONCE]; /* random numbers, the first n_ids not used yet */
     uint32_t n_ids;
@@ -173,6 +176,8 @@ struct exchange {
     struct buf body;
     struct buf kept_body;          /* of one whose key wants it logged */
     struct generation *generation; /* NULL for other routes */
+    struct page_stream *stream;    /* of the status page; NULL */
+    bool uncounted;                /* a drain does not wait for it */
     struct later *later;           /* work on another thread; NULL: none */
     bool placed;                   /* a worker has the request: the headers x-llmd-* say so */
     uint32_t worker, n_cached_tokens;
@@ -234,6 +239,8 @@ enum MHD_Result exchange_handle(void *cls, struct MHD_Connection *mhd, const cha
 void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,
                         enum MHD_RequestTerminationCode why);
 void *exchange_request_line(void *cls, const char *uri, struct MHD_Connection *mhd);
+/* Neither a drain nor `answering` minds it from now on. */
+void exchange_uncount(struct exchange *ex);
 void exchange_suspend(struct exchange *ex);
 void exchange_resume(struct exchange *ex); /* nothing when it is not suspended */
 /* The client hung up, or the loop ends: stop generating, end the connection. */

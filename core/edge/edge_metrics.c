@@ -15,6 +15,19 @@ static const double http_fine_bounds[] = {0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0
                                           4.0,  4.5,   5.0,  7.5,   10,  30,   60};
 static const double byte_bounds[] = {1e3, 1e4, 1e5, 1e6, 1e7};
 
+static struct metric_counter *rejections(struct edge_metrics *m, const struct edge_model *model,
+                                         const char *reason)
+{
+    struct buf labels = {0};
+    metrics_label(&labels, "model_name", model->name);
+    metrics_label(&labels, "reason", reason);
+    struct metric_counter *c =
+        metrics_counter(m->set, "vllm:admission_rejections_total",
+                        "Requests turned away at full queues.", buf_str(&labels));
+    buf_fini(&labels);
+    return c;
+}
+
 void edge_metrics_model(struct edge_metrics *m, const struct edge_model *model,
                         struct model_series *s)
 {
@@ -39,6 +52,10 @@ void edge_metrics_model(struct edge_metrics *m, const struct edge_model *model,
         s->finished[reasons[i].reason] = metrics_counter(
             m->set, "vllm:request_success_total", "Finished choices by reason.", buf_str(&more));
     }
+    buf_clear(&more);
+    buf_add(&more, labels.data, labels.len);
+    metrics_label(&more, "finished_reason", "repetition"); /* vLLM has it, llmd never ends so */
+    metrics_counter(m->set, "vllm:request_success_total", "", buf_str(&more));
     double bounds[MAX_BOUNDS];
     uint32_t n = metric_bounds_125(model->max_model_len, bounds, MAX_BOUNDS);
     const struct {
@@ -63,11 +80,12 @@ void edge_metrics_model(struct edge_metrics *m, const struct edge_model *model,
     s->e2e_seconds = metrics_histogram(m->set, "vllm:e2e_request_latency_seconds",
                                        "From arrival to the last token.", buf_str(&labels),
                                        metric_bounds_latency, metric_n_bounds_latency);
+    s->rejected = rejections(m, model, "max_num_queued_reqs");
+    rejections(m, model, "max_num_queued_tokens"); /* vLLM's; llmd's queue counts requests */
     buf_clear(&more);
-    metrics_label(&more, "model_name", model->name);
-    metrics_label(&more, "reason", "max_num_queued_reqs");
-    s->rejected = metrics_counter(m->set, "vllm:admission_rejections_total",
-                                  "Requests turned away at full queues.", buf_str(&more));
+    metrics_label(&more, "model", model->name);
+    s->asked = metrics_counter(m->set, "vllm:num_incoming_requests_total",
+                               "Requests for the model that could be read.", buf_str(&more));
     buf_fini(&labels);
     buf_fini(&more);
 }
@@ -157,6 +175,69 @@ static void init_reasons(struct edge_metrics *m)
               N_EDGE_TIMEOUTS, m->timeouts);
 }
 
+static struct metric_counter *errors_series(struct edge_metrics *m, unsigned status)
+{
+    struct buf labels = {0}, text = {0};
+    buf_addf(&text, "%u", status);
+    metrics_label(&labels, "status", buf_str(&text));
+    struct metric_counter *c =
+        metrics_counter(m->set, "llmd_errors_total",
+                        "Requests that failed, by status; 499: the client left.", buf_str(&labels));
+    buf_fini(&labels);
+    buf_fini(&text);
+    atomic_store_explicit(&m->errors[status - EDGE_STATUS_MIN], c, memory_order_release);
+    return c;
+}
+
+static void init_errors(struct edge_metrics *m)
+{
+    static const unsigned statuses[] = {400, 401, 403, 404, 405, 408, 413, 415,
+                                        429, 431, 499, 500, 501, 503, 504};
+    static const int codes[] = {
+#define X(name, number, text, status, type, retryable) (number),
+        LLMD_ERRORS(X)
+#undef X
+    };
+    struct buf labels = {0};
+    for (size_t i = 0; i < ARRAY_LEN(statuses); i++)
+        errors_series(m, statuses[i]);
+    for (size_t i = 0; i < ARRAY_LEN(codes); i++) {
+        buf_clear(&labels);
+        metrics_label(&labels, "reason", err_text(codes[i]));
+        BUG_ON(codes[i] >= EDGE_ERRORS);
+        m->failures[codes[i]] =
+            metrics_counter(m->set, "llmd_request_failures_total",
+                            "Requests for generation that failed, by reason.", buf_str(&labels));
+    }
+    buf_fini(&labels);
+}
+
+static void init_build(struct edge_metrics *m)
+{
+    struct buf labels = {0};
+    metrics_label(&labels, "version", LLMD_VERSION);
+    metrics_label(&labels, "compiler", __VERSION__);
+    metric_set(
+        metrics_gauge(m->set, "llmd_build_info", "1; the labels say what runs.", buf_str(&labels)),
+        1);
+    buf_fini(&labels);
+    m->price = metrics_gauge(m->set, "llmd_price_per_hour",
+                             "What the machine costs per hour, as configured; 0: not known.", "");
+    metrics_rate(m->set, "vllm:current_qps",
+                 "Requests per second, over 10 s before the scrape or since the one before.",
+                 "vllm:num_incoming_requests_total");
+    const double tokens = 1000, seconds = 3600;
+    metrics_per_rate(
+        m->set, "llmd_cost_per_1000_tokens",
+        "What 1,000 generated tokens cost now, by that price; 0: nothing is generated.",
+        "llmd_price_per_hour", tokens / seconds, "vllm:generation_tokens_total");
+}
+
+void edge_metrics_price(const struct edge_metrics *m, double per_hour)
+{
+    metric_set(m->price, per_hour);
+}
+
 int edge_metrics_init(struct edge_metrics *m, struct metrics *set, struct err *e)
 {
     *m = (struct edge_metrics){.set = set};
@@ -173,6 +254,8 @@ int edge_metrics_init(struct edge_metrics *m, struct metrics *set, struct err *e
                                    ARRAY_LEN(http_fine_bounds));
     m->connections = metrics_gauge(m->set, "llmd_edge_connections", "Open connections.", "");
     init_reasons(m);
+    init_errors(m);
+    init_build(m);
     return 0;
 }
 
@@ -220,10 +303,15 @@ void edge_metrics_fini(struct edge_metrics *m)
     free(m->routes);
 }
 
+void edge_metrics_asked(const struct model_series *s)
+{
+    metric_add(s->asked, 1);
+}
+
 void edge_metrics_choice(const struct model_series *s, const struct choice_figures *f)
 {
     metric_add(s->finished[f->finish], 1);
-    metric_observe(s->e2e_seconds, f->seconds);
+    metric_observe_traced(s->e2e_seconds, f->seconds, f->trace_id);
     metric_observe(s->prompt_tokens, f->n_prompt);
     metric_observe(s->generation_tokens, f->n_generated);
     metric_observe(s->params_max_tokens, f->max_tokens);
@@ -242,6 +330,22 @@ void edge_metrics_rejected(const struct model_series *s)
     metric_add(s->rejected, 1);
 }
 
+static void count_error(struct edge_metrics *m, const struct http_figures *f)
+{
+    unsigned status = f->error != 0 ? (unsigned)err_http_status(f->error) : f->status;
+    if (f->status >= EDGE_STATUS_MIN) /* what the client saw */
+        status = f->status;
+    else if (f->status == 0)
+        status = err_http_status(LLMD_ECANCELLED);
+    const uint32_t at = status - EDGE_STATUS_MIN;
+    if (f->error > 0 && f->error < EDGE_ERRORS)
+        metric_add(m->failures[f->error], 1);
+    if (status < EDGE_STATUS_MIN || at >= EDGE_STATUSES)
+        return;
+    struct metric_counter *c = atomic_load_explicit(&m->errors[at], memory_order_acquire);
+    metric_add(c ? c : errors_series(m, status), 1);
+}
+
 void edge_metrics_http(struct edge_metrics *m, const struct http_figures *f)
 {
     if (!m->set || !route_counted(f->route))
@@ -258,4 +362,5 @@ void edge_metrics_http(struct edge_metrics *m, const struct http_figures *f)
     metric_observe(m->seconds, f->seconds);
     metric_observe(s->request_bytes, (double)f->request_bytes);
     metric_observe(s->reply_bytes, (double)f->reply_bytes);
+    count_error(m, f);
 }

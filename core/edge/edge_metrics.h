@@ -29,7 +29,8 @@ enum edge_dropped { DROPPED_HEAD, DROPPED_BODY, DROPPED_IDLE, DROPPED_WRITE, N_E
 enum edge_timeout { TIMEOUT_REQUEST, TIMEOUT_FIRST_TOKEN, TIMEOUT_TOKEN, N_EDGE_TIMEOUTS };
 enum { STATUS_CLASSES = 6 }; /* 0: no reply (the client left), 2xx .. 5xx at 2 .. 5 */
 
-struct model_series {                                  /* zeroed: nothing is counted */
+struct model_series { /* zeroed: nothing is counted */
+    struct metric_counter *asked;
     struct metric_counter *finished[FINISH_ERROR + 1]; /* by enum finish_reason */
     struct metric_histogram *e2e_seconds;
     struct metric_histogram *prompt_tokens, *generation_tokens;
@@ -43,8 +44,13 @@ struct route_series {
     struct metric_histogram *seconds, *request_bytes, *reply_bytes;
 };
 
+enum { EDGE_STATUS_MIN = 400, EDGE_STATUSES = 200, EDGE_ERRORS = 32 };
+
 struct edge_metrics {
-    struct metrics *set;         /* NULL: nothing is counted */
+    struct metrics *set;                                    /* NULL: nothing is counted */
+    _Atomic(struct metric_counter *) errors[EDGE_STATUSES]; /* by status - EDGE_STATUS_MIN */
+    struct metric_counter *failures[EDGE_ERRORS];           /* by enum llmd_error */
+    struct metric_gauge *price;
     struct route_series *routes; /* [routes_count() + 1], the last for unknown paths */
     struct metric_histogram *seconds;
     struct metric_gauge *connections;
@@ -64,8 +70,14 @@ void edge_metrics_tls(struct edge_metrics *m, int64_t expires);
 void edge_metrics_model(struct edge_metrics *m, const struct edge_model *model,
                         struct model_series *out);
 
+/* What the machine costs per hour; 0: not known. */
+void edge_metrics_price(const struct edge_metrics *m, double per_hour);
+
+/* A request for the model came. */
+void edge_metrics_asked(const struct model_series *s);
 /* One choice ended. */
 struct choice_figures {
+    const char *trace_id; /* NULL, "": none that is recorded */
     enum finish_reason finish;
     uint32_t n_prompt, n_generated, max_tokens;
     double seconds;
@@ -84,6 +96,7 @@ void edge_metrics_rejected(const struct model_series *s);
 /* One HTTP exchange ended. */
 struct http_figures {
     uint32_t route; /* route_index() */
+    int error; /* enum llmd_error that ended a generation, which may have begun with a 200; 0 */
     const char *method;
     unsigned status; /* 0: none was sent */
     uint64_t request_bytes, reply_bytes;

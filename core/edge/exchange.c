@@ -19,6 +19,7 @@
 #include "core/edge/front.h"
 #include "core/edge/generation.h"
 #include "core/edge/later.h"
+#include "core/edge/page_stream.h"
 #include "core/edge/request_log.h"
 #include "core/edge/respond.h"
 #include "core/edge/routes.h"
@@ -26,6 +27,13 @@
 #include "core/observe/log.h"
 #include "core/observe/traces.h"
 #include "core/util/clock.h"
+
+void exchange_uncount(struct exchange *ex)
+{
+    if (!ex->uncounted && !ex->conn->loop->control)
+        atomic_fetch_sub(&ex->conn->loop->edge->n_exchanges, 1);
+    ex->uncounted = true;
+}
 
 void exchange_suspend(struct exchange *ex)
 {
@@ -239,6 +247,7 @@ static void account(struct exchange *ex)
     const struct http_figures f = {
         .route = route_index(ex->route),
         .method = ex->method,
+        .error = ex->generation ? ex->generation->error.code : 0,
         .status = ex->status,
         .request_bytes = ex->n_body,
         .reply_bytes = ex->n_reply,
@@ -275,6 +284,7 @@ void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,
     request_log_end(ex);
     spans_end(ex);
     later_leave(ex);
+    page_stream_free(ex);
     generation_free(ex->generation);
     exchange_leave(ex, 0);
     buf_fini(&ex->body);
@@ -286,6 +296,8 @@ void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,
     if (ex->next)
         ex->next->prev = ex->prev;
     ex->conn->exchange = NULL;
+    if (ex->uncounted && !l->control) /* once more, for what follows */
+        atomic_fetch_add(&l->edge->n_exchanges, 1);
     if (ex->conn->front)
         front_owe(ex->conn->front);
     else if (!l->control)

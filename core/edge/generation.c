@@ -27,8 +27,7 @@ static size_t pending(const struct generation *g)
 
 /* ---- from tokens to bytes ---- */
 
-/* Of its model, when it has one. */
-static const struct model_series *series_of(const struct generation *g)
+const struct model_series *generation_series(const struct generation *g)
 {
     return &g->catalog->series[g->plan.model - g->catalog->models];
 }
@@ -40,10 +39,11 @@ static void count_choice(struct generation *g, const struct part *p, const struc
         .finish = finish,
         .n_prompt = p->n_prompt,
         .n_generated = c->n_tokens,
+        .trace_id = trace_context_recorded(&g->exchange->trace),
         .max_tokens = p->request ? p->request->sampling.max_tokens : 0,
         .seconds = (double)(clock_now_us() - g->exchange->started_us) * 1e-6,
     };
-    edge_metrics_choice(series_of(g), &f);
+    edge_metrics_choice(generation_series(g), &f);
 }
 
 static void finish(struct generation *g)
@@ -362,12 +362,30 @@ enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind)
         return respond_error(ex, &e);
     }
     g->exchange = ex;
+    g->n_refs = 1;
     g->kind = kind;
     g->catalog = edge_catalog(ex->conn->loop->edge);
     ex->generation = g;
     if (generation_admit(g, &g->error) == 0)
         return plan(g);
     return refuse(g);
+}
+
+/* It is all there. What no other thread can be had for is written here. */
+static enum MHD_Result reply_plain(struct generation *g)
+{
+    struct exchange *ex = g->exchange;
+    struct buf body = {0};
+    struct err e = {0};
+    bool written = ex->later && generation_take_reply(g, &body);
+    if (!written && (ex->later || (generation_is_long(g) && generation_write_later(g, &e) == 0))) {
+        exchange_suspend(ex);
+        return MHD_YES;
+    }
+    generation_settle(g);
+    if (!written)
+        reply_write(g, &body);
+    return respond_json(ex, MHD_HTTP_OK, &body);
 }
 
 /* A stream that waits begins with its first event or comment: till then an error has its status. */
@@ -386,12 +404,7 @@ enum MHD_Result generation_reply(struct generation *g)
     if (g->error.code != 0 && !(g->plan.stream && g->begun))
         return respond_error(ex, &g->error);
     note_worker(g);
-    if (g->plan.stream)
-        return respond_stream(ex, read_out, g);
-    struct buf body = {0};
-    generation_settle(g);
-    reply_write(g, &body);
-    return respond_json(ex, MHD_HTTP_OK, &body);
+    return g->plan.stream ? respond_stream(ex, read_out, g) : reply_plain(g);
 }
 
 /* ---- the end ---- */
@@ -466,7 +479,7 @@ static void count_end(struct generation *g, const struct generation_sum *sum)
 {
     if (!g->submitted) {
         if (g->error.code == LLMD_EFULL && g->plan.model)
-            edge_metrics_rejected(series_of(g));
+            edge_metrics_rejected(generation_series(g));
         return;
     }
     for (uint32_t i = 0; i < g->n_choices; i++)
@@ -478,7 +491,7 @@ static void count_end(struct generation *g, const struct generation_sum *sum)
         .n_longest = sum->n_longest,
         .decode_seconds = (double)(sum->trace.last_token_us - sum->trace.first_token_us) * 1e-6,
     };
-    edge_metrics_request(series_of(g), &figures);
+    edge_metrics_request(generation_series(g), &figures);
 }
 
 void generation_free(struct generation *g)
@@ -490,7 +503,14 @@ void generation_free(struct generation *g)
     count_end(g, &sum);
     log_end(g, &sum);
     generation_leave(g);
+    generation_detach(g);
+    generation_unref(g);
+}
 
+void generation_unref(struct generation *g)
+{
+    if (--g->n_refs > 0)
+        return;
     generation_forget(g);
     buf_fini(&g->out);
     catalog_unref(g->catalog);

@@ -32,6 +32,7 @@ struct part { /* the request of one prompt and its choices */
 
 struct generation {
     struct exchange *exchange;
+    uint32_t n_refs; /* the exchange's, and that of a thread that writes its reply */
     enum plan_kind kind;
     struct catalog *catalog; /* that the plan was made by */
     struct plan plan;

@@ -16,12 +16,23 @@ MUST_CHECK int generation_admit(struct generation *g, struct err *e);
 MUST_CHECK int generation_plan(struct generation *g, struct err *e);
 /* The exchange is to be suspended, and is resumed (later.h). Errors: EFULL, ENOMEM. */
 MUST_CHECK int generation_plan_later(struct generation *g, struct err *e);
+/* Of its model, when it has one. */
+const struct model_series *generation_series(const struct generation *g);
 /* False: not yet. Else the plan is there, or g->error says why it is not. */
 bool generation_take_plan(struct generation *g);
 /* Errors: those of router_submit, and of keys' limits. */
 MUST_CHECK int generation_submit(struct generation *g, struct err *e);
 /* Whether something else is served by now; then the plan is forgotten, for another by that. */
 bool generation_is_outdated(struct generation *g);
+/* Of a plain reply: whether the loop's others would wait for its writing; then it is written on another
+ * thread, after which the exchange is resumed (later.h). */
+bool generation_is_long(const struct generation *g);
+MUST_CHECK int generation_write_later(struct generation *g, struct err *e);
+/* False: not yet. */
+bool generation_take_reply(struct generation *g, struct buf *out);
+/* The exchange, or a thread that writes the reply, needs it no more; the last one's frees it. On the loop's
+ * thread. */
+void generation_unref(struct generation *g);
 /* The body is needed no more: dropped, or kept for the request log. */
 void generation_drop_body(struct generation *g);
 
@@ -34,5 +45,7 @@ void generation_settle(struct generation *g);
 void generation_leave(struct generation *g);
 /* Whether a time limit is over: *why says which. Counts it. */
 bool generation_is_late(struct generation *g, uint64_t now_us, struct err *why);
+/* Cancels what the router has of it, and hears no more of that. */
+void generation_detach(struct generation *g);
 /* Drops the plan and what it led to; what the router has of it is cancelled. */
 void generation_forget(struct generation *g);

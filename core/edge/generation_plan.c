@@ -78,6 +78,8 @@ static int fill_request(struct generation *g, struct part *p, uint32_t index, st
     if (session && *session)
         r->session = request_session(session);
     r->arrival_us = g->exchange->started_us;
+    const char *trace_id = trace_context_recorded(&g->exchange->trace);
+    r->trace_id = trace_id ? arena_strdup(&r->arena, trace_id) : NULL;
     r->prompt = copy(&r->arena, tokens->ids, tokens->n, sizeof(*tokens->ids));
     r->n_prompt = (uint32_t)tokens->n;
     *s = plan->sampling;
@@ -130,6 +132,7 @@ static int build(struct generation *g, struct err *e)
     struct plan *plan = &g->plan;
     const struct exchange *ex = g->exchange;
     uint32_t n = plan->n_prompts * plan->sampling.n;
+    edge_metrics_asked(generation_series(g));
     g->parts = calloc(plan->n_prompts, sizeof(*g->parts));
     g->choices = calloc(n, sizeof(*g->choices));
     const uint32_t n_logprobs = plan->rules.n_logprobs;
@@ -175,14 +178,19 @@ static int submit(struct generation *g, struct err *e)
     return 0;
 }
 
-void generation_forget(struct generation *g)
+void generation_detach(struct generation *g)
 {
     generation_cancel(g);
-    for (uint32_t i = 0; g->parts && i < g->plan.n_prompts; i++) {
+    for (uint32_t i = 0; g->parts && i < g->plan.n_prompts; i++)
         if (g->parts[i].request)
             g->parts[i].request->consumer = NULL; /* I2 */
+}
+
+void generation_forget(struct generation *g)
+{
+    generation_detach(g);
+    for (uint32_t i = 0; g->parts && i < g->plan.n_prompts; i++)
         request_unref(g->parts[i].request);
-    }
     for (uint32_t i = 0; i < g->n_choices; i++)
         choice_fini(&g->choices[i]);
     free(g->choices);

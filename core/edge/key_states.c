@@ -72,76 +72,76 @@ void key_states_fini(struct key_states *all)
 
 /* ---- metrics ---- */
 
-static unsigned long long read_requests(const struct key_use *u)
+static double read_requests(const struct key_use *u)
 {
-    return atomic_load_explicit(&u->n_requests, memory_order_relaxed);
+    return (double)atomic_load_explicit(&u->n_requests, memory_order_relaxed);
 }
 
-static unsigned long long read_prompt_tokens(const struct key_use *u)
+static double read_prompt_tokens(const struct key_use *u)
 {
-    return atomic_load_explicit(&u->n_prompt_tokens, memory_order_relaxed);
+    return (double)atomic_load_explicit(&u->n_prompt_tokens, memory_order_relaxed);
 }
 
-static unsigned long long read_output_tokens(const struct key_use *u)
+static double read_output_tokens(const struct key_use *u)
 {
-    return atomic_load_explicit(&u->n_output_tokens, memory_order_relaxed);
+    return (double)atomic_load_explicit(&u->n_output_tokens, memory_order_relaxed);
 }
 
-static unsigned long long read_running(const struct key_use *u)
+static double read_running(const struct key_use *u)
 {
-    return atomic_load_explicit(&u->n_running, memory_order_relaxed);
+    return (double)atomic_load_explicit(&u->n_running, memory_order_relaxed);
 }
 
-static unsigned long long read_no_request(const struct key_use *u)
+static double read_no_request(const struct key_use *u)
 {
-    return atomic_load_explicit(&u->n_limited[LIMIT_REQUESTS], memory_order_relaxed);
+    return (double)atomic_load_explicit(&u->n_limited[LIMIT_REQUESTS], memory_order_relaxed);
 }
 
-static unsigned long long read_no_tokens(const struct key_use *u)
+static double read_no_tokens(const struct key_use *u)
 {
-    return atomic_load_explicit(&u->n_limited[LIMIT_TOKENS], memory_order_relaxed);
+    return (double)atomic_load_explicit(&u->n_limited[LIMIT_TOKENS], memory_order_relaxed);
 }
 
-static unsigned long long read_no_place(const struct key_use *u)
+static double read_no_place(const struct key_use *u)
 {
-    return atomic_load_explicit(&u->n_limited[LIMIT_CONCURRENT], memory_order_relaxed);
+    return (double)atomic_load_explicit(&u->n_limited[LIMIT_CONCURRENT], memory_order_relaxed);
 }
 
 /* Series of one family stand together. */
 static const struct {
-    const char *name, *type, *help, *limit;
-    unsigned long long (*read)(const struct key_use *u);
+    const char *name, *help, *limit; /* help NULL: the family stands above */
+    enum metric_type type;
+    double (*read)(const struct key_use *u);
 } series[] = {
-    {"llmd_key_requests_total", "counter",
-     "Requests that count against a key's limit and are over, by key.", NULL, read_requests},
-    {"llmd_key_prompt_tokens_total", "counter", "Prompt tokens of them, by key.", NULL,
+    {"llmd_key_requests_total", "Requests that count against a key's limit and are over, by key.",
+     NULL, METRIC_COUNTER, read_requests},
+    {"llmd_key_prompt_tokens_total", "Prompt tokens of them, by key.", NULL, METRIC_COUNTER,
      read_prompt_tokens},
-    {"llmd_key_output_tokens_total", "counter", "Tokens that they got, by key.", NULL,
+    {"llmd_key_output_tokens_total", "Tokens that they got, by key.", NULL, METRIC_COUNTER,
      read_output_tokens},
-    {"llmd_key_requests_running", "gauge", "Requests of a key that run or wait.", NULL,
+    {"llmd_key_requests_running", "Requests of a key that run or wait.", NULL, METRIC_GAUGE,
      read_running},
-    {"llmd_key_limited_total", "counter", "Requests that a key's limits refused.", "requests",
+    {"llmd_key_limited_total", "Requests that a key's limits refused.", "requests", METRIC_COUNTER,
      read_no_request},
-    {"llmd_key_limited_total", NULL, NULL, "tokens", read_no_tokens},
-    {"llmd_key_limited_total", NULL, NULL, "concurrent", read_no_place},
+    {"llmd_key_limited_total", NULL, "tokens", METRIC_COUNTER, read_no_tokens},
+    {"llmd_key_limited_total", NULL, "concurrent", METRIC_COUNTER, read_no_place},
 };
 
-void key_states_write(const struct catalog *c, struct buf *out)
+void key_states_write(const struct catalog *c, uint32_t style, struct buf *out)
 {
     struct buf labels = {0};
     if (!c->states || c->n_keys == 0)
         return;
     for (size_t i = 0; i < ARRAY_LEN(series); i++) {
         if (series[i].help)
-            buf_addf(out, "# HELP %s %s\n# TYPE %s %s\n", series[i].name, series[i].help,
-                     series[i].name, series[i].type);
+            metrics_write_head(style, series[i].name, series[i].help, series[i].type, out);
         for (uint32_t k = 0; k < c->n_keys; k++) {
             buf_clear(&labels);
             metrics_label(&labels, "key", c->keys[k].name);
             if (series[i].limit)
                 metrics_label(&labels, "limit", series[i].limit);
-            buf_addf(out, "%s{%s} %llu.0\n", series[i].name, buf_str(&labels),
-                     series[i].read(&c->states[k]->use));
+            metrics_write_value(series[i].name, buf_str(&labels),
+                                series[i].read(&c->states[k]->use), out);
         }
     }
     out->failed |= labels.failed;

@@ -35,6 +35,6 @@ void key_states_drop(struct key_states *all, struct key_state *const *states, ui
 /* When no catalogue is left. */
 void key_states_fini(struct key_states *all);
 
-/* Prometheus text of the keys of a catalogue: what they used, and how often they were refused. There
- * are as many series as keys are configured, however often that changes. */
-void key_states_write(const struct catalog *c, struct buf *out);
+/* The series of the keys of a catalogue: what they used, and how often they were refused. There are as
+ * many as keys are configured, however often that changes. style: bits of enum metrics_style. */
+void key_states_write(const struct catalog *c, uint32_t style, struct buf *out);

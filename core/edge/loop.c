@@ -17,6 +17,7 @@
 #include "core/edge/front.h"
 #include "core/edge/generation.h"
 #include "core/edge/head_scan.h"
+#include "core/edge/page_stream.h"
 #include "core/observe/log.h"
 #include "core/util/clock.h"
 
@@ -193,6 +194,7 @@ static void on_event(struct loop *l, uint64_t event)
             ;
         if (loop_closing(l))
             accept_end(l);
+        page_stream_send(l);
     } else if (event >= EVENT_LISTEN)
         accept_clients(l, (uint32_t)(event - EVENT_LISTEN));
 }
@@ -261,6 +263,7 @@ static void wind_up(struct loop *l)
     for (struct exchange *ex = l->exchanges; ex; ex = ex->next)
         if (ex->generation)
             generation_fail(ex->generation, &why);
+    page_stream_end_all(l);
     uint64_t until = clock_now_us() + STOP_GRACE_US;
     while (l->exchanges && clock_now_us() < until)
         turn(l);

@@ -67,20 +67,24 @@ static int check_context(const struct plan *p, bool too_big, struct err *e)
     return 0;
 }
 
+/* Events are written by the thread that serves others, too: so many values take it 20 ms at most. */
+enum { MAX_OF_EVENTS = 1 << 15 };
+
 /* Scores are kept until the reply is written, and take room there, once for each choice: a small body
- * must not ask for gigabytes. */
+ * must not ask for gigabytes. A stream tells them all at its beginning. */
 static int check_scores(const struct plan *p, struct err *e)
 {
-    enum { MAX_SCORES = 1 << 20 };
+    const uint32_t max = p->stream ? MAX_OF_EVENTS : 1 << 20;
     uint64_t n_tokens = 0, n_each = sampling_n_scores(&p->sampling) * p->sampling.n;
     for (uint32_t i = 0; i < p->n_prompts; i++)
         n_tokens += p->prompts[i].tokens.n;
-    if (n_tokens * n_each <= MAX_SCORES)
+    if (n_tokens * n_each <= max)
         return 0;
     return err_set_param(e, LLMD_EINVAL, p->tell_prompt_logprobs ? "prompt_logprobs" : "logprobs",
-                         "logprobs of prompts are limited to %d values, but %llu tokens with %llu "
-                         "values each were asked for; send fewer prompts or ask for fewer",
-                         MAX_SCORES, (unsigned long long)n_tokens, (unsigned long long)n_each);
+                         "logprobs of prompts are limited to %u values%s, but %llu tokens with "
+                         "%llu values each were asked for; send fewer prompts or ask for fewer%s",
+                         max, p->stream ? " in a stream" : "", (unsigned long long)n_tokens,
+                         (unsigned long long)n_each, p->stream ? ", or for no stream" : "");
 }
 
 /* Logprobs of generated tokens wait in the requests' rings, and are kept until they are told: those of a
@@ -100,6 +104,22 @@ static int check_logprobs(const struct plan *p, struct err *e)
         "%u values each was asked for; ask for fewer choices, tokens or values%s",
         MAX_LOGPROBS, (unsigned long long)n_tokens, p->rules.n_logprobs,
         p->stream ? "" : ", or for a stream");
+}
+
+/* Those of a stream are written whenever there are stream_interval tokens of a choice, which is soon so of
+ * all at a time. */
+static int check_events(const struct plan *p, struct err *e)
+{
+    const uint64_t n_each =
+        p->no_max_tokens ? p->stream_interval : u64_min(p->sampling.max_tokens, p->stream_interval);
+    const uint64_t n = n_each * p->n_prompts * p->sampling.n;
+    if (!p->stream || n * p->rules.n_logprobs <= MAX_OF_EVENTS)
+        return 0;
+    return err_set_param(e, LLMD_EINVAL, "logprobs",
+                         "logprobs of a stream are limited to %d values at a time, but %llu tokens "
+                         "with %u values each were asked for; ask for a smaller stream_interval, "
+                         "fewer choices or values, or for no stream",
+                         MAX_OF_EVENTS, (unsigned long long)n, p->rules.n_logprobs);
 }
 
 /* Whether encoding put this token in front of the text. */
@@ -190,6 +210,8 @@ int plan_parse(const struct catalog *c, const struct edge_key *key, enum plan_ki
         rc = check_scores(out, e);
     if (rc == 0)
         rc = check_logprobs(out, e);
+    if (rc == 0)
+        rc = check_events(out, e);
     return rc == 0 ? check_context(out, c->limits.overflow_is_too_big, e) : rc;
 }
 

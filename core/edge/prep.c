@@ -68,13 +68,14 @@ static void init_metrics(struct prep *p, struct metrics *m)
                                     0.25,  0.5,    1,     2.5,  5,     10};
     if (!m)
         return;
-    p->waiting =
-        metrics_gauge(m, "llmd_edge_prep_waiting", "Large bodies that wait for a thread.", "");
+    p->waiting = metrics_gauge(m, "llmd_edge_prep_waiting",
+                               "Large bodies and long replies that wait for a thread.", "");
     p->rejected = metrics_counter(m, "llmd_edge_prep_rejected_total",
                                   "Large bodies turned away because too many wait.", "");
-    p->seconds = metrics_histogram(m, "llmd_edge_prep_seconds",
-                                   "From the end of a large body to its tokens.", "", bounds,
-                                   ARRAY_LEN(bounds));
+    p->seconds = metrics_histogram(
+        m, "llmd_edge_prep_seconds",
+        "From a large body's end to its tokens, from a long reply's last token to its text.", "",
+        bounds, ARRAY_LEN(bounds));
 }
 
 int prep_init(struct prep *p, uint32_t n_threads, struct metrics *metrics, struct err *e)
@@ -126,28 +127,40 @@ void prep_inbox_fini(struct prep_inbox *inbox)
 /* p->mu is held. */
 static bool has_place(const struct prep *p, const struct prep_job *job)
 {
-    const uint32_t n_free = WAITING_MAX - p->n_waiting;
+    const uint32_t n_free = WAITING_MAX - (uint32_t)u64_min(p->n_waiting, WAITING_MAX);
     uint32_t n_own = 0;
+    if (job->urgent)
+        return true;
     for (const struct prep_job *j = p->first; j && job->owner; j = j->next)
         n_own += j->owner == job->owner;
     return n_free > 0 && n_own < n_free;
 }
 
+/* p->mu is held. */
+static void enqueue(struct prep *p, struct prep_job *job)
+{
+    struct prep_job *before = job->urgent ? NULL : p->last; /* what it goes behind; NULL: nothing */
+    if (!p->first)
+        before = NULL;
+    job->next = before ? NULL : p->first;
+    if (before)
+        before->next = job;
+    else
+        p->first = job;
+    if (!job->next)
+        p->last = job;
+    p->n_waiting++;
+}
+
 int prep_give(struct prep *p, struct prep_job *job, struct err *e)
 {
-    job->next = NULL;
     job->given_us = clock_now_us();
     atomic_store(&job->abandoned, false);
     metric_gauge_add(p->waiting, 1);
     lock_take(&p->mu);
     const bool full = !has_place(p, job);
     if (!full) {
-        if (p->first)
-            p->last->next = job;
-        else
-            p->first = job;
-        p->last = job;
-        p->n_waiting++;
+        enqueue(p, job);
         pthread_cond_signal(&p->given);
     }
     lock_drop(&p->mu);

@@ -1,5 +1,5 @@
 /* prep.h - threads for work that would keep a loop from its other connections: parsing, rendering and
- * tokenizing large bodies.
+ * tokenizing large bodies, writing long replies.
  *
  *   loop     prep_give    the job goes to the pool
  *   thread   job->work    unless it was abandoned before its turn
@@ -37,6 +37,7 @@ struct prep_job {
     struct prep_inbox *inbox;
     void (*work)(struct prep_job *job);
     void (*done)(struct prep_job *job);
+    bool urgent;       /* never refused, and before the others: there are few such */
     const void *owner; /* whose it is: nobody's jobs take all places; NULL: nobody's */
     atomic_bool abandoned;
     uint64_t given_us;

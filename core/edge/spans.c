@@ -398,7 +398,7 @@ void spans_end(struct exchange *ex)
 {
     struct traces *traces = exchange_opts(ex)->traces;
     struct generation_sum sum = {.n_prompt = 0};
-    if (!trace_context_sampled(&ex->trace) || !traces_on(traces) || !spans_wanted(ex))
+    if (!trace_context_recorded(&ex->trace) || !traces_on(traces) || !spans_wanted(ex))
         return;
     struct teller t = {
         .ex = ex,

@@ -45,6 +45,11 @@ bool trace_context_take(const char *value, uint64_t span, struct trace_context *
     return true;
 }
 
+const char *trace_context_recorded(const struct trace_context *t)
+{
+    return t->trace_id[0] && (t->flags & TRACE_SAMPLED) ? t->trace_id : NULL;
+}
+
 void trace_context_begin(uint64_t id_high, uint64_t id_low, uint64_t span,
                          struct trace_context *out)
 {

@@ -22,13 +22,10 @@ enum { TRACE_SAMPLED = 1 }; /* the trace is recorded */
 /* Whether the value says which trace. Of versions to come what version 00 has is read. span: the new
  * span's number, not 0. On failure *out is no trace. */
 bool trace_context_take(const char *value, uint64_t span, struct trace_context *out);
+/* The trace's id when it is recorded, so that it can be looked up; else NULL. Borrowed. */
+const char *trace_context_recorded(const struct trace_context *t);
 /* A trace that begins here and is recorded; its id and the span's are not 0. */
 void trace_context_begin(uint64_t id_high, uint64_t id_low, uint64_t span,
                          struct trace_context *out);
-/* Whether there is a trace that is recorded. */
-static inline bool trace_context_sampled(const struct trace_context *t)
-{
-    return t->trace_id[0] && (t->flags & TRACE_SAMPLED);
-}
 /* The header that names the request's span. */
 void trace_context_write(const struct trace_context *t, char out[TRACEPARENT_BYTES]);

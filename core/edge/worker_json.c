@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "core/edge/page_rates.h"
 #include "core/util/clock.h"
 #include "core/util/json.h"
 
@@ -47,8 +48,31 @@ static void add_device(const struct router_worker_view *v, const struct edge_con
         buf_addstr(out, "null");
 }
 
+static void add_number(const char *name, double v, struct buf *out)
+{
+    buf_addf(out, ",\"%s\":", name);
+    if (isnan(v))
+        buf_addstr(out, "null");
+    else
+        buf_addf(out, "%.5g", v);
+}
+
+static void add_rates(const struct page_rates *rates, const struct router_worker_view *v,
+                      struct buf *out)
+{
+    struct worker_rates r;
+    page_rates_worker(rates, v->place, &r);
+    add_number("tok_s", r.tok_s, out);
+    add_number("prompt_tok_s", r.prompt_tok_s, out);
+    add_number("hit_rate", r.hit_rate, out);
+    add_number("ttft_p95", r.ttft_p95, out);
+    add_number("queue_p95", r.queue_p95, out);
+    add_number("preemptions", r.preemptions, out);
+    add_number("kv", worker_kv_share(&v->status), out);
+}
+
 static void worker_json(const struct router_worker_view *v, const struct edge_control *control,
-                        uint64_t now_us, struct buf *out)
+                        const struct page_rates *rates, uint64_t now_us, struct buf *out)
 {
     const struct worker_status *s = &v->status;
     buf_addf(out, "{\"worker\":%u,\"model\":", v->index);
@@ -72,6 +96,8 @@ static void worker_json(const struct router_worker_view *v, const struct edge_co
     buf_addf(out, ",\"chosen\":%llu,\"migrated\":%llu,", (unsigned long long)v->n_chosen,
              (unsigned long long)v->n_migrated);
     worker_json_load(&s->load, out);
+    if (rates)
+        add_rates(rates, v, out);
     buf_addch(out, '}');
 }
 
@@ -81,20 +107,25 @@ static int by_index(const void *a, const void *b)
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
-void worker_json_all(struct router *r, const struct edge_control *control, struct buf *out)
+void worker_json_list(struct router_worker_view *views, uint32_t n,
+                      const struct edge_control *control, const struct page_rates *rates,
+                      struct buf *out)
 {
-    enum { VIEWS_MAX = 256 };
-    struct router_worker_view *views = calloc(VIEWS_MAX, sizeof(*views));
-    const uint32_t n_all = views ? router_workers(r, views, VIEWS_MAX) : 0;
-    const uint32_t n = (uint32_t)u64_min(n_all, VIEWS_MAX);
-    out->failed |= !views;
     if (n > 1)
         qsort(views, n, sizeof(*views), by_index);
     buf_addch(out, '[');
     for (uint32_t i = 0; i < n; i++) {
         buf_addstr(out, i ? "," : "");
-        worker_json(&views[i], control, clock_now_us(), out);
+        worker_json(&views[i], control, rates, clock_now_us(), out);
     }
     buf_addch(out, ']');
+}
+
+void worker_json_all(struct router *r, const struct edge_control *control, struct buf *out)
+{
+    struct router_worker_view *views = calloc(WORKER_VIEWS, sizeof(*views));
+    const uint32_t n = views ? router_workers(r, views, WORKER_VIEWS) : 0;
+    out->failed |= !views;
+    worker_json_list(views, (uint32_t)u64_min(n, WORKER_VIEWS), control, NULL, out);
     free(views);
 }

@@ -12,7 +12,8 @@ struct forward {
     struct engine_weights *weights;
     struct backend_limits limits;
     float eps;
-    uint32_t n_rows, n_out; /* of the last step */
+    uint32_t n_rows, n_out;                          /* of the last step */
+    uint32_t posted_rows[STEPS_IN_FLIGHT], n_posted; /* of those that were posted, oldest first */
     struct tensor x, normed, qkv, attn, delta, ffn;
     struct tensor head_in, logits;
     const float *host_logits; /* NULL: the backend samples by itself */
@@ -87,8 +88,11 @@ int forward_new(struct backend *be, const struct model *m, struct engine_weights
 
 void forward_free(struct forward *f)
 {
+    int rc = 0;
     if (!f)
         return;
+    for (; f->n_posted > 0 && !rc; f->n_posted--) /* nobody wants them any more */
+        rc = f->ops->collect(f->be);
     engine_weights_unref(f->weights);
     free(f);
 }
@@ -167,7 +171,8 @@ static bool forward_samples(const struct forward *f)
     return f->n_out > 0 && f->ops->sample;
 }
 
-int forward_step(struct forward *f, const struct batch *b, struct err *e)
+/* All operations down to the logits. */
+static int enqueue(struct forward *f, const struct batch *b, struct err *e)
 {
     BUG_ON(b->n_rows == 0 || b->n_rows > f->limits.max_rows);
     BUG_ON(b->n_seqs > f->limits.max_seqs || b->n_out > f->limits.max_out);
@@ -184,11 +189,16 @@ int forward_step(struct forward *f, const struct batch *b, struct err *e)
         return rc;
     if (b->n_out > 0)
         rc = head(f);
-    if (!rc && !forward_samples(f))
-        rc = f->ops->finish(f->be);
-    if (rc)
-        return device_failed(f, rc, "to finish", e);
-    return 0;
+    return rc ? device_failed(f, rc, "to finish", e) : 0;
+}
+
+int forward_step(struct forward *f, const struct batch *b, struct err *e)
+{
+    int rc = enqueue(f, b, e);
+    if (rc || forward_samples(f))
+        return rc;
+    rc = f->ops->finish(f->be);
+    return rc ? device_failed(f, rc, "to finish", e) : 0;
 }
 
 const float *forward_logits(const struct forward *f, uint32_t out_row)
@@ -219,4 +229,39 @@ int forward_sample(struct forward *f, const struct sample_row *rows, uint32_t n,
     if (rc)
         return device_failed(f, rc, "to sample", e);
     return 0;
+}
+
+bool forward_can_post(const struct forward *f)
+{
+    return f->ops->sample && f->ops->post;
+}
+
+int forward_post(struct forward *f, const struct batch *b, const struct sample_row *rows,
+                 uint32_t *out_ids, struct err *e)
+{
+    const uint32_t n_before = f->n_posted;
+    BUG_ON(n_before == STEPS_IN_FLIGHT || (b->follows && n_before == 0));
+    f->n_posted = 0; /* nothing is collected after an error */
+    int rc = enqueue(f, b, e);
+    if (rc)
+        return rc;
+    if (b->n_out > 0)
+        rc = f->ops->sample(f->be, &f->logits, rows, b->n_out, out_ids);
+    if (!rc)
+        rc = f->ops->post(f->be);
+    if (rc)
+        return device_failed(f, rc, "to sample", e);
+    f->posted_rows[n_before] = b->n_rows;
+    f->n_posted = n_before + 1;
+    return 0;
+}
+
+int forward_collect(struct forward *f, struct err *e)
+{
+    BUG_ON(f->n_posted == 0);
+    f->n_rows = f->posted_rows[0];
+    f->posted_rows[0] = f->posted_rows[1];
+    const int rc = f->ops->collect(f->be);
+    f->n_posted = rc ? 0 : f->n_posted - 1;
+    return rc ? device_failed(f, rc, "to sample", e) : 0;
 }

@@ -31,7 +31,8 @@ void forward_attn_shape(const struct model *m, uint32_t max_context, struct attn
 MUST_CHECK int forward_new(struct backend *be, const struct model *m, struct engine_weights *w,
                            const struct attn_shape *shape, const struct backend_limits *limits,
                            struct forward **out, struct err *e);
-void forward_free(struct forward *f); /* NULL is fine */
+/* Waits for what was posted. NULL is fine. */
+void forward_free(struct forward *f);
 
 /* Computes the batch and waits for it; where forward_has_sampler(), a batch with out_rows is waited for
  * by forward_sample(), which must follow. A batch without out_rows only fills the KV cache. */
@@ -46,3 +47,13 @@ bool forward_needs_samplers(const struct forward *f);
 /* Samples all rows of the last step on the device. Only if forward_has_sampler(). */
 MUST_CHECK int forward_sample(struct forward *f, const struct sample_row *rows, uint32_t n,
                               uint32_t *out_ids, struct err *e);
+
+/* True when a step need not be waited for before the next is enqueued: then forward_post() and
+ * forward_collect() may stand in place of the two above, with up to STEPS_IN_FLIGHT steps between. */
+bool forward_can_post(const struct forward *f);
+/* Enqueues the batch, and the sampling of its n_out rows. rows (but for their lists), their logprobs and
+ * out_ids stay where they are until the step is collected. */
+MUST_CHECK int forward_post(struct forward *f, const struct batch *b, const struct sample_row *rows,
+                            uint32_t *out_ids, struct err *e);
+/* Waits for the oldest step that was posted, and fills its out_ids and logprobs. */
+MUST_CHECK int forward_collect(struct forward *f, struct err *e);

@@ -51,6 +51,7 @@ static void publish_metrics(struct worker *w, const struct worker_status *s)
     const struct sched_counts *now = &w->sched.counts, *told = &w->counted;
     metric_set(em->running, s->n_running);
     metric_set(em->waiting, s->n_waiting);
+    metric_set(em->waiting_for_room, s->n_waiting);
     if (s->n_kv_blocks > 0)
         metric_set(em->kv_usage, 1.0 - (double)s->n_free_kv_blocks / (double)s->n_kv_blocks);
     metric_add(em->preemptions, now->n_preemptions - told->n_preemptions);

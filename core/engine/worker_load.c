@@ -8,6 +8,7 @@
 #include "core/engine/profile.h"
 #include "core/engine/worker_int.h"
 #include "core/model/model.h"
+#include "core/util/clock.h"
 #include "core/util/utf8.h"
 
 /* --- the device --- */
@@ -152,8 +153,10 @@ static int take_memory(struct worker *w, const struct backend_limits *limits, ui
     return rc;
 }
 
-static int load_all(struct worker *w, struct err *e)
+static int load_all(struct worker *w, const struct engine_metrics *em, struct err *e)
 {
+    const uint64_t began_us = clock_now_us();
+    uint64_t opened_us = 0, loaded_us = 0;
     const struct worker_opts *o = w->opts;
     /* Every running sequence gets a row of each step, so that all of them move. */
     uint32_t max_num_seqs = (uint32_t)u64_min(o->max_num_seqs, o->max_num_batched_tokens);
@@ -162,8 +165,10 @@ static int load_all(struct worker *w, struct err *e)
     uint32_t n_blocks = 0;
 
     int rc = open_backend(w, e);
+    opened_us = clock_now_us();
     if (!rc)
         rc = load_weights(w, e);
+    loaded_us = clock_now_us();
     if (!rc)
         rc = take_memory(w, &limits, &n_blocks, e);
     if (rc)
@@ -176,9 +181,11 @@ static int load_all(struct worker *w, struct err *e)
         .has_logits = !forward_has_sampler(w->forward),
     };
     rc = init_pools(w, max_num_seqs, n_blocks, e);
-    if (!rc && engine_metrics_cache_config(o->metrics, o->model_name, o->index, n_blocks,
-                                           o->enable_prefix_caching))
+    if (!rc && engine_metrics_cache_config(o, n_blocks))
         rc = err_set(e, LLMD_ENOMEM, "out of memory for metrics");
+    engine_metrics_loaded(em, LOAD_OPEN, opened_us - began_us);
+    engine_metrics_loaded(em, LOAD_WEIGHTS, loaded_us - opened_us);
+    engine_metrics_loaded(em, LOAD_MEMORY, clock_now_us() - loaded_us);
     return rc;
 }
 
@@ -242,14 +249,16 @@ int worker_load(struct worker *w, struct err *e)
 {
     const struct worker_opts *o = w->opts;
     struct engine_metrics metrics;
-    if (engine_metrics_init(&metrics, o->metrics, o->model_name, o->index))
+    if (engine_metrics_init(&metrics, o))
         return err_set(e, LLMD_ENOMEM, "out of memory for metrics");
     worker_publish(w, WORKER_LOADING);
-    int rc = load_all(w, e);
+    int rc = load_all(w, &metrics, e);
     if (rc)
         return rc;
     worker_publish(w, WORKER_WARMING);
+    const uint64_t warms_us = clock_now_us();
     rc = warm_up(w, e);
+    engine_metrics_loaded(&metrics, LOAD_WARM_UP, clock_now_us() - warms_us);
     if (rc) {
         err_prefix(e, "warm-up: ");
         return rc;
@@ -261,10 +270,10 @@ int worker_load(struct worker *w, struct err *e)
 
 void worker_unload(struct worker *w)
 {
+    forward_free(w->forward); /* first: steps in flight fill in what others hold */
     sampler_scratch_fini(&w->scratch);
     batch_build_fini(&w->build);
     sched_fini(&w->sched);
-    forward_free(w->forward);
     engine_weights_unref(w->weights);
     if (w->be)
         w->be->ops->free(w->be);

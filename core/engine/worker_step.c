@@ -273,15 +273,17 @@ static uint64_t note_step(struct worker *w, uint32_t n_rows)
 
 int worker_step(struct worker *w, bool *out_worked, struct err *e)
 {
+    const uint64_t planned_us = clock_now_us();
     const struct plan *p = sched_plan(&w->sched);
     *out_worked = p->n > 0;
     if (p->n == 0)
         return 0;
     note_scheduled(w, p);
-    uint64_t began_us = note_step(w, p->n_rows);
+    uint64_t began_us = note_step(w, p->n_rows), computed_us = 0;
     int rc = fault_step(w->opts->index, e);
     if (!rc)
         rc = forward_step(w->forward, batch_build_plan(&w->build, p), e);
+    computed_us = clock_now_us();
     if (!rc)
         rc = sample(w, p, e);
     if (rc)
@@ -298,5 +300,11 @@ int worker_step(struct worker *w, bool *out_worked, struct err *e)
     sched_sweep(&w->sched);
     worker_reap(w);
     w->n_steps++;
+    const uint64_t sampled_us = facts.began_us + facts.us, ended_us = clock_now_us();
+    const uint64_t part_us[STEP_PARTS] = {[STEP_SCHEDULE] = began_us - planned_us,
+                                          [STEP_COMPUTE] = computed_us - began_us,
+                                          [STEP_SAMPLE] = sampled_us - computed_us,
+                                          [STEP_EMIT] = ended_us - sampled_us};
+    engine_metrics_step(&w->metrics, part_us, part_us[STEP_SCHEDULE] + part_us[STEP_EMIT]);
     return 0;
 }

@@ -6,43 +6,8 @@
 
 #include "core/observe/metrics_int.h"
 
-_Static_assert(sizeof(double) == sizeof(uint64_t), "sums and gauges are doubles in 64-bit words");
-
 static const char dropped_name[] = "llmd_metrics_dropped_total";
 static const char dropped_help[] = "Series that could not be registered and are not exported.";
-
-static uint64_t to_bits(double v)
-{
-    uint64_t bits;
-    memcpy(&bits, &v, sizeof(bits));
-    return bits;
-}
-
-static double from_bits(uint64_t bits)
-{
-    double v;
-    memcpy(&v, &bits, sizeof(v));
-    return v;
-}
-
-/* The shard of the calling thread: threads take them in turn when they first update anything. */
-static uint32_t my_shard(void)
-{
-    static _Atomic uint32_t n_threads;
-    static _Thread_local uint32_t shard_plus_1;
-    if (UNLIKELY(shard_plus_1 == 0))
-        shard_plus_1 = 1 + atomic_fetch_add_explicit(&n_threads, 1, memory_order_relaxed) %
-                               (uint32_t)METRIC_SHARDS;
-    return shard_plus_1 - 1;
-}
-
-static void add_double(_Atomic uint64_t *cell, double delta)
-{
-    uint64_t old = atomic_load_explicit(cell, memory_order_relaxed);
-    while (!atomic_compare_exchange_weak_explicit(cell, &old, to_bits(from_bits(old) + delta),
-                                                  memory_order_relaxed, memory_order_relaxed))
-        ;
-}
 
 /* Prometheus' [a-zA-Z_:][a-zA-Z0-9_:]*. Names are written by us: anything else is a bug. */
 static bool valid_name(const char *s)
@@ -78,6 +43,7 @@ struct metrics *metrics_new(void)
     m->dropped.series.labels = "";
     m->dropped_family = (struct metric_family){
         .type = METRIC_COUNTER,
+        .per_unit = 1,
         .first = &m->dropped.series,
         .last = &m->dropped.series,
         .name = dropped_name,
@@ -107,16 +73,25 @@ void metrics_free(struct metrics *m)
     free(m);
 }
 
+struct metric_family *metrics_find_family(const struct metrics *m, const char *name)
+{
+    struct metric_family *f = m->first;
+    while (f && strcmp(f->name, name) != 0)
+        f = f->next;
+    return f;
+}
+
 /* The family of that name, appended when it is new. Called with the lock held. */
 static struct metric_family *get_family(struct metrics *m, const char *name, const char *help,
-                                        enum metric_type type)
+                                        enum metric_type type, uint32_t per_unit)
 {
     BUG_ON(!valid_name(name));
-    for (struct metric_family *f = m->first; f; f = f->next)
-        if (strcmp(f->name, name) == 0) {
-            BUG_ON(f->type != type); /* two modules use one name for different things */
-            return f;
-        }
+    struct metric_family *known = metrics_find_family(m, name);
+    if (known) {
+        /* two modules use one name for different things */
+        BUG_ON(known->type != type || known->per_unit != per_unit || known->origin != METRIC_OWN);
+        return known;
+    }
     size_t n_name = strlen(name) + 1, n_help = strlen(help) + 1;
     struct metric_family *f = malloc(sizeof(*f) + n_name + n_help);
     if (!f)
@@ -124,6 +99,7 @@ static struct metric_family *get_family(struct metrics *m, const char *name, con
     char *tail = (char *)(f + 1);
     *f = (struct metric_family){
         .type = type,
+        .per_unit = per_unit,
         .name = memcpy(tail, name, n_name),
         .help = memcpy(tail + n_name, help, n_help),
     };
@@ -132,7 +108,7 @@ static struct metric_family *get_family(struct metrics *m, const char *name, con
     return f;
 }
 
-static struct metric_series *find_series(const struct metric_family *f, const char *labels)
+struct metric_series *metric_family_find(const struct metric_family *f, const char *labels)
 {
     for (struct metric_series *s = f->first; s; s = s->next)
         if (strcmp(s->labels, labels) == 0)
@@ -163,14 +139,16 @@ static struct metric_series *new_series(struct metrics *m, size_t n_head, const 
     return s;
 }
 
-/* Finds or makes a series without further parts; NULL when that is impossible. */
+/* Finds or makes a series without further parts; NULL when that is impossible. labels NULL: there was
+ * no memory for them. */
 static struct metric_series *get_series(struct metrics *m, const char *name, const char *help,
-                                        const char *labels, enum metric_type type, size_t n_head)
+                                        const char *labels, enum metric_type type,
+                                        uint32_t per_unit, size_t n_head)
 {
     lock_take(&m->lock);
-    struct metric_family *f = get_family(m, name, help, type);
-    struct metric_series *s = f ? find_series(f, labels) : NULL;
-    if (f && !s && (s = new_series(m, n_head, labels)) != NULL)
+    struct metric_family *f = get_family(m, name, help, type, per_unit);
+    struct metric_series *s = f && labels ? metric_family_find(f, labels) : NULL;
+    if (f && labels && !s && (s = new_series(m, n_head, labels)) != NULL)
         append_series(m, f, s);
     lock_drop(&m->lock);
     if (!s)
@@ -178,14 +156,29 @@ static struct metric_series *get_series(struct metrics *m, const char *name, con
     return s;
 }
 
-struct metric_counter *metrics_counter(struct metrics *m, const char *name, const char *help,
-                                       const char *labels)
+static struct metric_counter *get_counter(struct metrics *m, const char *name, const char *help,
+                                          const char *labels, uint32_t per_unit)
 {
+    static const char suffix[] = "_total"; /* without which OpenMetrics knows no counter */
+    const size_t n = strlen(name), n_suffix = sizeof(suffix) - 1;
+    BUG_ON(n <= n_suffix || strcmp(name + n - n_suffix, suffix) != 0);
     if (!m)
         return NULL;
     struct metric_series *s =
-        get_series(m, name, help, labels, METRIC_COUNTER, sizeof(struct metric_counter));
+        get_series(m, name, help, labels, METRIC_COUNTER, per_unit, sizeof(struct metric_counter));
     return s ? (struct metric_counter *)s : &m->spare_counter;
+}
+
+struct metric_counter *metrics_counter(struct metrics *m, const char *name, const char *help,
+                                       const char *labels)
+{
+    return get_counter(m, name, help, labels, 1);
+}
+
+struct metric_counter *metrics_counter_us(struct metrics *m, const char *name, const char *help,
+                                          const char *labels)
+{
+    return get_counter(m, name, help, labels, 1000000);
 }
 
 struct metric_gauge *metrics_gauge(struct metrics *m, const char *name, const char *help,
@@ -194,17 +187,18 @@ struct metric_gauge *metrics_gauge(struct metrics *m, const char *name, const ch
     if (!m)
         return NULL;
     struct metric_series *s =
-        get_series(m, name, help, labels, METRIC_GAUGE, sizeof(struct metric_gauge));
+        get_series(m, name, help, labels, METRIC_GAUGE, 1, sizeof(struct metric_gauge));
     return s ? (struct metric_gauge *)s : &m->spare_gauge;
 }
 
-/* One allocation: struct, cells, bounds, le texts, labels. */
+/* One allocation: struct, cells, exemplars, bounds, le texts, labels. */
 static struct metric_series *new_histogram(struct metrics *m, const char *labels,
                                            const double *bounds, uint32_t n_bounds)
 {
     size_t shard_bytes = round_up((n_bounds + 2) * sizeof(uint64_t), METRIC_LINE);
     size_t at_cells = round_up(sizeof(struct metric_histogram), METRIC_LINE);
-    size_t at_bounds = at_cells + METRIC_SHARDS * shard_bytes;
+    size_t at_exemplars = at_cells + METRIC_SHARDS * shard_bytes;
+    size_t at_bounds = at_exemplars + (n_bounds + 1) * sizeof(struct metric_exemplar);
     size_t at_le = at_bounds + n_bounds * sizeof(double);
     struct metric_series *s = new_series(m, at_le + (size_t)n_bounds * METRIC_NUMBER_MAX, labels);
     if (!s)
@@ -221,6 +215,7 @@ static struct metric_series *new_histogram(struct metrics *m, const char *labels
     h->le = (const char(*)[METRIC_NUMBER_MAX])le;
     h->shard_words = shard_bytes / sizeof(uint64_t);
     h->cells = (_Atomic uint64_t *)(base + at_cells);
+    h->exemplars = (struct metric_exemplar *)(base + at_exemplars);
     return s;
 }
 
@@ -235,8 +230,8 @@ struct metric_histogram *metrics_histogram(struct metrics *m, const char *name, 
     for (uint32_t i = 0; i < n_bounds; i++)
         BUG_ON(!isfinite(bounds[i]) || (i > 0 && bounds[i] <= bounds[i - 1]));
     lock_take(&m->lock);
-    struct metric_family *f = get_family(m, name, help, METRIC_HISTOGRAM);
-    struct metric_series *s = f ? find_series(f, labels) : NULL;
+    struct metric_family *f = get_family(m, name, help, METRIC_HISTOGRAM, 1);
+    struct metric_series *s = f ? metric_family_find(f, labels) : NULL;
     if (f && !s && (s = new_histogram(m, labels, bounds, n_bounds)) != NULL)
         append_series(m, f, s);
     lock_drop(&m->lock);
@@ -246,98 +241,94 @@ struct metric_histogram *metrics_histogram(struct metrics *m, const char *name, 
     return &m->spare_histogram;
 }
 
-void metric_add(struct metric_counter *c, uint64_t n)
+/* --- one more label --- */
+
+/* NULL: out of memory. */
+static const char *more_labels(struct buf *b, const char *labels, const char *label,
+                               const char *value)
 {
-    if (c)
-        atomic_fetch_add_explicit(&c->shards[my_shard()].n, n, memory_order_relaxed);
+    buf_addstr(b, labels);
+    metrics_label(b, label, value);
+    return b->failed ? NULL : buf_str(b);
 }
 
-void metric_set(struct metric_gauge *g, double v)
+struct metric_counter *metrics_counter_with(struct metrics *m, const char *name, const char *help,
+                                            const char *labels, const char *label,
+                                            const char *value)
 {
-    if (g)
-        atomic_store_explicit(&g->bits, to_bits(v), memory_order_relaxed);
+    struct buf b = {0};
+    struct metric_counter *c =
+        metrics_counter(m, name, help, more_labels(&b, labels, label, value));
+    buf_fini(&b);
+    return c;
 }
 
-void metric_gauge_add(struct metric_gauge *g, double delta)
+struct metric_counter *metrics_counter_us_with(struct metrics *m, const char *name,
+                                               const char *help, const char *labels,
+                                               const char *label, const char *value)
 {
-    if (g)
-        add_double(&g->bits, delta);
+    struct buf b = {0};
+    struct metric_counter *c =
+        metrics_counter_us(m, name, help, more_labels(&b, labels, label, value));
+    buf_fini(&b);
+    return c;
 }
 
-void metric_observe(struct metric_histogram *h, double v)
+struct metric_gauge *metrics_gauge_with(struct metrics *m, const char *name, const char *help,
+                                        const char *labels, const char *label, const char *value)
 {
-    metric_observe_n(h, v, 1);
+    struct buf b = {0};
+    struct metric_gauge *g = metrics_gauge(m, name, help, more_labels(&b, labels, label, value));
+    buf_fini(&b);
+    return g;
 }
 
-void metric_observe_n(struct metric_histogram *h, double v, uint64_t n)
+/* --- derived families --- */
+
+/* Appends a family that is made of others, unless it is there; `by` may be NULL. */
+static void derive(struct metrics *m, const char *name, const char *help, enum metric_origin origin,
+                   const char *of, double factor, const char *by)
 {
-    if (!h || n == 0 || !isfinite(v))
+    if (!m)
         return;
-    v = v > 0 ? v : 0; /* I1 */
-    uint32_t lo = 0, hi = h->n_bounds;
-    while (lo < hi) {
-        uint32_t mid = (lo + hi) / 2;
-        if (v <= h->bounds[mid])
-            hi = mid;
-        else
-            lo = mid + 1;
+    lock_take(&m->lock);
+    struct metric_family *f = metrics_find_family(m, name);
+    BUG_ON(f && f->origin != origin);
+    if (!f && (f = get_family(m, name, help, METRIC_GAUGE, 1)) != NULL) {
+        f->origin = origin;
+        f->of = of;
+        f->by = by;
+        f->factor = factor;
     }
-    _Atomic uint64_t *shard = h->cells + my_shard() * h->shard_words;
-    add_double(&shard[0], v * (double)n);
-    atomic_fetch_add_explicit(&shard[1 + lo], n, memory_order_relaxed);
+    lock_drop(&m->lock);
+    if (!f)
+        metric_add(&m->dropped, 1);
 }
 
-uint64_t metric_counter_value(const struct metric_counter *c)
+void metrics_alias(struct metrics *m, const char *name, const char *help, const char *of)
 {
-    uint64_t n = 0;
-    for (uint32_t i = 0; i < METRIC_SHARDS; i++)
-        n += atomic_load_explicit(&c->shards[i].n, memory_order_relaxed);
-    return n;
+    derive(m, name, help, METRIC_ALIAS, of, 0, NULL);
 }
 
-double metric_gauge_value(const struct metric_gauge *g)
+void metrics_rate(struct metrics *m, const char *name, const char *help, const char *of)
 {
-    return from_bits(atomic_load_explicit(&g->bits, memory_order_relaxed));
+    derive(m, name, help, METRIC_RATE, of, 0, NULL);
 }
 
-uint64_t metric_histogram_bucket(const struct metric_histogram *h, uint32_t i)
+void metrics_ratio(struct metrics *m, const char *name, const char *help, const char *of,
+                   const char *by)
 {
-    uint64_t n = 0;
-    for (uint32_t s = 0; s < METRIC_SHARDS; s++)
-        n += atomic_load_explicit(&h->cells[s * h->shard_words + 1 + i], memory_order_relaxed);
-    return n;
+    derive(m, name, help, METRIC_RATIO, of, 0, by);
 }
 
-double metric_histogram_sum(const struct metric_histogram *h)
+void metrics_weighted(struct metrics *m, const char *name, const char *help, const char *of,
+                      double factor, const char *by)
 {
-    double sum = 0;
-    for (uint32_t s = 0; s < METRIC_SHARDS; s++)
-        sum += from_bits(atomic_load_explicit(&h->cells[s * h->shard_words], memory_order_relaxed));
-    return sum;
+    derive(m, name, help, METRIC_WEIGHTED, of, factor, by);
 }
 
-const double metric_bounds_ttft[] = {.001, .005, .01, .02, .04, .06, .08, .1, .25, .5,  .75,
-                                     1,    2.5,  5,   7.5, 10,  20,  40,  80, 160, 640, 2560};
-const uint32_t metric_n_bounds_ttft = ARRAY_LEN(metric_bounds_ttft);
-const double metric_bounds_itl[] = {.01, .025, .05, .075, .1,  .15, .2, .3, .4, .5,
-                                    .75, 1,    2.5, 5,    7.5, 10,  20, 40, 80};
-const uint32_t metric_n_bounds_itl = ARRAY_LEN(metric_bounds_itl);
-const double metric_bounds_latency[] = {.3, .5, .8, 1,  1.5, 2,   2.5, 5,   10,   15,  20,
-                                        30, 40, 50, 60, 120, 240, 480, 960, 1920, 7680};
-const uint32_t metric_n_bounds_latency = ARRAY_LEN(metric_bounds_latency);
-
-uint32_t metric_bounds_125(uint64_t max, double *out, uint32_t cap)
+void metrics_per_rate(struct metrics *m, const char *name, const char *help, const char *of,
+                      double factor, const char *by)
 {
-    static const uint64_t steps[] = {1, 2, 5};
-    uint32_t n = 0;
-    for (uint64_t ten = 1;; ten *= 10) {
-        for (uint32_t i = 0; i < ARRAY_LEN(steps); i++) {
-            uint64_t v;
-            if (n == cap || __builtin_mul_overflow(ten, steps[i], &v) || v > max)
-                return n;
-            out[n++] = (double)v;
-        }
-        if (ten > UINT64_MAX / 10)
-            return n;
-    }
+    derive(m, name, help, METRIC_PER_RATE, of, factor, by);
 }

@@ -1,6 +1,8 @@
-/* metrics_int.h - what metrics.c (registry, updates) and prom.c (text) share.
+/* metrics_int.h - what metrics.c (registry), metric_values.c (updates, sums) and prom.c (text) share.
  *
  *   struct metrics -> family -> series (counter | gauge | histogram)
+ *                       |
+ *                       +-> other families, which a derived one is made of
  *
  * Families and series are only ever appended, under the lock, and live until metrics_free.
  *
@@ -19,10 +21,19 @@ enum {
     METRIC_SHARDS = 16, /* threads take shards in turn */
     METRIC_LINE = 64,   /* bytes of a cache line */
     METRIC_NUMBER_MAX = 32,
+    METRIC_TRACE_DIGITS = 32,
     METRIC_MAX_SERIES = 8192, /* of one registry: labels must not be able to eat the memory */
 };
 
-enum metric_type { METRIC_COUNTER, METRIC_GAUGE, METRIC_HISTOGRAM };
+/* How a family without series comes to its values. */
+enum metric_origin {
+    METRIC_OWN,
+    METRIC_ALIAS,
+    METRIC_RATE,
+    METRIC_RATIO,
+    METRIC_WEIGHTED,
+    METRIC_PER_RATE
+};
 
 struct metric_series {
     struct metric_series *next;
@@ -35,6 +46,9 @@ struct metric_cell {
 
 struct metric_counter {
     struct metric_series series;
+    /* For a METRIC_RATE of it, under the registry's lock. */
+    uint64_t rate_at_us, rate_at; /* when it was looked at, and what it was then; 0: never */
+    double rate;                  /* per second, before */
     struct metric_cell shards[METRIC_SHARDS];
 };
 
@@ -43,8 +57,17 @@ struct metric_gauge {
     _Alignas(METRIC_LINE) _Atomic uint64_t bits; /* of a double */
 };
 
+/* An observation of a bucket that has a trace: a sequence lock, odd while it is written. Who finds it
+ * odd lets it be: one example is as good as another. */
+struct metric_exemplar {
+    _Atomic uint64_t version;
+    _Atomic uint64_t words[METRIC_TRACE_DIGITS / 8]; /* the digits */
+    _Atomic uint64_t value, at;                      /* bits of doubles; at: seconds since 1970 */
+};
+
 struct metric_histogram {
     struct metric_series series;
+    struct metric_exemplar *exemplars; /* [n_bounds + 1], version 0: none */
     uint32_t n_bounds;
     const double *bounds;                /* [n_bounds] */
     const char (*le)[METRIC_NUMBER_MAX]; /* [n_bounds], as printed */
@@ -57,7 +80,11 @@ struct metric_histogram {
 struct metric_family {
     struct metric_family *next;
     enum metric_type type;
+    uint32_t per_unit; /* of a counter: how many make 1 as printed */
     struct metric_series *first, *last;
+    enum metric_origin origin;
+    const char *of, *by; /* names of those it is derived from; borrowed, by may be NULL */
+    double factor;
     const char *name; /* both borrowed from the tail of the same allocation */
     const char *help;
 };
@@ -83,6 +110,15 @@ double metric_gauge_value(const struct metric_gauge *g);
 /* Bucket i over all shards, not cumulative; i == n_bounds is what lies above all bounds. */
 uint64_t metric_histogram_bucket(const struct metric_histogram *h, uint32_t i);
 double metric_histogram_sum(const struct metric_histogram *h);
+/* The rate of a counter at that time; the registry's lock is held. */
+double metric_counter_rate(struct metric_counter *c, uint64_t now_us);
+/* False: bucket i has none, or it is being written. */
+bool metric_histogram_exemplar(const struct metric_histogram *h, uint32_t i,
+                               char out_trace[METRIC_TRACE_DIGITS + 1], double *out_value,
+                               double *out_at_s);
+/* NULL: there is none. The registry's lock is held; so also: */
+struct metric_family *metrics_find_family(const struct metrics *m, const char *name);
+struct metric_series *metric_family_find(const struct metric_family *f, const char *labels);
 
 /* v as Python's prometheus_client prints it: "1.0", "0.025", "1e+06", "+Inf", "NaN". */
 void metric_format(double v, char out[METRIC_NUMBER_MAX]);

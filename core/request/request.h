@@ -93,6 +93,8 @@ struct request {
     uint64_t session;    /* request_session() of what it belongs to; 0: nothing */
     uint64_t cache_salt; /* enters the first prefix-cache hash: different salts share nothing */
     uint64_t arrival_us; /* first byte handled by the edge */
+    const char
+        *trace_id; /* of a trace that is recorded: histograms show it as an example; NULL: none */
     struct stream stream;
     struct request_trace trace;
     void *consumer;              /* the edge thread's own; no other thread looks at it */

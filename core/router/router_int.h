@@ -157,6 +157,7 @@ struct routed {
     struct fair_queue *queue;
     struct dispatch_list movers; /* lost their worker, or are cancelled: they go before the queue */
     uint32_t n_movers;
+    enum route_wait wait; /* of the request that was last found nobody to take it */
     uint64_t n_decisions, n_migrations;
     struct router_metrics metrics;
     double mean_output;                     /* tokens of an answer, exponentially weighted */

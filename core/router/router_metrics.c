@@ -3,6 +3,24 @@
 static const double decision_bounds[] = {1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5,
                                          1e-4, 2e-4, 5e-4, 1e-3, 1e-2};
 
+static void register_waits(struct router_metrics *rm, struct metrics *m, const char *model,
+                           const char *labels)
+{
+    static const char *const waits[N_ROUTE_WAITS] = {[WAIT_WORKER] = "no_worker",
+                                                     [WAIT_SEQS] = "max_num_seqs",
+                                                     [WAIT_KV] = "kv_cache",
+                                                     [WAIT_BACKLOG] = "backlog",
+                                                     [WAIT_MOVE] = "lost_worker"};
+    rm->waiting_for_room = metrics_gauge_with(m, "vllm:num_requests_waiting_by_reason",
+                                              "What they wait for.", labels, "reason", "capacity");
+    metrics_gauge_with(m, "vllm:num_requests_waiting_by_reason", "", labels, "reason", "deferred");
+    for (int i = 0; i < N_ROUTE_WAITS; i++)
+        rm->waits[i] = metrics_gauge_with(
+            m, "llmd_router_waiting",
+            "Requests that no worker has, by what the one whose turn it is waits for.", model,
+            "reason", waits[i]);
+}
+
 int router_metrics_init(struct router_metrics *rm, struct metrics *m, const char *model_name)
 {
     struct buf model = {0}, labels = {0};
@@ -13,6 +31,7 @@ int router_metrics_init(struct router_metrics *rm, struct metrics *m, const char
     buf_addf(&labels, "%s,engine=\"router\"", buf_str(&model));
     rm->waiting = metrics_gauge(m, "vllm:num_requests_waiting",
                                 "Sequences that wait to be computed.", buf_str(&labels));
+    register_waits(rm, m, buf_str(&model), buf_str(&labels));
     rm->index_blocks =
         metrics_gauge(m, "llmd_router_index_blocks",
                       "KV blocks of which the router knows who holds them.", buf_str(&model));

@@ -8,8 +8,19 @@
 #include "core/util/base.h"
 #include "core/util/err.h"
 
+/* Why no worker has a request yet. */
+enum route_wait {
+    WAIT_WORKER,  /* none is ready */
+    WAIT_SEQS,    /* those that are ready run as many sequences as they may */
+    WAIT_KV,      /* their KV caches are full */
+    WAIT_BACKLOG, /* they owe prefill enough for two steps */
+    WAIT_MOVE,    /* it lost its worker */
+    N_ROUTE_WAITS
+};
+
 struct router_metrics {
-    struct metric_gauge *waiting, *index_blocks;
+    struct metric_gauge *waiting, *waiting_for_room, *index_blocks;
+    struct metric_gauge *waits[N_ROUTE_WAITS];
     struct metric_counter *decisions[REASON_COUNT];
     struct metric_counter *migrations, *lost_requests;
     struct metric_histogram *decision_time;

@@ -179,6 +179,21 @@ struct pump {
     struct dispatch_list *out;
 };
 
+/* What keeps everybody from taking it; of several bars the one that will go first. */
+static enum route_wait wait_of(const struct decision *d)
+{
+    enum route_wait w = WAIT_WORKER;
+    if (d->reason == REASON_BACKLOG)
+        return WAIT_BACKLOG;
+    for (uint32_t i = 0; i < d->n_candidates; i++) {
+        if (d->candidates[i].bar == BAR_KV)
+            return WAIT_KV;
+        if (d->candidates[i].bar == BAR_SEQS || d->candidates[i].bar == BAR_REFUSES)
+            w = WAIT_SEQS;
+    }
+    return w;
+}
+
 /* Whether some worker could take a small request now. */
 static bool anybody_has_room(const struct decision *d)
 {
@@ -212,8 +227,10 @@ static enum fair_verdict try_bind(struct pump *p, struct dispatch *dp)
 {
     if (!dp->cancelled) {
         const struct decision *d = books_decide(p->m, dp);
-        if (d->chosen < 0)
+        if (d->chosen < 0) {
+            p->m->wait = wait_of(d);
             return anybody_has_room(d) && !waited_long_enough(dp, d) ? FAIR_PASS : FAIR_STOP;
+        }
         books_bind(p->m, dp, d);
     }
     dispatch_list_add(p->out, dp);
@@ -277,6 +294,11 @@ void submit_note_waiting(struct routed *m)
         if (o != m && strcmp(o->name, m->name) == 0)
             n += submit_n_waiting(o);
     metric_set(m->metrics.waiting, n);
+    metric_set(m->metrics.waiting_for_room, n);
+    for (int i = 0; i < N_ROUTE_WAITS; i++)
+        metric_set(m->metrics.waits[i], i == WAIT_MOVE      ? m->n_movers
+                                        : i == (int)m->wait ? n - m->n_movers
+                                                            : 0);
 }
 
 void submit_take_waiting(struct routed *m, struct dispatch_list *out)
@@ -476,6 +498,7 @@ static int place(struct routed *m, struct dispatch *dp, struct err *e)
             books_bind(m, dp, d);
             return 0;
         }
+        m->wait = wait_of(d);
     }
     return enqueue(m, dp, e);
 }

@@ -33,7 +33,8 @@ struct watched {
     uint64_t n_loaded_bytes;
     uint64_t n_migrated; /* requests that it lost */
     enum worker_state state;
-    struct metric_gauge *states[WORKER_STATES];
+    struct metric_gauge *states[WORKER_STATES], *loaded, *healthy;
+    struct metric_counter *restarts;
 };
 
 struct supervise {
@@ -244,6 +245,7 @@ static void start_again(struct supervise *s, struct watched *w, const struct rou
     }
     w->down = false;
     if (router_restart_worker(s->o.router, v->index, &e) == 0) {
+        metric_add(w->restarts, 1);
         event_note(LOG_INFO, "supervise", "starting worker=%u model=%s", v->index, v->model);
         return;
     }
@@ -253,6 +255,29 @@ static void start_again(struct supervise *s, struct watched *w, const struct rou
 }
 
 /* --- the watch --- */
+
+/* production-stack's dashboards count a worker as it counts a pod. */
+static void show_worker(const struct supervise *s, struct watched *w,
+                        const struct router_worker_view *v)
+{
+    struct buf labels = {0}, index = {0}, name = {0};
+    buf_addf(&index, "%u", v->index);
+    metrics_label(&labels, "model_name", v->model);
+    metrics_label(&labels, "engine", buf_str(&index));
+    w->restarts = metrics_counter(s->o.metrics, "llmd_worker_restarts_total",
+                                  "Times the worker was started again.", buf_str(&labels));
+    w->loaded = metrics_gauge(s->o.metrics, "llmd_worker_loaded_ratio",
+                              "Share of the model's weights that the worker has, 0 to 1.",
+                              buf_str(&labels));
+    buf_clear(&labels);
+    buf_addf(&name, "%s/%u", v->model, v->index);
+    metrics_label(&labels, "server", buf_str(&name));
+    w->healthy = metrics_gauge(s->o.metrics, "vllm:healthy_pods_total",
+                               "1 while the worker is ready.", buf_str(&labels));
+    buf_fini(&labels);
+    buf_fini(&index);
+    buf_fini(&name);
+}
 
 static void show_state(const struct supervise *s, struct watched *w,
                        const struct router_worker_view *v)
@@ -271,6 +296,13 @@ static void show_state(const struct supervise *s, struct watched *w,
                               "1 for the state that the worker is in.", buf_str(&labels));
         metric_set(w->states[i], i == v->status.state);
     }
+    if (s->o.metrics && !w->restarts)
+        show_worker(s, w, v);
+    const enum worker_state now = v->status.state;
+    const bool whole = now == WORKER_WARMING || now == WORKER_READY || now == WORKER_SUSPECT ||
+                       now == WORKER_DRAINING; /* also when there were none to load */
+    metric_set(w->healthy, now == WORKER_READY);
+    metric_set(w->loaded, whole ? 1 : load_percent(&v->status.load) / 100.0);
     buf_fini(&labels);
     buf_fini(&index);
 }
@@ -280,6 +312,8 @@ static void forget(struct watched *w)
 {
     for (uint32_t i = 0; i < WORKER_STATES; i++)
         metric_set(w->states[i], 0);
+    metric_set(w->loaded, 0);
+    metric_set(w->healthy, 0);
     *w = (struct watched){.place = 0};
 }
 

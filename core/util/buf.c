@@ -65,18 +65,34 @@ void buf_addstr(struct buf *b, const char *s)
     buf_add(b, s, strlen(s));
 }
 
+/* Bytes behind the end that may be written to, the terminator's included. */
+static size_t room(const struct buf *b)
+{
+    if (b->failed || !b->data)
+        return 0;
+    const size_t n = b->cap - b->len;
+    return b->max_len ? (size_t)u64_min(n, b->max_len - b->len + 1) : n;
+}
+
 void buf_addf(struct buf *b, const char *fmt, ...)
 {
+    const size_t n_room = room(b);
     va_list ap, again;
     va_start(ap, fmt);
     va_copy(again, ap);
-    int n = vsnprintf(NULL, 0, fmt, ap);
+    const int n = vsnprintf(n_room ? b->data + b->len : NULL, n_room, fmt, ap);
     va_end(ap);
-    if (n < 0)
-        b->failed = true;
-    else if (buf_reserve(b, (size_t)n)) {
-        vsnprintf(b->data + b->len, (size_t)n + 1, fmt, again);
+    if (n >= 0 && (size_t)n < n_room)
         b->len += (size_t)n;
+    else {
+        if (n_room > 0)
+            b->data[b->len] = '\0'; /* I1 */
+        if (n < 0)
+            b->failed = true;
+        else if (buf_reserve(b, (size_t)n)) {
+            vsnprintf(b->data + b->len, (size_t)n + 1, fmt, again);
+            b->len += (size_t)n;
+        }
     }
     va_end(again);
 }

@@ -23,11 +23,12 @@ def test_a_gpu_answers_and_is_watched(tmp_path, monkeypatch):
     assert gpu["power_w"] == 123.456 and gpu["memory_mib"] == 16384 and gpu["ecc_damaged"] == 1
     assert gpu["throttled"] == ["power_cap", "sw_thermal"] and gpu["last_xid"] == 0
     text = server.get("/metrics")[1]
-    labels = '{gpu="0",UUID="GPU-0000-0",modelName="Fake GPU 0",pci_bus_id="00000000:01:00.0"}'
+    labels = '{gpu="0",UUID="GPU-0000-0",modelName="Fake GPU 0",pci_bus_id="00000000:01:00.0"'
     for series, value in (("llmd_gpu_busy_ratio", 0.75), ("DCGM_FI_DEV_GPU_UTIL", 75), ("DCGM_FI_DEV_FB_USED", 10240),
                           ("DCGM_FI_DEV_SM_CLOCK", 1980), ("DCGM_FI_DEV_GPU_TEMP", 50), ("llmd_gpu_ecc_corrected", 7),
                           ("DCGM_FI_DEV_POWER_USAGE", 123.456), ("DCGM_FI_DEV_XID_ERRORS", 0)):
         line = next(li for li in text.splitlines() if li.startswith(series + labels))
+        assert ("Hostname=" in line) == series.startswith("DCGM_"), line
         assert float(line.rsplit(" ", 1)[1]) == value, line
     assert 'pci_bus_id="00000000:01:00.0",reason="power_cap"} 1.0' in text
     written = tmp_path / "xid.new"

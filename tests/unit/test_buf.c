@@ -119,6 +119,16 @@ static void test_limit(void **state)
     assert_null(b.data);
 
     b = (struct buf){.max_len = 10};
+    buf_addf(&b, "%s", "01");
+    buf_addf(&b, "%s", "23456789"); /* within what is there */
+    assert_same(&b, "0123456789", 10);
+    buf_addf(&b, "%d", 1);
+    assert_true(b.failed);
+    assert_same(&b, "0123456789", 10);
+    assert_int_equal(strlen(b.data), 10);
+    buf_fini(&b);
+
+    b = (struct buf){.max_len = 10};
     buf_addf(&b, "%s", "0123456789a");
     assert_true(b.failed);
     assert_int_equal(b.len, 0);

@@ -329,6 +329,49 @@ static void test_clients_that_leave(void **state)
     server_stop(&server);
 }
 
+/* ---- long replies ---- */
+
+#define LONG_REPLY                                                                                 \
+    "{\"prompt\":\"x\",\"n\":64,\"temperature\":1,\"max_tokens\":150,\"return_token_ids\":true}"
+
+static uint32_t occurrences(const char *text, const char *what)
+{
+    uint32_t n = 0;
+    for (; (text = strstr(text, what)) != NULL; text++)
+        n++;
+    return n;
+}
+
+/* They are whole, and those who left meanwhile leave nothing behind. */
+static void test_long_replies(void **state)
+{
+    (void)state;
+    start();
+    atomic_store(&server.router.step_us, 20);
+    char *a = post(server.port, TEXT, "", LONG_REPLY);
+    assert_int_equal(status_of(a), 200);
+    assert_int_equal(occurrences(a, "\"finish_reason\":\"length\""), 64);
+    assert_int_equal(occurrences(a, "abcdefghijklmnopqrstuvwxyzabcdefghijklmnopqrstuvwxyz"),
+                     64 * 4);
+    assert_non_null(strstr(a, "\"completion_tokens\":9600,"));
+    free(a);
+    a = ask(server.port, "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    assert_non_null(strstr(a, "\nllmd_edge_prep_seconds_count 1.0\n"));
+    free(a);
+    for (uint32_t i = 0; i < 12; i++) {
+        struct client c;
+        assert_true(client_connect(&c, server.port, 0));
+        client_post(&c, TEXT, "", LONG_REPLY);
+        assert_soon(atomic_load(&server.router.n_submitted) == i + 2);
+        assert_soon(router_running(&server.router) == 0);
+        if (i % 3)
+            clock_sleep_us((uint64_t)i * 100);
+        client_close(&c);
+    }
+    assert_soon(edge_active(server.edge) == 0);
+    server_stop(&server);
+}
+
 /* What waits for its plan gets an answer, and what comes back finds nobody. */
 static void test_stop_meanwhile(void **state)
 {
@@ -360,6 +403,7 @@ int main(void)
         cmocka_unit_test(test_several_on_one_connection),
         cmocka_unit_test(test_a_replaced_model),
         cmocka_unit_test(test_clients_that_leave),
+        cmocka_unit_test(test_long_replies),
         cmocka_unit_test(test_stop_meanwhile),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -167,6 +167,39 @@ static void test_allowed_and_bad_words(void **state)
     plan_fini(&p);
 }
 
+/* The thread that writes events serves others, too. */
+static void test_logprobs_of_streams_are_few_at_a_time(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *fields;
+        uint32_t n_prompt; /* letters, one token each */
+        const char *words; /* NULL: it is taken */
+    } asks[] = {
+        {"\"stream\":true,\"echo\":true,\"logprobs\":19", 819, NULL},
+        {"\"stream\":true,\"echo\":true,\"logprobs\":20", 819, "32768 values in a stream"},
+        {"\"echo\":true,\"logprobs\":20", 819, NULL},
+        {"\"stream\":true,\"n\":8,\"stream_interval\":97,\"max_tokens\":99,\"logprobs\":20", 1,
+         NULL},
+        {"\"stream\":true,\"n\":8,\"stream_interval\":98,\"max_tokens\":99,\"logprobs\":20", 1,
+         "a smaller stream_interval"},
+        {"\"n\":8,\"stream_interval\":98,\"max_tokens\":99,\"logprobs\":20", 1, NULL},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(asks); i++) {
+        char text[1000], body[2400];
+        struct plan p;
+        struct err e = {0};
+        memset(text, 'x', asks[i].n_prompt);
+        text[asks[i].n_prompt] = '\0';
+        snprintf(body, sizeof(body), "{\"prompt\":[\"%s\",\"%s\"],%s}", text, text, asks[i].fields);
+        int rc = plan_parse(fixture.catalog, NULL, PLAN_COMPLETIONS, body, strlen(body), &p, &e);
+        if ((rc != 0) != (asks[i].words != NULL) ||
+            (rc != 0 && (!strstr(e.msg, asks[i].words) || strcmp(e.param, "logprobs") != 0)))
+            fail_msg("%s: %d %s %s", asks[i].fields, rc, e.param, e.msg);
+        plan_fini(&p);
+    }
+}
+
 static void check_cut(const char *fields, const char *want)
 {
     struct plan p;
@@ -360,6 +393,7 @@ int main(void)
         cmocka_unit_test(test_nor_can_its_choices),
         cmocka_unit_test(test_logprobs_of_many_long_answers),
         cmocka_unit_test(test_allowed_and_bad_words),
+        cmocka_unit_test(test_logprobs_of_streams_are_few_at_a_time),
         cmocka_unit_test(test_truncation),
         cmocka_unit_test(test_chat_echo_and_rendered_text),
         cmocka_unit_test(test_chat_logprobs),

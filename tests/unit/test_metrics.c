@@ -23,7 +23,7 @@ static const char dropped_text[] =
 static void assert_exposition(struct metrics *m, const char *expected)
 {
     struct buf b = {0};
-    metrics_write(m, &b);
+    metrics_write(m, METRICS_TEXT, &b);
     assert_false(b.failed);
     assert_memory_equal(buf_str(&b), dropped_text, strlen(dropped_text));
     assert_string_equal(buf_str(&b) + strlen(dropped_text), expected);
@@ -93,7 +93,7 @@ static void test_golden(void **state)
 static void test_null_is_fine(void **state)
 {
     (void)state;
-    assert_null(metrics_counter(NULL, "x", "", ""));
+    assert_null(metrics_counter(NULL, "x_total", "", ""));
     assert_null(metrics_gauge(NULL, "x", "", ""));
     assert_null(metrics_histogram(NULL, "x", "", "", NULL, 0));
     metric_add(NULL, 1);
@@ -208,7 +208,7 @@ static void test_series_are_bounded(void **state)
     struct metric_histogram *h = metrics_histogram(m, "h", "", "", bounds, 3);
     metric_observe(h, 2);
     metric_add(metrics_counter(m, "c_total", "", ""), 1);
-    metrics_write(m, &b);
+    metrics_write(m, METRICS_TEXT, &b);
     assert_null(strstr(buf_str(&b), "123456.5"));
     assert_null(strstr(buf_str(&b), "c_total "));
     assert_non_null(strstr(buf_str(&b), "\nllmd_metrics_dropped_total 12.0\n"));
@@ -223,7 +223,7 @@ static void test_write_into_full_buf(void **state)
     struct metrics *m = metrics_new();
     struct buf b = {.max_len = 40};
     assert_non_null(m);
-    metrics_write(m, &b);
+    metrics_write(m, METRICS_TEXT, &b);
     assert_true(b.failed);
     buf_fini(&b);
     metrics_free(m);
@@ -266,7 +266,7 @@ static void *scraper(void *arg)
     double c = 0, n = 0, sum = 0;
     while (!atomic_load(&s->stop)) {
         struct buf b = {0};
-        metrics_write(s->m, &b);
+        metrics_write(s->m, METRICS_TEXT, &b);
         const char *text = buf_str(&b);
         double c_now = read_value(text, "\nc_total ");
         double n_now = read_value(text, "\nh_count ");

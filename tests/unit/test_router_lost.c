@@ -191,7 +191,7 @@ static uint64_t sum_of(struct metrics *m, const char *name)
 {
     struct buf text = {0};
     uint64_t sum = 0;
-    metrics_write(m, &text);
+    metrics_write(m, METRICS_TEXT, &text);
     for (const char *at = buf_str(&text); (at = strstr(at, name)) != NULL; at++) {
         const char *value = strchr(at, '}');
         assert_non_null(value);

@@ -200,7 +200,7 @@ static double index_blocks(struct metrics *m)
 {
     static const char name[] = "llmd_router_index_blocks{model_name=\"tiny\"} ";
     struct buf text = {0};
-    metrics_write(m, &text);
+    metrics_write(m, METRICS_TEXT, &text);
     const char *at = strstr(buf_str(&text), name);
     const double n = at ? strtod(at + strlen(name), NULL) : -1;
     buf_fini(&text);

@@ -355,7 +355,7 @@ static void test_the_end_does_not_wait_for_stalled_workers(void **state)
 static bool shows_state(struct metrics *m, const char *state)
 {
     struct buf text = {0}, line = {0};
-    metrics_write(m, &text);
+    metrics_write(m, METRICS_TEXT, &text);
     buf_addf(&line, "llmd_worker_state{model_name=\"tiny\",engine=\"0\",state=\"%s\"} 1", state);
     const bool found = strstr(buf_str(&text), buf_str(&line)) != NULL;
     buf_fini(&text);

@@ -43,15 +43,16 @@ static void test_begun(void **state)
     struct trace_context t, again;
     char header[TRACEPARENT_BYTES];
     trace_context_begin(1, 2, 3, &t);
-    assert_true(trace_context_sampled(&t) && t.parent_id[0] == '\0');
+    assert_non_null(trace_context_recorded(&t));
+    assert_string_equal(t.parent_id, "");
     trace_context_write(&t, header);
     assert_string_equal(header, "00-00000000000000010000000000000002-0000000000000003-01");
     assert_true(trace_context_take(header, 4, &again));
-    assert_true(trace_context_sampled(&again));
+    assert_non_null(trace_context_recorded(&again));
     assert_string_equal(again.parent_id, t.span_id);
     again.flags = 2;
-    assert_false(trace_context_sampled(&again));
-    assert_false(trace_context_sampled(&(struct trace_context){.flags = TRACE_SAMPLED}));
+    assert_null(trace_context_recorded(&again));
+    assert_null(trace_context_recorded(&(struct trace_context){.flags = TRACE_SAMPLED}));
 }
 
 static void test_what_is_none(void **state)

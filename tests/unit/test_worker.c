@@ -515,7 +515,22 @@ static void test_metrics(void **state)
         "vllm:request_inference_time_seconds_count{model_name=\"tiny\",engine=\"0\"} 2",
         "vllm:iteration_tokens_total_sum{model_name=\"tiny\",engine=\"0\"} 122",
         "vllm:cache_config_info{model_name=\"tiny\",engine=\"0\",",
-        "block_size=\"16\",num_gpu_blocks=\"256\",enable_prefix_caching=\"True\"} 1",
+        "block_size=\"16\",num_gpu_blocks=\"256\",cache_dtype=\"auto\",enable_prefix_caching="
+        "\"True\",",
+        "vllm:prompt_tokens_by_source_total{model_name=\"tiny\",engine=\"0\",source=\"local_"
+        "compute\"} "
+        "104",
+        "vllm:prompt_tokens_by_source_total{model_name=\"tiny\",engine=\"0\",source=\"local_cache_"
+        "hit\"} "
+        "96",
+        "vllm:prompt_tokens_cached_by_source_total{model_name=\"tiny\",engine=\"0\",source="
+        "\"device\"} 96",
+        "vllm:request_prefill_kv_computed_tokens_sum{model_name=\"tiny\",engine=\"0\"} 104",
+        "vllm:request_num_preemptions_count{model_name=\"tiny\",engine=\"0\"} 2",
+        "vllm:gpu_prefix_cache_hit_rate{model_name=\"tiny\",engine=\"0\"} 0.48",
+        "vllm:time_per_output_token_seconds_count{model_name=\"tiny\",engine=\"0\"} 18",
+        "llmd_step_duration_seconds_count{model_name=\"tiny\",engine=\"0\"} 20",
+        "llmd_scale_load 0",
     };
     o.metrics = metrics_new();
     assert_non_null(o.metrics);
@@ -527,7 +542,7 @@ static void test_metrics(void **state)
         reader_fini(&rd);
     }
     noted_finish(&n);
-    metrics_write(o.metrics, &text);
+    metrics_write(o.metrics, METRICS_TEXT, &text);
     for (size_t i = 0; i < ARRAY_LEN(lines); i++)
         if (!strstr(buf_str(&text), lines[i]))
             fail_msg("no line %s in\n%s", lines[i], buf_str(&text));

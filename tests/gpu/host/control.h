@@ -19,6 +19,9 @@ void stand_in_set_memory(uint64_t bytes);
 void stand_in_set_gpus(uint32_t n);
 /* How often memory was allocated so far: of devices, and pinned. */
 uint64_t stand_in_allocations(void);
+/* How often an event was waited for behind which kernels had been enqueued already: nobody can have read
+ * then what came before it. */
+uint64_t stand_in_waits_ahead(void);
 
 enum { STAND_IN_GPUS = 4 };
 enum stand_in_break {

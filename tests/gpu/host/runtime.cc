@@ -1,7 +1,8 @@
 /* runtime.cc - gpu/runtime.h on the host.
  *
  * What is enqueued is kept in a list and carried out while somebody waits or polls, one entry per
- * poll: who reads a result too early reads what was there before. Device memory may be touched by
+ * poll: who reads a result too early reads what was there before. Every other wait for an event carries
+ * out what is behind it, too: who reads a result too late reads what came after it. Device memory may be touched by
  * kernels and copies only: in between it is poisoned under AddressSanitizer; without, a guard behind
  * each allocation is checked after each entry. */
 #include "gpu/runtime.h"
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <algorithm>
 #include <atomic>
 #include <deque>
 #include <functional>
@@ -43,7 +45,7 @@ struct entry {
 struct gpu_stream {
     struct gpu *gpu;
     std::deque<struct entry> entries;
-    uint64_t n_put, n_run;
+    uint64_t n_put, n_run, n_waits;
     struct gpu_graph *capture; /* takes the entries instead */
 };
 
@@ -81,7 +83,7 @@ struct breakage {
 
 static struct choice chosen;
 static struct breakage breakages[STAND_IN_GPUS];
-static std::atomic<uint64_t> n_allocations{0};
+static std::atomic<uint64_t> n_allocations{0}, n_waits_ahead{0};
 
 void stand_in_set_seed(uint64_t seed)
 {
@@ -107,6 +109,11 @@ void stand_in_set_gpus(uint32_t n)
 uint64_t stand_in_allocations(void)
 {
     return n_allocations;
+}
+
+uint64_t stand_in_waits_ahead(void)
+{
+    return n_waits_ahead;
 }
 
 void stand_in_break_kernel(uint32_t device, enum stand_in_break how, uint64_t at)
@@ -381,14 +388,13 @@ int gpu_zero(struct gpu_stream *s, void *device, size_t bytes)
     return state_of(s->gpu);
 }
 
-int gpu_stream_wait(struct gpu_stream *s, uint64_t timeout_us, struct err *e)
+/* Until the first `at` entries have run. */
+static int run_until(struct gpu_stream *s, uint64_t at, uint64_t timeout_us, struct err *e)
 {
     const uint64_t until_us = clock_now_us() + timeout_us;
-    if (s->capture)
-        return err_set(e, LLMD_EGPU, "a stream that records cannot be waited for");
-    while (run_one(s))
+    while (s->n_run < at && run_one(s))
         ;
-    while (!s->entries.empty() && s->gpu->fault.empty()) {
+    while (s->n_run < at && s->gpu->fault.empty()) {
         if (clock_now_us() >= until_us)
             note_fault(s->gpu, "step: no answer for " + std::to_string(timeout_us / 1000) + " ms");
         clock_sleep_us(100);
@@ -396,6 +402,13 @@ int gpu_stream_wait(struct gpu_stream *s, uint64_t timeout_us, struct err *e)
     if (!s->gpu->fault.empty())
         return err_set(e, LLMD_EPOISONED, "%s", s->gpu->fault.c_str());
     return 0;
+}
+
+int gpu_stream_wait(struct gpu_stream *s, uint64_t timeout_us, struct err *e)
+{
+    if (s->capture)
+        return err_set(e, LLMD_EGPU, "a stream that records cannot be waited for");
+    return run_until(s, s->n_put, timeout_us, e);
 }
 
 /* One kernel after the other, whatever was asked for. */
@@ -489,6 +502,26 @@ int gpu_event_done(struct gpu_event *ev)
     if (!ev->gpu->fault.empty())
         return -LLMD_EPOISONED;
     return !ev->stream || ev->stream->n_run >= ev->at;
+}
+
+/* Whether a kernel waits behind the event. */
+static bool work_behind(const struct gpu_event *ev)
+{
+    const std::deque<struct entry> &all = ev->stream->entries;
+    const size_t n = std::min<size_t>(ev->stream->n_put - ev->at, all.size());
+    return std::any_of(all.end() - static_cast<std::ptrdiff_t>(n), all.end(),
+                       [](const struct entry &e) { return e.kernel; });
+}
+
+int gpu_event_wait(struct gpu_event *ev, uint64_t timeout_us, struct err *e)
+{
+    BUG_ON(!ev->stream);
+    n_waits_ahead += work_behind(ev);
+    const int rc = run_until(ev->stream, ev->at, timeout_us, e);
+    if (ev->stream->n_waits++ % 2 == 1) /* the device does not stop while the host reads */
+        while (run_one(ev->stream))
+            ;
+    return rc;
 }
 
 /* --- graphs --- */
