@@ -3,7 +3,8 @@
 # Knobs: BUILD= output folder, SANITIZE=address,undefined | thread, CC=, V=1 to see commands,
 #        DEBUG=1 for audits of invariants, FAULTS=1: `make` builds BUILD/faults/llmd (core/util/fault.h),
 #        T= seconds per fuzzer, CUDA=1: the CUDA backend, too (needs nvcc; default 0, for its build takes
-#        minutes), GPU_ARCH= its devices ("90a": a quick build for an H200 alone).
+#        minutes), GPU_ARCH= its devices ("90a": a quick build for an H200 alone),
+#        PACKAGE=1: as packages carry it (small libraries linked statically, no path of the builder).
 
 SANITIZE ?=
 DEBUG    ?= 0
@@ -17,7 +18,10 @@ BUILD    ?= build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))$(if $(filter
 Q        := $(if $(filter 1,$(V)),,@)
 
 VERSION  := $(shell cat VERSION)
-LIBS     := -lmicrohttpd -lconfuse -ljansson -lutf8proc -lxxhash -lsqlite3 -lssl -lcrypto -lcurl -lpthread -lm -ldl
+PACKAGE  ?= 0
+STATIC   := $(BUILD)/libjansson.a -Wl,-Bstatic -lconfuse -lutf8proc -lxxhash -lsqlite3 -Wl,-Bdynamic
+SHARED   := -lconfuse -ljansson -lutf8proc -lxxhash -lsqlite3
+LIBS     := -lmicrohttpd $(if $(filter 1,$(PACKAGE)),$(STATIC),$(SHARED)) -lssl -lcrypto -lcurl -lpthread -lm -ldl
 
 WARN     := -Wall -Wextra -Werror -Wshadow -Wpointer-arith -Wstrict-prototypes -Wmissing-prototypes \
             -Wold-style-definition -Wvla -Wformat=2 -Wundef -Wwrite-strings
@@ -27,7 +31,7 @@ OPT      := $(if $(SANITIZE),-O1 -g1,-O2 -g) -fno-omit-frame-pointer
 MATH     := -ffp-contract=off
 CFLAGS_ALL = -std=c11 -D_GNU_SOURCE -DLLMD_VERSION='"$(VERSION)"' -I. -I$(GEN) $(WARN) $(HARDEN) $(OPT) $(MATH) \
              $(if $(filter 1,$(DEBUG)),-DLLMD_DEBUG) $(if $(filter 1,$(WITH_FAULTS)),-DLLMD_FAULTS) $(if $(SANITIZE),-fsanitize=$(SANITIZE) -fno-sanitize-recover=all) \
-             -MMD -MP $(CFLAGS)
+             $(if $(filter 1,$(PACKAGE)),-ffile-prefix-map=$(CURDIR)=.) -MMD -MP $(CFLAGS)
 LDFLAGS_ALL = -pie -Wl,-z,relro,-z,now $(if $(SANITIZE),-fsanitize=$(SANITIZE)) $(LDFLAGS)
 
 MODULES  ?= util observe config store model backend request engine router supervise edge bench
@@ -60,6 +64,14 @@ $(BUILD)/llmd: $(CMD_OBJ) $(LIB)
 	@echo "  LINK $@"
 	$(Q)$(CC) $(LDFLAGS_ALL) -o $@ $(CMD_OBJ) $(LIB) $(LIBS)
 endif
+
+# In an archive jansson's own utf8_encode would meet ours: it gets another name.
+ifeq ($(PACKAGE),1)
+$(BUILD)/llmd: $(BUILD)/libjansson.a
+endif
+$(BUILD)/libjansson.a:
+	@mkdir -p $(@D)
+	$(Q)objcopy --redefine-sym utf8_encode=jansson_utf8_encode $$($(CC) -print-file-name=libjansson.a) $@
 
 $(LIB): $(OBJ)
 	@echo "  AR   $@"
@@ -332,6 +344,13 @@ drills:
 	$(Q)tests/drills/run.sh
 	$(Q)tests/drills/store.sh
 	$(Q)tests/drills/edge.sh
+
+# ---- packages ----
+## make deb rpm    build/packages/llmd*.deb, .rpm, with the CUDA backend where there is nvcc (CUDA=0: without)
+.PHONY: deb rpm
+deb rpm:
+	$(Q)packaging/deps.sh build package
+	$(Q)packaging/build.sh $@ $(if $(filter command line environment,$(origin CUDA)),$(CUDA))
 
 ## make clean      remove build/
 clean:

@@ -8,6 +8,7 @@
 #include "cmd/collector.h"
 #include "cmd/commands.h"
 #include "cmd/facts.h"
+#include "cmd/socket_unit.h"
 #include "cmd/gpus.h"
 #include "core/config/config.h"
 #include "core/model/model.h"
@@ -210,6 +211,23 @@ static int print(void (*make)(struct buf *))
     return failed ? EXIT_FAILED : EXIT_SUCCESS;
 }
 
+static int print_sockets_of(const char *path)
+{
+    struct config *c = NULL;
+    struct err e = {0};
+    struct buf out = {0};
+    if (config_load(path, &c, NULL, &e) != 0) {
+        fprintf(stderr, "llmd check: %s\n", e.msg);
+        return EXIT_FAILED;
+    }
+    socket_unit_add(c, &out);
+    fputs(buf_str(&out), stdout);
+    const bool failed = out.failed;
+    buf_fini(&out);
+    config_free(c);
+    return failed ? EXIT_FAILED : EXIT_SUCCESS;
+}
+
 /* `llmd check --model PATH`: describes one model, whatever the configuration says. */
 static int check_model_at(const char *path, bool json)
 {
@@ -242,7 +260,7 @@ int cmd_check(int argc, char **argv)
 {
     struct check c = {.path = "/etc/llmd.conf"};
     const char *model = NULL;
-    bool print_defaults = false, print_options = false;
+    bool print_defaults = false, print_options = false, print_sockets = false;
     const struct arg_option options[] = {
         {.name = "config",
          .letter = 'c',
@@ -265,6 +283,10 @@ int cmd_check(int argc, char **argv)
          .type = ARG_FLAG,
          .help = "print the reference of all options (Markdown)",
          .out = &print_options},
+        {.name = "print-sockets",
+         .type = ARG_FLAG,
+         .help = "print the addresses as a section of a systemd socket unit",
+         .out = &print_sockets},
     };
     const struct arg_spec spec = {
         .command = "llmd check",
@@ -285,5 +307,7 @@ int cmd_check(int argc, char **argv)
         return print(config_print_example);
     if (print_options)
         return print(config_print_reference);
+    if (print_sockets)
+        return print_sockets_of(c.path);
     return model ? check_model_at(model, c.json) : check(&c);
 }

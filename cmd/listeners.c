@@ -55,8 +55,9 @@ static int use(struct listeners *l, const struct config *c, const struct passed_
         return err_set(
             e, LLMD_EINVAL,
             "a socket of %s was passed (\"%s\"), but neither listen nor admin_listen names "
-            "this address; name it there, or name the socket "
-            "\"admin\" (FileDescriptorName=) when it is for operators",
+            "this address; name it there, or name the socket \"admin\" (FileDescriptorName=) when "
+            "it is for operators. Where a package installed llmd: systemctl daemon-reload, then "
+            "systemctl restart llmd.socket, which takes the addresses from the configuration",
             s->address, s->name);
     if (admin && !at->admin)
         return err_set(

@@ -7,6 +7,8 @@
 #   packaging/deps.sh drill        what `make drills` needs besides: writes that fail on demand
 #   packaging/deps.sh peer         what the edge is held against and put behind: nginx, HAProxy, wrk; strace
 #                                  (where systemd runs, nginx and HAProxy are started by their packages)
+#   packaging/deps.sh package      what makes packages
+#   packaging/deps.sh package-test what checks them, and boots systemd to try them
 #
 # Says what is missing before it installs it; does nothing when all is there. Needs root or sudo.
 set -euo pipefail
@@ -17,6 +19,8 @@ build=(gcc make libc6-dev libmicrohttpd-dev libconfuse-dev libjansson-dev libutf
 test=(g++ libcmocka-dev clang libclang-rt-14-dev procps)
 drill=(fiu-utils)
 peer=(nginx-light haproxy wrk strace openssl)
+package=(dpkg-dev rpm patchelf)
+package_test=(lintian rpmlint debootstrap systemd-container groff man-db curl)
 lint=(clang-format clang-tidy clang git shellcheck)
 
 wanted=()
@@ -27,8 +31,10 @@ for set_name in "${@:-build}"; do
     lint) wanted+=("${lint[@]}") ;;
     drill) wanted+=("${drill[@]}") ;;
     peer) wanted+=("${peer[@]}") ;;
+    package) wanted+=("${package[@]}") ;;
+    package-test) wanted+=("${package_test[@]}") ;;
     *)
-        echo "deps.sh: unknown set '$set_name' (build, test, lint, drill, peer)" >&2
+        echo "deps.sh: unknown set '$set_name' (build, test, lint, drill, peer, package, package-test)" >&2
         exit 2
         ;;
     esac
