@@ -6,6 +6,7 @@
 
 const struct command commands[] = {
     {"serve", cmd_serve, "serve the configured models over HTTP"},
+    {"setup", cmd_setup, "ask for what is needed, write the configuration, start the service"},
     {"check", cmd_check, "check a configuration file, describe models"},
     {"status", cmd_status, "show what a running server does"},
     {"drain", cmd_drain, "end a running server, or one of its workers, without losing answers"},

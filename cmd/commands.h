@@ -25,6 +25,7 @@ int cmd_key(int argc, char **argv);
 int cmd_logs(int argc, char **argv);
 int cmd_man(int argc, char **argv);
 int cmd_reload(int argc, char **argv);
+int cmd_setup(int argc, char **argv);
 int cmd_status(int argc, char **argv);
 int cmd_template(int argc, char **argv);
 int cmd_tokenize(int argc, char **argv);

@@ -1,26 +1,19 @@
 /* key_new.c - `llmd key new NAME`: a bearer key and the section of the configuration that lets it in.
  *
- * The key is 256 bits of the system's randomness; the configuration holds its digest only. What else
- * the section may say are the options of conf/options.def. */
-#include <openssl/crypto.h>
-#include <openssl/rand.h>
-#include <openssl/sha.h>
+ * What the section may say beside the digest are the options of conf/options.def. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "cmd/args.h"
 #include "cmd/commands.h"
+#include "cmd/new_key.h"
 #include "core/config/config.h"
 #include "core/config/options.h"
 #include "core/util/buf.h"
 #include "core/util/clock.h"
 
-#define KEY_PREFIX "llmd_sk_" /* so that scanners of leaked secrets can tell */
-
 enum {
-    KEY_LETTERS = 43, /* 62^43 > 2^256 */
-    KEY_BYTES = sizeof(KEY_PREFIX) + KEY_LETTERS,
     MAX_OPTIONS = 16,
     HELP_BYTES = 160,
 };
@@ -135,40 +128,15 @@ static void add_setting(const struct setting *it, struct buf *out)
     }
 }
 
-/* Every letter equally likely. False: the system has no randomness. */
-static bool make_key(char out[KEY_BYTES])
-{
-    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
-    enum { N = sizeof(letters) - 1, FAIR = 256 / N * N };
-    unsigned char random[64];
-    uint32_t n = sizeof(KEY_PREFIX) - 1;
-    memcpy(out, KEY_PREFIX, n);
-    while (n < KEY_BYTES - 1) {
-        if (RAND_priv_bytes(random, sizeof(random)) != 1)
-            return false;
-        for (size_t i = 0; i < sizeof(random) && n < KEY_BYTES - 1; i++)
-            if (random[i] < FAIR)
-                out[n++] = letters[random[i] % N];
-    }
-    out[n] = '\0';
-    OPENSSL_cleanse(random, sizeof(random));
-    return true;
-}
-
 static int print_new(const char *name, const struct settings *s)
 {
-    char key[KEY_BYTES];
-    unsigned char digest[SHA256_DIGEST_LENGTH];
+    struct new_key key;
     struct buf out = {0};
-    if (!make_key(key)) {
+    if (!new_key_make(&key)) {
         fputs("llmd key: no random numbers from the system\n", stderr);
         return EXIT_FAILED;
     }
-    SHA256((const unsigned char *)key, strlen(key), digest);
-    buf_addf(&out, "key \"%s\" {\n    sha256 = \"", name);
-    for (size_t i = 0; i < sizeof(digest); i++)
-        buf_addf(&out, "%02x", digest[i]);
-    buf_addstr(&out, "\"\n");
+    buf_addf(&out, "key \"%s\" {\n    sha256 = \"%s\"\n", name, key.sha256);
     for (uint32_t i = 0; i < s->n; i++)
         add_setting(&s->items[i], &out);
     buf_addstr(&out, "}\n");
@@ -176,10 +144,10 @@ static int print_new(const char *name, const struct settings *s)
     if (good)
         printf("The key, shown this once (llmd itself keeps nothing but its digest):\n\n%s\n\n"
                "For the configuration, then 'llmd reload':\n\n%s",
-               key, buf_str(&out));
+               key.text, buf_str(&out));
     else
         fputs("llmd key: out of memory\n", stderr);
-    OPENSSL_cleanse(key, sizeof(key));
+    new_key_forget(&key);
     buf_fini(&out);
     return good ? EXIT_SUCCESS : EXIT_FAILED;
 }
