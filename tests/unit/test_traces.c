@@ -130,7 +130,7 @@ static void end(struct world *w)
 static double metric(struct world *w, const char *series)
 {
     struct buf text = {0};
-    metrics_write(w->metrics, &text);
+    metrics_write(w->metrics, METRICS_TEXT, &text);
     const char *at = strstr(buf_str(&text), series);
     assert_non_null(at);
     const double v = strtod(at + strlen(series), NULL);
