@@ -79,6 +79,7 @@ bool front_new(struct loop *l, const struct edge_listener *listener, int fd,
     f->state = gate_is_proxy(&l->edge->gate, peer) ? FRONT_PROXY : after_proxy_header(f);
     f->counted = f->state != FRONT_PROXY;
     head_scan_init(&f->scan);
+    f->came_us = clock_now_us();
     f->head_deadline_us = front_in_s(edge_limits(l->edge).header_timeout_s);
     f->next = l->fronts;
     if (l->fronts)
@@ -466,6 +467,15 @@ void front_sweep(struct loop *l, uint64_t now_us)
         f->state = FRONT_OVER;
         front_note(f);
     }
+}
+
+bool front_any_new(const struct loop *l, uint64_t us)
+{
+    const uint64_t since_us = clock_now_us() - us;
+    for (const struct front *f = l->fronts; f; f = f->next)
+        if (f->state < FRONT_LINGER && f->n_heads == 0 && !f->client_ended && f->came_us > since_us)
+            return true;
+    return false;
 }
 
 bool front_end_all(struct loop *l, bool now)

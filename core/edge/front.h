@@ -58,6 +58,7 @@ struct front {
     bool pair_watched;         /* for room */
     uint32_t n_heads, n_begun; /* requests that went on; that libmicrohttpd began */
     uint32_t n_owed;           /* replies that libmicrohttpd is done with and the client has not */
+    uint64_t came_us;          /* when it was accepted */
     uint64_t head_deadline_us, write_deadline_us, linger_deadline_us; /* 0: none */
     uint64_t n_dropped;
     struct head_scan scan;
@@ -81,6 +82,8 @@ void front_touch_busy(struct loop *l);
 void front_pump(struct loop *l, bool down);
 /* Notes what is past a deadline; front_pump ends it. */
 void front_sweep(struct loop *l, uint64_t now_us);
+/* Whether a client that came less than so long ago has not asked anything yet. */
+bool front_any_new(const struct loop *l, uint64_t us);
 /* The loop ends: closes those that have nothing to write, or all of them now. True when none is left. */
 bool front_end_all(struct loop *l, bool now);
 

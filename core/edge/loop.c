@@ -26,6 +26,7 @@ enum {
     EVENTS_MAX = 256,
     TAKE_MAX = 64,
     RUNS_MAX = 8,                /* passes of libmicrohttpd per turn; a token needs two */
+    NEW_GRACE_US = 500 * 1000,   /* after a stop, for the first request of who has just come */
     STOP_GRACE_US = 1000 * 1000, /* for replies to be written after a stop, and again to close */
 };
 
@@ -254,18 +255,20 @@ static void turn(struct loop *l)
     sweep(l, clock_now_us());
 }
 
-/* Ends what still runs: first politely, so that clients read why; then by shutting sockets.
+/* Ends what still runs: first politely, so that clients read why; then by shutting sockets. Who has just
+ * connected is about to ask, and gets his 503 instead of a reset.
  * libmicrohttpd must not be stopped while a connection is suspended. */
 static void wind_up(struct loop *l)
 {
     struct err why = {0};
     err_set(&why, LLMD_EDRAINING, "the server is shutting down");
+    accept_end(l);
     for (struct exchange *ex = l->exchanges; ex; ex = ex->next)
         if (ex->generation)
             generation_fail(ex->generation, &why);
     page_stream_end_all(l);
     uint64_t until = clock_now_us() + STOP_GRACE_US;
-    while (l->exchanges && clock_now_us() < until)
+    while ((l->exchanges || front_any_new(l, NEW_GRACE_US)) && clock_now_us() < until)
         turn(l);
     for (struct exchange *ex = l->exchanges; ex; ex = ex->next)
         exchange_hang_up(ex);

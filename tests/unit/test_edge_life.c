@@ -89,6 +89,38 @@ static void test_stop(void **state)
     client_close(&idle);
 }
 
+static void *stop_main(void *arg)
+{
+    edge_stop(((struct server *)arg)->edge);
+    return NULL;
+}
+
+/* Who connects right before the end and then asks is answered, not reset. On a busy machine the question
+ * may come too late: one of some is in time. */
+static void test_stop_under_a_newcomer(void **state)
+{
+    (void)state;
+    uint32_t n_answered = 0;
+    for (int i = 0; i < 20 && n_answered == 0; i++) {
+        struct client c;
+        pthread_t stopper;
+        server_prepare(&server);
+        server_start(&server);
+        assert_true(client_connect(&c, server.port, 0));
+        assert_int_equal(pthread_create(&stopper, NULL, stop_main, &server), 0);
+        assert_soon(client_is_refused(server.port)); /* nobody else is let in */
+        client_post(&c, CHAT, "", "{" HI "}");
+        (void)client_until_closed(&c);
+        n_answered = client_count(&c, "HTTP/1.1 503 ");
+        assert_int_equal(client_count(&c, "Retry-After: "), n_answered);
+        client_close(&c);
+        pthread_join(stopper, NULL);
+        server.edge = NULL;
+        server_stop(&server);
+    }
+    assert_int_equal(n_answered, 1);
+}
+
 /* Without an end from the router, and with a client that does not read. */
 static void test_stop_cuts_what_does_not_end(void **state)
 {
@@ -292,6 +324,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_drain),
         cmocka_unit_test(test_stop),
+        cmocka_unit_test(test_stop_under_a_newcomer),
         cmocka_unit_test(test_stop_cuts_what_does_not_end),
         cmocka_unit_test(test_max_connections),
         cmocka_unit_test(test_deadlines),
