@@ -97,19 +97,9 @@ static int find(struct explain *x, json_t **out)
 static int print(struct explain *x, const json_t *story)
 {
     struct buf text = {0};
-    struct explain_parts parts;
-    char *dump = NULL;
     if (x->json) {
-        explain_measure(story, &parts);
-        dump = json_dumps(story, JSON_COMPACT);
-        buf_addf(&text, "{\"dominated\":\"%s\",\"dominated_us\":%.0f,\"verdict\":",
-                 explain_part_name(parts.most), parts.us[parts.most]);
-        struct buf verdict = {0};
-        explain_verdict(story, &parts, &verdict);
-        json_add_str(&text, buf_str(&verdict), verdict.len > 0 ? verdict.len - 1 : 0);
-        buf_fini(&verdict);
-        buf_addf(&text, ",\"request\":%s}\n", dump ? dump : "null");
-        free(dump);
+        explain_json(story, &text);
+        buf_addch(&text, '\n');
     } else
         explain_text(story, &text);
     const bool done = !text.failed && fwrite(buf_str(&text), 1, text.len, stdout) == text.len;

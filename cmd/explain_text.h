@@ -1,35 +1,7 @@
-/* explain_text.h - the story of one request for a human, from its row in the request log (llmd logs --json
- * --details) or from what a server tells of it (GET /admin/v1/requests/ID). */
+/* explain_text.h - the story of one request (core/store/explain.h) for a human at a terminal. */
 #pragma once
-#include <jansson.h>
-
+#include "core/store/explain.h"
 #include "core/util/buf.h"
 
-/* Where the time went: what took most of it, from the figures of a story. */
-enum explain_part {
-    PART_EDGE,
-    PART_QUEUE,
-    PART_PREFILL,        /* rows of its own prompt */
-    PART_PREFILL_OTHERS, /* others' rows beside them, and steps between them */
-    PART_DECODE,         /* steps, as if it were alone */
-    PART_BATCH,
-    PART_GAP_PREFILL, /* prompts of others beside its tokens */
-    PART_STALL,
-    PART_CLIENT, /* paused, or the answer lay ready */
-    PART_PREEMPTION,
-    PART_MIGRATION,
-    PART_COUNT
-};
-struct explain_parts {
-    double us[PART_COUNT];
-    double total_us;
-    enum explain_part most;
-};
-const char *explain_part_name(enum explain_part p);
-void explain_measure(const json_t *story, struct explain_parts *out);
-/* One sentence: what dominated, with figures. */
-void explain_verdict(const json_t *story, const struct explain_parts *parts, struct buf *out);
 /* All of it, the sentence last. */
 void explain_text(const json_t *story, struct buf *out);
-/* The story that a record and a time line of a server make; a new reference, NULL: out of memory. */
-json_t *explain_live_story(json_t *record);

@@ -24,6 +24,8 @@ enum MHD_Result api_page(struct exchange *ex);
 enum MHD_Result admin_snapshot(struct exchange *ex);
 enum MHD_Result admin_stream(struct exchange *ex);
 enum MHD_Result admin_history(struct exchange *ex);
+enum MHD_Result admin_log(struct exchange *ex);
+enum MHD_Result admin_log_entry(struct exchange *ex);
 enum MHD_Result admin_session(struct exchange *ex);
 enum MHD_Result admin_status(struct exchange *ex);
 enum MHD_Result admin_workers(struct exchange *ex);

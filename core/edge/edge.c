@@ -71,6 +71,8 @@ static int init(struct edge *edge, struct err *e)
     if (rc == 0)
         rc = prep_init(&edge->prep, edge->opts.n_prep_threads, edge->opts.metrics, e);
     if (rc == 0)
+        rc = prep_init(&edge->searches, 1, NULL, e);
+    if (rc == 0)
         rc = open_listeners(edge, e);
     for (uint32_t i = 0, n = choose_loops(&edge->opts); rc == 0 && i < n; i++) {
         edge->n_loops++;
@@ -256,6 +258,13 @@ uint64_t edge_beat_us(const struct edge *edge)
     return oldest_us;
 }
 
+/* What came back too late goes. */
+static void end_loop(struct loop *l)
+{
+    prep_take(&l->prepared);
+    loop_fini(l);
+}
+
 void edge_stop(struct edge *edge)
 {
     if (!edge)
@@ -267,18 +276,16 @@ void edge_stop(struct edge *edge)
             loop_poke(&edge->loops[i]);
     for (uint32_t i = 0; i < edge->n_loops; i++)
         loop_join(&edge->loops[i]);
-    prep_fini(&edge->prep); /* writes to the loops' wakers, as the workers did */
-    for (uint32_t i = 0; i < edge->n_loops; i++) {
-        prep_take(&edge->loops[i].prepared);
-        loop_fini(&edge->loops[i]);
-    }
     atomic_store(&edge->closing, true);
-    if (has_control(edge)) {
-        if (edge->control_loop.running)
-            loop_poke(&edge->control_loop);
-        loop_join(&edge->control_loop);
-        loop_fini(&edge->control_loop);
-    }
+    if (edge->control_loop.running)
+        loop_poke(&edge->control_loop);
+    loop_join(&edge->control_loop);
+    prep_fini(&edge->prep); /* these write to the loops' wakers, as the workers did */
+    prep_fini(&edge->searches);
+    for (uint32_t i = 0; i < edge->n_loops; i++)
+        end_loop(&edge->loops[i]);
+    if (has_control(edge))
+        end_loop(&edge->control_loop);
     unix_socket_close(&edge->control_socket);
     for (uint32_t i = 0; edge->listeners && i < edge->opts.n_listen; i++)
         listener_fini(&edge->listeners[i]);

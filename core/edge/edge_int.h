@@ -109,6 +109,7 @@ struct edge {
     bool has_admin_listener;
     struct gate gate;
     struct prep prep;
+    struct prep searches; /* one thread that reads the request log */
     struct edge_metrics metrics;
     struct key_states key_states; /* the owner's */
     atomic_uint prefix_epoch;     /* how often operators had what is cached of prompts forgotten */

@@ -41,7 +41,7 @@ int later_give(struct exchange *ex, struct later *l, void (*work)(struct prep_jo
     l->key = ex->key;
     l->body = ex->body;
     l->release = release;
-    int rc = prep_give(&loop->edge->prep, &l->job, e);
+    int rc = prep_give(l->pool ? l->pool : &loop->edge->prep, &l->job, e);
     if (rc != 0) {
         l->body = (struct buf){0};
         free_later(l);

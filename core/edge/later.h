@@ -15,6 +15,7 @@
 
 struct later {
     struct prep_job job;       /* first: the pool knows no more */
+    struct prep *pool;         /* that does it; NULL: the one for large bodies */
     struct exchange *exchange; /* the loop's; NULL: it is over */
     struct catalog *catalog;   /* the exchange's */
     const struct edge_key *key;

@@ -8,7 +8,7 @@
 #include "core/store/day.h"
 #include "core/store/query_int.h"
 
-enum { BUSY_MS = 1000 };
+enum { BUSY_MS = 1000, LOOK_EVERY = 10000 /* steps of SQLite's machine */ };
 
 struct cursor { /* of store_follow */
     int64_t day, seq;
@@ -19,6 +19,8 @@ struct store_reader {
     struct cursor *cursors; /* [n_cursors] */
     uint32_t n_cursors;
     bool following;
+    bool (*stop)(void *ctx); /* NULL: never */
+    void *stop_ctx;
 };
 
 int store_reader_open(const char *directory, struct store_reader **out, struct err *e)
@@ -49,9 +51,25 @@ void store_reader_free(struct store_reader *r)
     free(r);
 }
 
+void store_reader_stop_when(struct store_reader *r, bool (*stop)(void *ctx), void *ctx)
+{
+    r->stop = stop;
+    r->stop_ctx = ctx;
+}
+
+static int look(void *arg)
+{
+    const struct store_reader *r = arg;
+    return r->stop(r->stop_ctx);
+}
+
 static int fault(sqlite3 *db, const char *path, struct err *e)
 {
     int rc = sqlite3_extended_errcode(db) & 0xff;
+    if (rc == SQLITE_INTERRUPT)
+        return err_set(e, LLMD_ETIMEOUT,
+                       "the search takes too long; ask for a shorter time, or for "
+                       "less");
     int code = rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB ? LLMD_EPARSE : LLMD_EIO;
     return err_set(e, code, "%s: %s", path, sqlite3_errmsg(db));
 }
@@ -124,6 +142,8 @@ static int query_day(struct store_reader *r, int64_t day, const struct query_spe
     int rc = query_open(r->directory, day, &db, e);
     if (rc != 0)
         return rc;
+    if (r->stop)
+        sqlite3_progress_handler(db, LOOK_EVERY, look, r);
     rc = query_prepare(db, spec, &q, e);
     while (rc == 0) {
         int step = sqlite3_step(q);

@@ -99,6 +99,11 @@ bool store_log(struct store *s, const struct store_row *row)
     return fits;
 }
 
+const char *store_directory(const struct store *s)
+{
+    return s->directory;
+}
+
 void store_status(struct store *s, struct store_status *out)
 {
     lock_take(&s->mu);

@@ -15,7 +15,7 @@
  * The access log is the same rows as JSON lines on a descriptor, written by the same thread before the
  * batch goes to the file, without the long fields.
  *
- * Thread  store_log, store_status: any. store_log holds a lock of rank LEAF for the time of a copy;
+ * Thread  store_log, store_status, store_directory: any. store_log holds a lock of rank LEAF for the time of a copy;
  *         it never waits for the disk and never allocates.
  * Memory  two buffers of buffer_bytes, taken by store_open. */
 #pragma once
@@ -53,6 +53,8 @@ struct store_status {
 MUST_CHECK int store_open(const struct store_opts *opts, struct store **out, struct err *e);
 /* Copies the row; false when it was dropped. */
 bool store_log(struct store *s, const struct store_row *row);
+/* Where its files are; "": there are none. */
+const char *store_directory(const struct store *s);
 void store_status(struct store *s, struct store_status *out);
 /* Writes what is buffered (for at most two seconds), ends the thread, frees. NULL is fine. */
 void store_close(struct store *s);

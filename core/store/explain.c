@@ -1,9 +1,11 @@
-/* explain_parts.c - where the time of a request went, and the sentence that says so. */
+#include "core/store/explain.h"
+
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
-#include "cmd/control_client.h"
-#include "cmd/explain_text.h"
+#include "core/util/json.h"
+#include "core/util/printable.h"
 
 enum { TEXT_MAX = 256 };
 
@@ -36,10 +38,24 @@ static const struct {
     {"migration", PART_MIGRATION},
 };
 
+static double number(const json_t *object, const char *name)
+{
+    return json_number_value(json_object_get(object, name));
+}
+
 /* A number that must not be negative; 0 when it is not known. */
 static double amount(const json_t *object, const char *name)
 {
-    return fmax(0, control_number(object, name));
+    return fmax(0, number(object, name));
+}
+
+/* A member as text that is fit for a terminal, cut; "" when it is no string. */
+static const char *text(const json_t *object, const char *name, char out[TEXT_MAX])
+{
+    const json_t *v = json_object_get(object, name);
+    const char *s = json_string_value(v);
+    printable_text(s ? s : "", json_string_length(v), "", out, TEXT_MAX);
+    return out;
 }
 
 /* Of several choices the gaps overlap: they are shares of the time from first to last token. */
@@ -126,11 +142,11 @@ static void add_queue_reason(const json_t *story, struct buf *out)
     if (!best)
         return;
     buf_addf(out, "; when it came, %s",
-             control_text(json_object_get(decision, "why"), why, sizeof(why)));
+             text(decision, "why", why));
     buf_addf(out, " (worker %.0f owed %.0f prompt tokens to %.0f others and decoded for %.0f",
              amount(best, "worker"), amount(best, "owed_tokens"), amount(best, "prefilling"),
              amount(best, "decoding"));
-    control_text(json_object_get(best, "bar"), why, sizeof(why));
+    text(best, "bar", why);
     buf_addf(out, "%s%s)", why[0] ? ": " : "", why);
 }
 
@@ -143,7 +159,7 @@ static void add_gap(const json_t *gap, struct buf *out)
              amount(gap, "tokens"));
     if (amount(gap, "prefill_rows") > 0)
         buf_addf(out, ", in a step with %.0f prompt rows of others", amount(gap, "prefill_rows"));
-    if (control_text(json_object_get(gap, "other"), other, sizeof(other))[0])
+    if (text(gap, "other", other)[0])
         buf_addf(out, ", most of them of %s", other);
 }
 
@@ -164,7 +180,7 @@ void explain_verdict(const json_t *story, const struct explain_parts *p, struct 
     };
     if (p->us[p->most] <= 0) {
         char error[TEXT_MAX];
-        control_text(json_object_get(story, "error"), error, sizeof(error));
+        text(story, "error", error);
         buf_addf(out, "Nothing was computed for it%s%s.\n", error[0] ? ": " : "", error);
         return;
     }
@@ -176,4 +192,73 @@ void explain_verdict(const json_t *story, const struct explain_parts *p, struct 
         if (causes[i].part == p->most)
             add_gap(slowest(story, causes[i].cause), out);
     buf_addstr(out, ".\n");
+}
+
+/* ---- a request that a server still knows ---- */
+
+/* Moves a member from one object into another, under another name. */
+static void take(json_t *to, const char *name, json_t *from, const char *of)
+{
+    json_t *v = json_object_get(from, of);
+    if (v)
+        json_object_set(to, name, v);
+}
+
+static void set_us(json_t *to, const char *name, double at_ms)
+{
+    json_object_set_new(to, name, json_real(at_ms * 1000));
+}
+
+json_t *explain_live_story(json_t *record)
+{
+    json_t *story = json_object();
+    if (!story)
+        return NULL;
+    const double submitted_us = number(record, "submitted") * 1e6;
+    const double edge_ms = number(record, "edge_us") / 1000, age_ms = number(record, "age_us") / 1000;
+    const double started = number(record, "started_ms");
+    const double first = number(record, "first_token_ms");
+    const double over = number(record, "over_ms");
+    take(story, "id", record, "id");
+    take(story, "model", record, "model");
+    take(story, "key", record, "key");
+    take(story, "worker", record, "worker");
+    take(story, "prompt_tokens", record, "prompt_tokens");
+    take(story, "cached_tokens", record, "cached_tokens");
+    take(story, "output_tokens", record, "output_tokens");
+    take(story, "finish", record, "outcome");
+    take(story, "error", json_object_get(record, "error"), "message");
+    take(story, "timeline", record, "timeline");
+    json_object_set_new(story, "live", json_true());
+    json_object_set_new(story, "route", json_pack("[O]", record));
+    json_object_set_new(story, "time_us", json_real(submitted_us - edge_ms * 1000));
+    set_us(story, "edge_us", edge_ms);
+    set_us(story, "total_us", fmax(edge_ms + over, age_ms));
+    set_us(story, "queue_us", started > 0 ? started : fmax(0, age_ms - edge_ms));
+    if (first > 0) {
+        set_us(story, "prefill_us", first - started);
+        set_us(story, "first_token_us", edge_ms + first);
+    }
+    return story;
+}
+
+/* ---- JSON ---- */
+
+void explain_json(const json_t *story, struct buf *out)
+{
+    struct explain_parts parts;
+    struct buf verdict = {0};
+    char *dump = json_dumps(story, JSON_COMPACT);
+    explain_measure(story, &parts);
+    explain_verdict(story, &parts, &verdict);
+    buf_addf(out, "{\"dominated\":\"%s\",\"dominated_us\":%.0f,\"verdict\":",
+             explain_part_name(parts.most), parts.us[parts.most]);
+    json_add_str(out, buf_str(&verdict), verdict.len > 0 ? verdict.len - 1 : 0);
+    buf_addstr(out, ",\"parts_us\":{");
+    for (int i = 0; i < PART_COUNT; i++)
+        buf_addf(out, "%s\"%s\":%.0f", i ? "," : "", names[i], parts.us[i]);
+    buf_addf(out, "},\"request\":%s}", dump ? dump : "null");
+    out->failed |= !dump || verdict.failed;
+    buf_fini(&verdict);
+    free(dump);
 }
