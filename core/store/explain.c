@@ -141,8 +141,7 @@ static void add_queue_reason(const json_t *story, struct buf *out)
                        c) if (!best || amount(c, "cost") < amount(best, "cost")) best = c;
     if (!best)
         return;
-    buf_addf(out, "; when it came, %s",
-             text(decision, "why", why));
+    buf_addf(out, "; when it came, %s", text(decision, "why", why));
     buf_addf(out, " (worker %.0f owed %.0f prompt tokens to %.0f others and decoded for %.0f",
              amount(best, "worker"), amount(best, "owed_tokens"), amount(best, "prefilling"),
              amount(best, "decoding"));
@@ -215,7 +214,8 @@ json_t *explain_live_story(json_t *record)
     if (!story)
         return NULL;
     const double submitted_us = number(record, "submitted") * 1e6;
-    const double edge_ms = number(record, "edge_us") / 1000, age_ms = number(record, "age_us") / 1000;
+    const double edge_ms = number(record, "edge_us") / 1000,
+                 age_ms = number(record, "age_us") / 1000;
     const double started = number(record, "started_ms");
     const double first = number(record, "first_token_ms");
     const double over = number(record, "over_ms");

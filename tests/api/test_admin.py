@@ -196,8 +196,12 @@ def test_tcp_needs_an_administrator_s_key(make_server, server):
     assert s.request("POST", "/admin/v1/drain", {}, ops)[0] == 202
     assert s.process.wait(PATIENCE) == 0
 
-    code, text = server.get("/admin/v1/status")
+    # without keys: who asks at this host, by a name of this host
+    code, text = server.get("/admin/v1/status", {"Host": "evil.example"})
+    assert code == 403 and "this server's" in json.loads(text)["error"]["message"]
+    code, text = server.get("/admin/v1/status", {"X-Forwarded-For": "192.0.2.1"})
     assert code == 403 and "control socket" in json.loads(text)["error"]["message"]
+    assert server.get("/admin/v1/status")[0] == 200
     assert server.post("/admin/v1/drain", {})[0] == 403
 
 
