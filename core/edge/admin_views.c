@@ -22,7 +22,7 @@ static const char *edge_state(const struct exchange *ex)
         return "stopping";
     if (atomic_load(&edge->draining))
         return "draining";
-    return api_all_ready(ex) ? "ready" : "loading";
+    return api_all_ready(edge, ex->catalog) ? "ready" : "loading";
 }
 
 enum MHD_Result admin_status(struct exchange *ex)

@@ -1,5 +1,6 @@
 /* api.h - the handlers of the routes: the request is complete and admitted. */
 #pragma once
+#include "core/edge/answer.h"
 #include "core/edge/edge_int.h"
 
 enum MHD_Result api_chat(struct exchange *ex);
@@ -9,13 +10,7 @@ enum MHD_Result api_tokenize(struct exchange *ex);
 enum MHD_Result api_detokenize(struct exchange *ex);
 enum MHD_Result api_models(struct exchange *ex);
 enum MHD_Result api_model(struct exchange *ex);
-enum MHD_Result api_health(struct exchange *ex);
-enum MHD_Result api_ready(struct exchange *ex);
-enum MHD_Result api_version(struct exchange *ex);
 enum MHD_Result api_metrics(struct exchange *ex);
-enum MHD_Result api_live(struct exchange *ex);
-enum MHD_Result api_load(struct exchange *ex);
-enum MHD_Result api_is_sleeping(struct exchange *ex);
 enum MHD_Result api_openapi(struct exchange *ex);
 enum MHD_Result api_reset_prefix_cache(struct exchange *ex);
 
@@ -40,5 +35,19 @@ enum MHD_Result admin_undrain(struct exchange *ex);
 enum MHD_Result admin_reload(struct exchange *ex);
 enum MHD_Result admin_log_level(struct exchange *ex);
 
+/* Answers (answer.h), by what a loop serves now. On failure the reply is the error. */
+MUST_CHECK int api_health(struct loop *l, const struct catalog *c, struct open_answer *out,
+                          struct err *e);
+MUST_CHECK int api_ready(struct loop *l, const struct catalog *c, struct open_answer *out,
+                         struct err *e);
+MUST_CHECK int api_version(struct loop *l, const struct catalog *c, struct open_answer *out,
+                           struct err *e);
+MUST_CHECK int api_live(struct loop *l, const struct catalog *c, struct open_answer *out,
+                        struct err *e);
+MUST_CHECK int api_load(struct loop *l, const struct catalog *c, struct open_answer *out,
+                        struct err *e);
+MUST_CHECK int api_is_sleeping(struct loop *l, const struct catalog *c, struct open_answer *out,
+                               struct err *e);
+
 /* Whether all that is served is ready, or at least waited for (router_model_ready). */
-bool api_all_ready(const struct exchange *ex);
+bool api_all_ready(const struct edge *edge, const struct catalog *c);

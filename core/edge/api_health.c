@@ -12,11 +12,13 @@
 
 enum { VIEWS_MAX = 64 };
 
+static const char json_content[] = "application/json";
+
 /* `"log":"degraded: why"`, with a comma in front unless it is the first; nothing when the request log
  * is written. It never changes the status: requests are served all the same. */
-static void add_log_state(const struct exchange *ex, const char *before, struct buf *out)
+static void add_log_state(const struct edge *edge, const char *before, struct buf *out)
 {
-    struct store *store = exchange_opts(ex)->store;
+    struct store *store = edge->opts.store;
     struct store_status st = {.degraded = false};
     char text[sizeof(st.why) + 16];
     if (store)
@@ -30,85 +32,95 @@ static void add_log_state(const struct exchange *ex, const char *before, struct 
 
 /* 200 as soon as the server listens; 503 when requests run and no worker makes progress. The body is
  * empty unless something is degraded. */
-enum MHD_Result api_health(struct exchange *ex)
+int api_health(struct loop *l, const struct catalog *c, struct open_answer *out, struct err *e)
 {
-    struct buf body = {0};
-    if (router_progressing(exchange_opts(ex)->router, ex->catalog->limits.stall_us)) {
-        add_log_state(ex, "{", &body);
-        if (body.len == 0)
-            return respond_body(ex, MHD_HTTP_OK, NULL, &body);
-        buf_addch(&body, '}');
-        return respond_json(ex, MHD_HTTP_OK, &body);
+    if (!router_progressing(l->edge->opts.router, c->limits.stall_us))
+        return err_set(e, LLMD_ENOTREADY, "requests are running, but no worker makes progress");
+    add_log_state(l->edge, "{", &out->body);
+    if (out->body.len > 0) {
+        out->content_type = json_content;
+        buf_addch(&out->body, '}');
     }
-    struct err e = {0};
-    err_set(&e, LLMD_ENOTREADY, "requests are running, but no worker makes progress");
-    return respond_error(ex, &e);
+    return 0;
 }
 
-bool api_all_ready(const struct exchange *ex)
+bool api_all_ready(const struct edge *edge, const struct catalog *c)
 {
-    for (uint32_t i = 0; i < ex->catalog->n_models; i++)
-        if (!router_model_ready(exchange_opts(ex)->router, ex->catalog->models[i].name))
+    for (uint32_t i = 0; i < c->n_models; i++)
+        if (!router_model_ready(edge->opts.router, c->models[i].name))
             return false;
     return true;
 }
 
-static const char *verdict(const struct exchange *ex)
+static const char *verdict(const struct edge *edge, const struct catalog *c)
 {
-    if (atomic_load(&ex->conn->loop->edge->draining))
+    if (atomic_load(&edge->draining))
         return "draining";
-    if (ex->catalog->n_models == 0)
+    if (c->n_models == 0)
         return "no model is configured: run llmd setup, or add one and reload";
-    return api_all_ready(ex) ? "ready" : "loading";
+    return api_all_ready(edge, c) ? "ready" : "loading";
 }
 
-enum MHD_Result api_ready(struct exchange *ex)
+int api_ready(struct loop *l, const struct catalog *c, struct open_answer *out, struct err *e)
 {
+    (void)e;
     struct router_worker_view views[VIEWS_MAX];
-    const char *status = verdict(ex);
-    struct buf body = {0};
-    uint32_t n = router_workers(exchange_opts(ex)->router, views, VIEWS_MAX);
-    buf_addf(&body, "{\"status\":\"%s\",\"workers\":[", status);
+    const char *status = verdict(l->edge, c);
+    struct buf *body = &out->body;
+    uint32_t n = router_workers(l->edge->opts.router, views, VIEWS_MAX);
+    buf_addf(body, "{\"status\":\"%s\",\"workers\":[", status);
     for (uint32_t i = 0; i < u64_min(n, VIEWS_MAX); i++) {
         const struct router_worker_view *v = &views[i];
-        buf_addstr(&body, i ? ",{\"model\":" : "{\"model\":");
-        json_add_cstr(&body, v->model);
-        buf_addf(&body, ",\"worker\":%u,\"state\":\"%s\",", v->index,
+        buf_addstr(body, i ? ",{\"model\":" : "{\"model\":");
+        json_add_cstr(body, v->model);
+        buf_addf(body, ",\"worker\":%u,\"state\":\"%s\",", v->index,
                  worker_state_name(v->status.state));
-        worker_json_load(&v->status.load, &body);
-        buf_addf(&body, ",\"drained\":%s,\"error\":", v->drained ? "true" : "false");
-        json_add_cstr(&body, v->error[0] ? v->error : NULL);
-        buf_addch(&body, '}');
+        worker_json_load(&v->status.load, body);
+        buf_addf(body, ",\"drained\":%s,\"error\":", v->drained ? "true" : "false");
+        json_add_cstr(body, v->error[0] ? v->error : NULL);
+        buf_addch(body, '}');
     }
-    buf_addch(&body, ']');
-    add_log_state(ex, ",", &body);
-    buf_addch(&body, '}');
-    bool ready = status[0] == 'r';
-    return respond_json(ex, ready ? MHD_HTTP_OK : MHD_HTTP_SERVICE_UNAVAILABLE, &body);
+    buf_addch(body, ']');
+    add_log_state(l->edge, ",", body);
+    buf_addch(body, '}');
+    out->content_type = json_content;
+    if (status[0] != 'r')
+        out->status = MHD_HTTP_SERVICE_UNAVAILABLE;
+    return 0;
 }
 
 /* The process answers: that is all. */
-enum MHD_Result api_live(struct exchange *ex)
+int api_live(struct loop *l, const struct catalog *c, struct open_answer *out, struct err *e)
 {
-    struct buf body = {0};
-    return respond_body(ex, MHD_HTTP_OK, NULL, &body);
+    (void)l, (void)c, (void)out, (void)e;
+    return 0;
 }
 
 /* Requests being answered, this one apart. */
-enum MHD_Result api_load(struct exchange *ex)
+int api_load(struct loop *l, const struct catalog *c, struct open_answer *out, struct err *e)
 {
-    const unsigned n = atomic_load(&ex->conn->loop->edge->n_exchanges);
-    struct buf body = {0};
-    buf_addf(&body, "{\"server_load\":%u}", n > 0 && !ex->conn->loop->control ? n - 1 : n);
-    return respond_json(ex, MHD_HTTP_OK, &body);
+    (void)c, (void)e;
+    const unsigned n = atomic_load(&l->edge->n_exchanges);
+    buf_addf(&out->body, "{\"server_load\":%u}", n > 0 && !l->control ? n - 1 : n);
+    out->content_type = json_content;
+    return 0;
 }
 
 /* Gateways ask vLLM before they send anything. */
-enum MHD_Result api_is_sleeping(struct exchange *ex)
+int api_is_sleeping(struct loop *l, const struct catalog *c, struct open_answer *out, struct err *e)
 {
-    struct buf body = {0};
-    buf_addstr(&body, "{\"is_sleeping\":false}");
-    return respond_json(ex, MHD_HTTP_OK, &body);
+    (void)l, (void)c, (void)e;
+    buf_addstr(&out->body, "{\"is_sleeping\":false}");
+    out->content_type = json_content;
+    return 0;
+}
+
+int api_version(struct loop *l, const struct catalog *c, struct open_answer *out, struct err *e)
+{
+    (void)l, (void)c, (void)e;
+    buf_addstr(&out->body, "{\"version\":\"" LLMD_VERSION "\"}");
+    out->content_type = json_content;
+    return 0;
 }
 
 /* As vLLM has it: what is cached of prompts until now is found no more. Requests that run keep what they
@@ -125,12 +137,5 @@ enum MHD_Result api_openapi(struct exchange *ex)
 {
     struct buf body = {0};
     buf_addstr(&body, openapi_document);
-    return respond_json(ex, MHD_HTTP_OK, &body);
-}
-
-enum MHD_Result api_version(struct exchange *ex)
-{
-    struct buf body = {0};
-    buf_addstr(&body, "{\"version\":\"" LLMD_VERSION "\"}");
     return respond_json(ex, MHD_HTTP_OK, &body);
 }

@@ -32,6 +32,7 @@
 #include "core/request/stream.h"
 #include "core/util/base.h"
 #include "core/util/buf.h"
+#include "core/util/clock.h"
 #include "core/util/lock.h"
 
 struct conn;
@@ -79,6 +80,7 @@ struct loop {
     struct front *touched;     /* to be pumped */
     struct front *handed_over; /* to libmicrohttpd, right now */
     struct buf scanned;        /* of the front at hand; kept for its memory, as */
+    struct buf answers;        /* replies to it by the front itself, */
     struct buf gathered;       /* the pieces of a TLS record, */
     struct buf spans;          /* those of the request that ends */
     uint32_t n_handshakes;     /* steps of TLS handshakes in this turn */
@@ -90,6 +92,8 @@ struct loop {
     struct slots slots;
     uint64_t ids[IDS_AT_ONCE]; /* random numbers, the first n_ids not used yet */
     uint32_t n_ids;
+    char date[CLOCK_HTTP_DATE_SIZE]; /* of the second date_s since 1970 */
+    uint64_t date_s;
     uint64_t next_sweep_us;
     atomic_ullong beat_us; /* when it last swept: others see by it that it goes round */
 };
@@ -206,6 +210,10 @@ void loop_join(struct loop *l);
 void loop_fini(struct loop *l);
 /* It takes no more connections, and its replies say so. */
 bool loop_closing(const struct loop *l);
+/* Not 0; names a request or a span. */
+uint64_t loop_random_id(struct loop *l);
+/* Of now, for the header Date; valid until the next call. */
+const char *loop_date(struct loop *l);
 
 /* Counts a connection of a client; false: its address has as many as it may, or memory is short. Who has
  * no IP address is never counted. */
@@ -246,6 +254,8 @@ void exchange_suspend(struct exchange *ex);
 void exchange_resume(struct exchange *ex); /* nothing when it is not suspended */
 /* The client hung up, or the loop ends: stop generating, end the connection. */
 void exchange_hang_up(struct exchange *ex);
+/* A request is over: metrics, and its line in the log unless it has one of its own. */
+void exchange_count(struct edge *edge, const struct http_figures *f, const char *id, bool log);
 
 /* The client's address, "unix", or NULL. */
 const char *exchange_client(const struct exchange *ex, char out[INET6_ADDRSTRLEN]);

@@ -9,7 +9,6 @@
  *   end           exchange_completed, however it ended */
 #include <arpa/inet.h>
 #include <inttypes.h>
-#include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -86,24 +85,16 @@ const char *exchange_client(const struct exchange *ex, char out[INET6_ADDRSTRLEN
     return ip ? inet_ntop(sa->sa_family, ip, out, INET6_ADDRSTRLEN) : NULL;
 }
 
-static uint64_t random_id(const struct exchange *ex)
-{
-    struct loop *l = ex->conn->loop;
-    if (l->n_ids == 0 && RAND_bytes((unsigned char *)l->ids, sizeof(l->ids)) == 1)
-        l->n_ids = ARRAY_LEN(l->ids);
-    const uint64_t id = l->n_ids > 0 ? l->ids[--l->n_ids] : 0;
-    return id != 0 ? id : ex->started_us;
-}
-
 /* A trace of its own, when it wants something generated and is one of those that are recorded. */
 static void begin_trace(struct exchange *ex)
 {
     const struct traces *traces = exchange_opts(ex)->traces;
     if (!traces_on(traces) || !spans_wanted(ex))
         return;
-    const uint64_t id = random_id(ex);
+    const uint64_t id = loop_random_id(ex->conn->loop);
     if (traces_sample(traces, id))
-        trace_context_begin(random_id(ex), id, random_id(ex), &ex->trace);
+        trace_context_begin(loop_random_id(ex->conn->loop), id, loop_random_id(ex->conn->loop),
+                            &ex->trace);
 }
 
 /* What the client calls the request, or we do, and the trace that it is a part of. */
@@ -114,8 +105,8 @@ static void choose_names(struct exchange *ex)
     if (id && request_id_valid(id))
         memcpy(ex->id, id, strlen(id) + 1);
     else
-        snprintf(ex->id, sizeof(ex->id), "%016" PRIx64, random_id(ex));
-    if (!parent || !trace_context_take(parent, random_id(ex), &ex->trace))
+        snprintf(ex->id, sizeof(ex->id), "%016" PRIx64, loop_random_id(ex->conn->loop));
+    if (!parent || !trace_context_take(parent, loop_random_id(ex->conn->loop), &ex->trace))
         begin_trace(ex);
 }
 
@@ -242,6 +233,18 @@ static void count_answer(const struct exchange *ex)
         atomic_fetch_add(&edge->n_failed, 1);
 }
 
+void exchange_count(struct edge *edge, const struct http_figures *f, const char *id, bool log)
+{
+    const bool acts = (route_method(f->method) & (ROUTE_POST | ROUTE_DELETE)) != 0;
+    edge_metrics_http(&edge->metrics, f);
+    if (log)
+        log_line(acts ? LOG_INFO : LOG_DEBUG, "edge",
+                 "reply id=%s route=%s status=%u body=%llu reply=%llu total_ms=%.1f", id,
+                 f->route < routes_count() ? route_at(f->route)->label : "none",
+                 f->status ? f->status : 499, (unsigned long long)f->request_bytes,
+                 (unsigned long long)f->reply_bytes, f->seconds * 1e3);
+}
+
 static void account(struct exchange *ex)
 {
     const struct http_figures f = {
@@ -255,13 +258,7 @@ static void account(struct exchange *ex)
     };
     if (ex->generation)
         count_answer(ex);
-    const bool acts = (route_method(ex->method) & (ROUTE_POST | ROUTE_DELETE)) != 0;
-    edge_metrics_http(&ex->conn->loop->edge->metrics, &f);
-    if (!ex->generation)
-        log_line(acts ? LOG_INFO : LOG_DEBUG, "edge",
-                 "reply id=%s route=%s status=%u body=%llu reply=%llu total_ms=%.1f", ex->id,
-                 ex->route ? ex->route->label : "none", ex->status ? ex->status : 499,
-                 (unsigned long long)ex->n_body, (unsigned long long)ex->n_reply, f.seconds * 1e3);
+    exchange_count(ex->conn->loop->edge, &f, ex->id, !ex->generation);
 }
 
 void exchange_completed(void *cls, struct MHD_Connection *mhd, void **context,

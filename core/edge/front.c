@@ -169,7 +169,7 @@ static void refuse(struct front *f, bool in_chunks, struct buf *out)
 {
     buf_fini(&f->head);
     f->deaf = true;
-    f->head_deadline_us = 0;
+    f->head_deadline_us = f->idle_deadline_us = 0;
     if (in_chunks)
         buf_addstr(out, "0\r\n\r\n");
     else {
@@ -189,16 +189,18 @@ static void add_content(const char *data, size_t n, bool chunked, struct buf *ou
     buf_addstr(out, "\r\n");
 }
 
-static void add_head(struct front *f, const char *data, size_t n, bool complete, struct buf *out)
+static void begin_head(struct front *f, const char *data, size_t n)
 {
-    if (!complete) {
-        if (f->head.len == 0 && f->head_deadline_us == 0)
-            f->head_deadline_us = front_in_s(edge_limits(f->loop->edge).header_timeout_s);
-        buf_add(&f->head, data, n);
-        return;
-    }
+    if (f->head.len == 0 && f->head_deadline_us == 0)
+        f->head_deadline_us = front_in_s(edge_limits(f->loop->edge).header_timeout_s);
+    f->idle_deadline_us = 0;
+    buf_add(&f->head, data, n);
+}
+
+static void end_head(struct front *f, const char *data, size_t n, struct buf *out)
+{
     f->n_heads++;
-    f->head_deadline_us = 0;
+    f->head_deadline_us = f->idle_deadline_us = 0;
     buf_add(out, f->head.data, f->head.len);
     buf_add(out, data, n);
     out->failed |= f->head.failed;
@@ -218,8 +220,10 @@ static void scan(struct front *f, const char *data, size_t n, struct buf *out)
             add_content(data, k, in_chunks, out);
         else if (kind == SCAN_BODY_END)
             buf_addstr(out, "0\r\n\r\n");
-        else if (kind != SCAN_SKIP)
-            add_head(f, data, k, kind == SCAN_HEAD_END, out);
+        else if (kind == SCAN_HEAD)
+            begin_head(f, data, k);
+        else if (kind == SCAN_HEAD_END && !(out->len == 0 && front_answer(f, data, k)))
+            end_head(f, data, k, out);
         data += k;
         n -= k;
     }
@@ -339,7 +343,8 @@ static void take(struct front *f, const char *data, size_t n)
         f->n_dropped += n;
     else
         scan(f, data, n, out);
-    if (out->len > 0 || out->failed)
+    front_send_answers(f);
+    if ((out->len > 0 || out->failed) && f->state != FRONT_OVER)
         pass_up(f, out);
 }
 
@@ -348,8 +353,13 @@ static void on_client_end(struct front *f)
 {
     f->client_ended = true;
     f->readable = false;
-    if (f->pair < 0 || f->state != FRONT_OPEN)
+    f->idle_deadline_us = 0;
+    if (f->state != FRONT_OPEN || (f->pair < 0 && f->down.len == 0 && !f->tls))
         f->state = FRONT_OVER;
+    else if (f->pair < 0) { /* the replies it did not take yet, and goodbye */
+        f->all_said = true;
+        front_touch(f);
+    }
 }
 
 static void read_client(struct front *f)
@@ -449,6 +459,15 @@ static bool past(uint64_t deadline_us, uint64_t now_us)
     return deadline_us != 0 && now_us >= deadline_us;
 }
 
+/* As conn_sweep ends those that libmicrohttpd has. */
+static void end_idle(struct front *f)
+{
+    metric_add(f->loop->edge->metrics.dropped[DROPPED_IDLE], 1);
+    f->idle_deadline_us = 0;
+    f->all_said = f->deaf = true;
+    front_touch(f);
+}
+
 void front_sweep(struct loop *l, uint64_t now_us)
 {
     const uint64_t head_us = (uint64_t)edge_limits(l->edge).header_timeout_s * 1000000;
@@ -456,6 +475,8 @@ void front_sweep(struct loop *l, uint64_t now_us)
         /* Behind a request that is being answered a head may wait. */
         if (f->head_deadline_us != 0 && f->conn && f->conn->exchange)
             f->head_deadline_us = now_us + head_us;
+        if (past(f->idle_deadline_us, now_us))
+            end_idle(f);
         const bool head = past(f->head_deadline_us, now_us);
         const bool write = past(f->write_deadline_us, now_us);
         if (!head && !write && !past(f->linger_deadline_us, now_us))
@@ -473,7 +494,8 @@ bool front_any_new(const struct loop *l, uint64_t us)
 {
     const uint64_t since_us = clock_now_us() - us;
     for (const struct front *f = l->fronts; f; f = f->next)
-        if (f->state < FRONT_LINGER && f->n_heads == 0 && !f->client_ended && f->came_us > since_us)
+        if (f->state < FRONT_LINGER && f->n_heads == 0 && f->idle_deadline_us == 0 &&
+            !f->client_ended && f->came_us > since_us)
             return true;
     return false;
 }
@@ -481,7 +503,7 @@ bool front_any_new(const struct loop *l, uint64_t us)
 bool front_end_all(struct loop *l, bool now)
 {
     for (struct front *f = l->fronts; f; f = f->next) {
-        if (now || f->pair < 0 || f->state == FRONT_LINGER)
+        if (now || (f->pair < 0 && f->down.len == 0) || f->state == FRONT_LINGER)
             f->state = FRONT_OVER;
         front_touch(f);
     }

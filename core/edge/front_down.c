@@ -83,6 +83,11 @@ static bool pass_down(struct front *f, const char *data, size_t n)
     return false;
 }
 
+void front_write(struct front *f, const char *data, size_t n)
+{
+    (void)pass_down(f, data, n);
+}
+
 /* What of the pieces lies behind their first n bytes waits in down. */
 static void keep_rest(struct front *f, const struct iovec piece[3], size_t n)
 {
@@ -138,8 +143,14 @@ void front_pump_down(struct front *f)
 {
     char data[READ_BYTES];
     size_t moved = 0;
-    if (f->state != FRONT_OPEN || f->pair < 0 || !flush_down(f))
+    if (f->state != FRONT_OPEN || !flush_down(f))
         return;
+    if (f->pair < 0) {
+        front_settle(f);
+        if (f->all_said)
+            front_linger(f);
+        return;
+    }
     for (;;) {
         ssize_t n = recv(f->pair, data, sizeof(data), 0);
         if (n < 0 && errno == EINTR)

@@ -10,6 +10,12 @@ enum { READ_BYTES = 16 * 1024 }; /* of a socket at a time */
 void front_note(struct front *f);
 /* front_down.c: moves what the pair holds to the client; begins to linger at its end. */
 void front_pump_down(struct front *f);
+/* front_down.c: writes to the client; what it does not take waits in down. */
+void front_write(struct front *f, const char *data, size_t n);
+/* front_answer.c: answers a head that came in one piece, when nothing is in front of it and it can be
+ * answered here; the reply may wait for front_send_answers(). False: libmicrohttpd is to have it. */
+bool front_answer(struct front *f, const char *head, size_t n);
+void front_send_answers(struct front *f);
 /* All is written: says goodbye, and drops what still comes. */
 void front_linger(struct front *f);
 /* front_tls.c: goes on with the handshake. */

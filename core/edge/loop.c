@@ -6,6 +6,7 @@
  * libmicrohttpd runs until it wants to wait, its bytes go down. It closes connections only while it
  * runs, so no event of the turn can name a connection that another event of the turn freed. */
 #include <errno.h>
+#include <openssl/rand.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -153,6 +154,23 @@ void loop_poke(struct loop *l)
     static const uint64_t one = 1;
     while (write(l->control_fd, &one, sizeof(one)) < 0 && errno == EINTR)
         ;
+}
+
+uint64_t loop_random_id(struct loop *l)
+{
+    if (l->n_ids == 0 && RAND_bytes((unsigned char *)l->ids, sizeof(l->ids)) == 1)
+        l->n_ids = ARRAY_LEN(l->ids);
+    const uint64_t id = l->n_ids > 0 ? l->ids[--l->n_ids] : 0;
+    return id != 0 ? id : clock_now_us();
+}
+
+const char *loop_date(struct loop *l)
+{
+    const uint64_t now_s = clock_wall_us() / 1000000;
+    if (now_s != l->date_s)
+        clock_http_date((int64_t)now_s, l->date);
+    l->date_s = now_s;
+    return l->date;
 }
 
 /* Tokens arrived: moves them to their connections' buffers. */
@@ -328,6 +346,7 @@ void loop_fini(struct loop *l)
     free(l->listen_fds);
     slots_fini(&l->slots);
     buf_fini(&l->scanned);
+    buf_fini(&l->answers);
     buf_fini(&l->gathered);
     buf_fini(&l->spans);
 }

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "core/edge/answer.h"
 #include "core/edge/api_error.h"
 #include "core/edge/routes.h"
 #include "core/util/clock.h"
@@ -146,6 +147,16 @@ enum MHD_Result respond_json(struct exchange *ex, unsigned status, struct buf *b
 enum MHD_Result respond_made(struct exchange *ex, unsigned status, struct MHD_Response *r)
 {
     return queue(ex, status, r, false);
+}
+
+enum MHD_Result respond_answer(struct exchange *ex)
+{
+    struct open_answer a = {.status = MHD_HTTP_OK};
+    struct err why = {0};
+    if (route_answer_of(ex->route)(ex->conn->loop, ex->catalog, &a, &why) == 0)
+        return respond_body(ex, a.status, a.content_type, &a.body);
+    buf_fini(&a.body);
+    return respond_error(ex, &why);
 }
 
 /* With one more header, unless name is NULL. */

@@ -21,6 +21,8 @@ enum MHD_Result respond_no_access(struct exchange *ex, enum access_verdict why);
 enum MHD_Result respond_error(struct exchange *ex, const struct err *e);
 /* What ex->refusal says. */
 enum MHD_Result respond_refusal(struct exchange *ex);
+/* What the route's answer says. */
+enum MHD_Result respond_answer(struct exchange *ex);
 /* 204 with Allow. */
 enum MHD_Result respond_options(struct exchange *ex);
 /* The head of an event stream; read gives the body until it says END_OF_STREAM. */

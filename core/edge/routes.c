@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/edge/api.h"
+#include "core/edge/respond.h"
 
 static const struct route routes[] = {
     {"/v1/chat/completions", "/v1/chat/completions", ROUTE_POST, false, ACCESS_KEY, api_chat},
@@ -13,13 +14,13 @@ static const struct route routes[] = {
     {"/tokenize", "/tokenize", ROUTE_POST, false, ACCESS_KEY, api_tokenize},
     {"/detokenize", "/detokenize", ROUTE_POST, false, ACCESS_KEY, api_detokenize},
     {"/openapi.json", "/openapi.json", ROUTE_GET, false, ACCESS_OPEN, api_openapi},
-    {"/livez", "/livez", ROUTE_GET, false, ACCESS_OPEN, api_live},
-    {"/ping", "/ping", ROUTE_GET | ROUTE_POST, false, ACCESS_OPEN, api_health},
-    {"/load", "/load", ROUTE_GET, false, ACCESS_OPEN, api_load},
-    {"/is_sleeping", "/is_sleeping", ROUTE_GET, false, ACCESS_OPEN, api_is_sleeping},
-    {"/health", "/health", ROUTE_GET, false, ACCESS_OPEN, api_health},
-    {"/ready", "/ready", ROUTE_GET, false, ACCESS_OPEN, api_ready},
-    {"/version", "/version", ROUTE_GET, false, ACCESS_OPEN, api_version},
+    {"/livez", "/livez", ROUTE_GET, false, ACCESS_OPEN, respond_answer},
+    {"/ping", "/ping", ROUTE_GET | ROUTE_POST, false, ACCESS_OPEN, respond_answer},
+    {"/load", "/load", ROUTE_GET, false, ACCESS_OPEN, respond_answer},
+    {"/is_sleeping", "/is_sleeping", ROUTE_GET, false, ACCESS_OPEN, respond_answer},
+    {"/health", "/health", ROUTE_GET, false, ACCESS_OPEN, respond_answer},
+    {"/ready", "/ready", ROUTE_GET, false, ACCESS_OPEN, respond_answer},
+    {"/version", "/version", ROUTE_GET, false, ACCESS_OPEN, respond_answer},
     {"/metrics", "/metrics", ROUTE_GET, false, ACCESS_METRICS, api_metrics},
     {"/metrics/", "/metrics", ROUTE_GET, false, ACCESS_METRICS, api_metrics},
     {"/reset_prefix_cache", "/reset_prefix_cache", ROUTE_POST, false, ACCESS_ADMIN,
@@ -49,6 +50,25 @@ static const struct route routes[] = {
     {"/admin/v1/log_level", "/admin/v1/log_level", ROUTE_POST, false, ACCESS_ADMIN,
      admin_log_level},
 };
+
+/* Of the routes whose handler is respond_answer. */
+static const struct {
+    const char *path;
+    route_answer *answer;
+} answers[] = {
+    {"/livez", api_live},      {"/ping", api_health},
+    {"/load", api_load},       {"/is_sleeping", api_is_sleeping},
+    {"/health", api_health},   {"/ready", api_ready},
+    {"/version", api_version},
+};
+
+route_answer *route_answer_of(const struct route *r)
+{
+    for (size_t i = 0; r->handle == respond_answer && i < ARRAY_LEN(answers); i++)
+        if (strcmp(r->path, answers[i].path) == 0)
+            return answers[i].answer;
+    return NULL;
+}
 
 const struct route *route_find(const char *path)
 {

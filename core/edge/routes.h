@@ -1,6 +1,7 @@
 /* routes.h - the one table of what is served. */
 #pragma once
 #include "core/edge/access.h"
+#include "core/edge/answer.h"
 #include "core/edge/edge_int.h"
 
 enum route_method {
@@ -19,6 +20,12 @@ struct route {
     enum MHD_Result (*handle)(struct exchange *ex);
 };
 
+/* What the route says, of one whose handler is respond_answer (answer.h); *out is a 200 without a body.
+ * On failure the reply is the error. */
+typedef int route_answer(struct loop *l, const struct catalog *c, struct open_answer *out,
+                         struct err *e);
+/* NULL: it has a handler of its own. */
+route_answer *route_answer_of(const struct route *r);
 const struct route *route_find(const char *path);
 /* Position in the table, routes_count() for NULL. */
 uint32_t route_index(const struct route *r);

@@ -38,6 +38,19 @@ void clock_utc_seconds(int64_t wall_s, char out[CLOCK_UTC_SIZE])
     strftime(out, CLOCK_UTC_SIZE, "%Y-%m-%dT%H:%M:%SZ", &t);
 }
 
+void clock_http_date(int64_t wall_s, char out[CLOCK_HTTP_DATE_SIZE])
+{
+    static const char days[][4] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static const char months[][4] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                     "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    time_t seconds = (time_t)wall_s;
+    struct tm t;
+    gmtime_r(&seconds, &t);
+    snprintf(out, CLOCK_HTTP_DATE_SIZE, "%s, %02u %s %04u %02u:%02u:%02u GMT", days[t.tm_wday],
+             (unsigned)t.tm_mday % 100, months[t.tm_mon], (unsigned)(t.tm_year + 1900) % 10000,
+             (unsigned)t.tm_hour % 100, (unsigned)t.tm_min % 100, (unsigned)t.tm_sec % 100);
+}
+
 /* n digits as a number within min and max, and then the byte `end` (0: any). */
 static bool take_number(const char **s, int n, int min, int max, char end, int *out)
 {

@@ -1,11 +1,26 @@
 /* fuzz_head_scan.c - any bytes as requests, in one piece and cut in two places: the same heads,
- * contents and faults. */
+ * contents and faults; and what the front reads of a head itself. */
+#include <stdlib.h>
 #include <string.h>
 
+#include "core/edge/answer.h"
 #include "core/edge/head_scan.h"
 #include "core/util/buf.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
+
+/* A complete head: what the front may read of it lies in it. */
+static void read_plain(const char *head, size_t n)
+{
+    struct plain_get get;
+    char *copy = malloc(n);
+    BUG_ON(!copy);
+    memcpy(copy, head, n);
+    if (plain_get_read(copy, n, &get))
+        BUG_ON(get.path < copy || get.path + get.n_path > copy + n ||
+               (get.id && (get.id < copy || get.id + get.n_id > copy + n || get.n_id == 0)));
+    free(copy);
+}
 
 /* Appends heads, and contents in one chunk per request; false at a fault. */
 static bool feed(struct head_scan *s, const char *data, size_t n, struct buf *heads,
@@ -21,6 +36,8 @@ static bool feed(struct head_scan *s, const char *data, size_t n, struct buf *he
         }
         if (kind == SCAN_HEAD || kind == SCAN_HEAD_END)
             buf_add(heads, data, k);
+        if (kind == SCAN_HEAD_END)
+            read_plain(data, k);
         else if (kind == SCAN_BODY)
             buf_add(contents, data, k);
         else if (kind == SCAN_BODY_END)

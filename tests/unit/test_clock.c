@@ -71,11 +71,30 @@ static void test_round_trip(void **state)
     assert_string_equal(text, "2026-11-21T09:00:00.123Z");
 }
 
+static void test_http_date(void **state)
+{
+    (void)state;
+    static const struct {
+        int64_t at;
+        const char *want;
+    } cases[] = {{0, "Thu, 01 Jan 1970 00:00:00 GMT"},
+                 {784111777, "Sun, 06 Nov 1994 08:49:37 GMT"}, /* the example of RFC 9110 */
+                 {951782399, "Mon, 28 Feb 2000 23:59:59 GMT"},
+                 {1795251600, "Sat, 21 Nov 2026 09:00:00 GMT"},
+                 {253402300799, "Fri, 31 Dec 9999 23:59:59 GMT"}};
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        char text[CLOCK_HTTP_DATE_SIZE];
+        clock_http_date(cases[i].at, text);
+        assert_string_equal(text, cases[i].want);
+    }
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_parse),
         cmocka_unit_test(test_round_trip),
+        cmocka_unit_test(test_http_date),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
