@@ -73,8 +73,6 @@ struct backend_limits {
     uint32_t max_out; /* rows of logits of one step */
 };
 
-enum { STEPS_IN_FLIGHT = 2 }; /* that were posted and not collected, at most */
-
 /* One row to sample on the device (optional operation). */
 struct sample_row {
     uint32_t row;                     /* index into the step's logits rows */

@@ -8,7 +8,10 @@
 #pragma once
 #include "core/util/base.h"
 
-enum { KV_BLOCK_TOKENS = 16 };
+enum {
+    KV_BLOCK_TOKENS = 16,
+    STEPS_IN_FLIGHT = 2, /* posted and not collected, at most (backend.h) */
+};
 
 struct batch_seq {
     uint32_t first_row;          /* in the batch */

@@ -40,12 +40,22 @@ void batch_build_fini(struct batch_build *b)
     *b = (struct batch_build){0};
 }
 
-static void add_rows(struct batch_build *b, const struct seq *q, uint32_t first_row,
-                     uint32_t n_rows)
+/* Where the entry's rows begin: behind the token that a step under way gives, when it follows that. */
+static uint32_t first_pos(const struct plan *p, const struct seq *q)
 {
-    seq_copy_tokens(q, q->n_computed, n_rows, b->tokens + first_row);
-    for (uint32_t i = 0; i < n_rows; i++) {
-        uint32_t pos = q->n_computed + i;
+    return p->follows ? q->n_known : q->n_computed;
+}
+
+static void add_rows(struct batch_build *b, const struct plan *p, const struct plan_entry *entry,
+                     uint32_t first_row)
+{
+    const struct seq *q = entry->seq;
+    if (p->follows)
+        b->tokens[first_row] = entry->after;
+    else
+        seq_copy_tokens(q, q->n_computed, entry->n_rows, b->tokens + first_row);
+    for (uint32_t i = 0; i < entry->n_rows; i++) {
+        uint32_t pos = first_pos(p, q) + i;
         b->positions[first_row + i] = pos;
         b->slots[first_row + i] =
             q->blocks[pos / KV_BLOCK_TOKENS] * KV_BLOCK_TOKENS + pos % KV_BLOCK_TOKENS;
@@ -75,13 +85,14 @@ static void add_score(struct batch_build *b, uint32_t n, const struct seq *q, ui
     b->sample_rows[n].logprobs = want_logprobs(b, n, &r->sampling.prompt_logprobs);
 }
 
-/* Row n of the logits gives the next token. */
-static void add_token(struct batch_build *b, uint32_t n, const struct seq *q)
+/* Row n of the logits gives the next token, or the one after it. */
+static void add_token(struct batch_build *b, uint32_t n, const struct seq *q, bool follows)
 {
-    b->sample_rows[n] = (struct sample_row){.row = n, .tag = q->tag, .position = q->n_known};
+    b->sample_rows[n] =
+        (struct sample_row){.row = n, .tag = q->tag, .position = q->n_known + follows};
     if (!q->sampler)
         return;
-    sampler_describe(q->sampler, seq_n_generated(q), &b->sample_rows[n].how);
+    sampler_describe(q->sampler, seq_n_generated(q) + follows, &b->sample_rows[n].how);
     b->sample_rows[n].logprobs = want_logprobs(b, n, &q->group->req->sampling.logprobs);
 }
 
@@ -91,11 +102,11 @@ const struct batch *batch_build_plan(struct batch_build *b, const struct plan *p
     for (uint32_t i = 0; i < p->n; i++) {
         const struct plan_entry *entry = &p->entries[i];
         const struct seq *q = entry->seq;
-        add_rows(b, q, row, entry->n_rows);
+        add_rows(b, p, entry, row);
         b->seqs[i] = (struct batch_seq){
             .first_row = row,
             .n_rows = entry->n_rows,
-            .first_pos = q->n_computed,
+            .first_pos = first_pos(p, q),
             .block_table = q->blocks,
             .tag = q->tag,
         };
@@ -107,7 +118,7 @@ const struct batch *batch_build_plan(struct batch_build *b, const struct plan *p
         }
         if (entry->wants_token) {
             b->out_rows[n_out] = row - 1;
-            add_token(b, n_out++, q);
+            add_token(b, n_out++, q, p->follows);
         }
     }
     b->batch = (struct batch){
@@ -119,6 +130,7 @@ const struct batch *batch_build_plan(struct batch_build *b, const struct plan *p
         .seqs = b->seqs,
         .n_out = n_out,
         .out_rows = b->out_rows,
+        .follows = p->follows,
     };
     return &b->batch;
 }

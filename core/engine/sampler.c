@@ -276,6 +276,11 @@ uint32_t sampler_allowed(const struct sampler *s, uint32_t token)
     return is_allowed(s, token) ? token : s->params->allowed_ids[0];
 }
 
+bool sampler_can_follow(const struct sampler *s)
+{
+    return !s->mask && s->max_recent == 0;
+}
+
 void sampler_describe(const struct sampler *s, uint32_t n_generated, struct sample_how *out)
 {
     const struct sampling_params *p = s->params;

@@ -52,6 +52,10 @@ void sampler_free(struct sampler *s); /* NULL is fine */
 /* The token that follows n_generated tokens of this sequence. Changes nothing in s. */
 uint32_t sampler_pick(const struct sampler *s, const float *logits, struct sampler_scratch *scratch,
                       uint32_t n_generated);
+/* True when a device can be told of the token after the next one before the next one is known: it counts
+ * that for the penalties itself. Not with allowed ids (the host has the last word, sampler_allowed) and
+ * bad words of more than one token. */
+bool sampler_can_follow(const struct sampler *s);
 /* The same as a device is told it, which then picks by itself. Valid until s changes. */
 void sampler_describe(const struct sampler *s, uint32_t n_generated, struct sample_how *out);
 /* What a device picked; where it found every token forbidden (min_tokens may forbid the allowed ones), what

@@ -12,13 +12,18 @@ int sched_init(struct sched *s, const struct sched_opts *o)
     BUG_ON(o->max_num_seqs == 0 || o->max_num_batched_tokens < o->max_num_seqs);
     s->running = calloc(o->max_num_seqs, sizeof(struct seq *));
     s->prefills = calloc(o->max_num_seqs, sizeof(struct seq *));
-    s->plan.entries = calloc(o->max_num_seqs, sizeof(*s->plan.entries));
+    int rc = 0;
+    for (uint32_t i = 0; i < STEPS_IN_FLIGHT; i++) {
+        s->plans[i].entries = calloc(o->max_num_seqs, sizeof(struct plan_entry));
+        rc = s->plans[i].entries ? rc : -LLMD_ENOMEM;
+    }
     size_t n_twins = 1;
     while (n_twins < (size_t)o->max_num_seqs * 2)
         n_twins *= 2;
     s->twin_mask = (uint32_t)(n_twins - 1);
     s->twins = calloc(n_twins, sizeof(struct seq *));
-    int rc = s->twins && s->running && s->prefills && s->plan.entries ? 0 : -LLMD_ENOMEM;
+    if (!s->twins || !s->running || !s->prefills)
+        rc = -LLMD_ENOMEM;
     if (!rc)
         rc = seq_queue_init(&s->queue, o->max_groups);
     if (!rc)
@@ -36,7 +41,8 @@ void sched_fini(struct sched *s)
     kv_prefix_fini(&s->prefix);
     kv_pool_fini(&s->pool);
     seq_queue_fini(&s->queue);
-    free(s->plan.entries);
+    for (uint32_t i = 0; i < STEPS_IN_FLIGHT; i++)
+        free(s->plans[i].entries);
     free(s->twins);
     free(s->prefills);
     free(s->running);
@@ -187,7 +193,7 @@ void sched_release_blocks(struct sched *s, struct seq *q)
 
 void sched_preempt(struct sched *s, struct seq *q)
 {
-    BUG_ON(q->n_planned > 0);
+    BUG_ON(q->n_planned > 0 || q->ahead);
     struct request *r = q->group->req;
     lock_take(&r->stream.mu);
     r->trace.n_preemptions++;
@@ -278,6 +284,47 @@ static void index_blocks(struct sched *s, struct seq *q)
     }
 }
 
+uint32_t sched_missing_blocks(const struct seq *q, uint32_t n_tokens)
+{
+    uint32_t need = blocks_for(n_tokens);
+    return need > q->n_blocks ? need - q->n_blocks : 0;
+}
+
+void sched_take_blocks(struct sched *s, struct seq *q, uint32_t n)
+{
+    BUG_ON(kv_prefix_take(&s->prefix, n, q->blocks + q->n_blocks) != 0);
+    q->n_blocks += n;
+}
+
+/* --- plans --- */
+
+bool sched_reserve_room(struct seq_group *g)
+{
+    if (g->room == 0) {
+        uint32_t n = stream_room(g->req, g->epoch, g->n_reserved + 1);
+        if (n <= g->n_reserved)
+            return false;
+        g->room = n - g->n_reserved;
+    }
+    g->room--;
+    g->n_reserved++;
+    return true;
+}
+
+void sched_return_room(struct seq_group *g)
+{
+    g->room++;
+    g->n_reserved--;
+}
+
+struct plan *sched_new_plan(struct sched *s)
+{
+    struct plan *p = &s->plans[(s->first_plan + s->n_plans) % STEPS_IN_FLIGHT];
+    *p = (struct plan){.entries = p->entries, .follows = s->n_plans > 0};
+    s->plan = p;
+    return p;
+}
+
 /* --- groups --- */
 
 /* The leader has computed the prompt: the others can start behind it. */
@@ -313,6 +360,13 @@ void sched_end_seq(struct sched *s, struct seq *q)
     s->n_paused -= q->state == SEQ_PAUSED;
     unpark(s, q);
     q->state = SEQ_DONE;
+    if (q->ahead) {
+        q->ahead->seq = NULL;
+        q->ahead = NULL;
+        sched_return_room(q->group);
+    }
+    if (s->no_fit == q)
+        s->no_fit = NULL;
     sched_release_blocks(s, q);
     q->group->n_live--;
 }
@@ -336,9 +390,17 @@ void sched_remove(struct sched *s, struct seq_group *g)
 
 void sched_commit(struct sched *s)
 {
-    for (uint32_t i = 0; i < s->plan.n; i++) {
-        const struct plan_entry *p = &s->plan.entries[i];
+    const struct plan *plan = &s->plans[s->first_plan];
+    BUG_ON(s->n_plans == 0);
+    s->first_plan = (s->first_plan + 1) % STEPS_IN_FLIGHT;
+    s->n_plans--;
+    for (uint32_t i = 0; i < plan->n; i++) {
+        const struct plan_entry *p = &plan->entries[i];
         struct seq *q = p->seq;
+        if (!q)
+            continue;
+        if (q->ahead == p)
+            q->ahead = NULL;
         q->n_computed += p->n_rows;
         q->n_planned = 0;
         index_blocks(s, q);
@@ -402,8 +464,8 @@ struct audit {
 
 static void audit_group(const struct seq_group *g, struct audit *a)
 {
-    uint32_t n_live = 0;
-    BUG_ON(g->queued != (g->first_waiting != NULL) || g->n_reserved > 0);
+    uint32_t n_live = 0, n_ahead = 0;
+    BUG_ON(g->queued != (g->first_waiting != NULL));
     for (const struct seq *q = g->first_waiting; q; q = q->next_waiting) {
         BUG_ON(q->state != SEQ_WAITING || q->n_counted != seq_n_todo(q));
         a->n_waiting_tokens += q->n_counted;
@@ -411,6 +473,8 @@ static void audit_group(const struct seq_group *g, struct audit *a)
     for (uint32_t i = 0; i < g->n_seqs; i++) {
         const struct seq *q = &g->seqs[i];
         n_live += q->state != SEQ_DONE;
+        n_ahead += q->ahead != NULL;
+        BUG_ON(q->ahead && (q->state != SEQ_DECODE || q->ahead->seq != q)); /* I4 */
         a->n_waiting += q->state == SEQ_WAITING;
         a->n_paused += q->state == SEQ_PAUSED;
         BUG_ON(q->state != SEQ_DONE && q->n_computed >= q->n_known);
@@ -420,11 +484,12 @@ static void audit_group(const struct seq_group *g, struct audit *a)
         for (uint32_t b = 0; b < q->n_blocks; b++)
             a->refs[q->blocks[b]]++;
     }
-    BUG_ON(n_live != g->n_live);
+    BUG_ON(n_live != g->n_live || n_ahead != g->n_reserved);
 }
 
 void sched_audit(const struct sched *s)
 {
+    BUG_ON(s->n_plans > 1 || (s->n_plans == 1 && !s->plan->follows)); /* I4 */
     struct audit a = {.refs = calloc(s->pool.n_blocks, sizeof(*a.refs))};
     uint32_t n_groups = 0;
     BUG_ON(!a.refs);

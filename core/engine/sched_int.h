@@ -15,5 +15,14 @@ void sched_preempt(struct sched *s, struct seq *q);
 uint32_t sched_adopt(struct sched *s, struct seq *q);
 void sched_count_adopted(struct sched *s, struct seq *q, uint32_t n_tokens);
 void sched_release_blocks(struct sched *s, struct seq *q);
+/* A place in the stream for a token that a step will give. What was free stays free until we use it,
+ * since the consumer only makes room: so the stream is asked once per many tokens. */
+bool sched_reserve_room(struct seq_group *g);
+void sched_return_room(struct seq_group *g);
+/* Blocks that q lacks for its first n_tokens tokens. */
+uint32_t sched_missing_blocks(const struct seq *q, uint32_t n_tokens);
+void sched_take_blocks(struct sched *s, struct seq *q, uint32_t n); /* so many are free */
+/* Begins the plan that comes behind those under way. */
+struct plan *sched_new_plan(struct sched *s);
 /* Where, in the table of this step, the sequence stands that computes the same block next as q. */
 struct seq **sched_twin_slot(const struct sched *s, const struct seq *q);

@@ -3,30 +3,9 @@
 
 #include "core/engine/sched_int.h"
 
-/* A place in the stream for the token that this step will give. What was free stays free until we
- * use it, since the consumer only makes room: so the stream is asked once per many tokens. */
-static bool reserve_room(struct seq_group *g)
-{
-    if (g->room == 0) {
-        uint32_t n = stream_room(g->req, g->epoch, g->n_reserved + 1);
-        if (n <= g->n_reserved)
-            return false;
-        g->room = n - g->n_reserved;
-    }
-    g->room--;
-    g->n_reserved++;
-    return true;
-}
-
-static void return_room(struct seq_group *g)
-{
-    g->room++;
-    g->n_reserved--;
-}
-
 static void plan_add(struct sched *s, struct seq *q, uint32_t n_rows, bool wants_token)
 {
-    struct plan *p = &s->plan;
+    struct plan *p = s->plan;
     const uint32_t first = seq_first_score_row(q), end = q->n_computed + n_rows - wants_token;
     const uint32_t n_scores = end > first ? end - (uint32_t)u64_max(first, q->n_computed) : 0;
     p->entries[p->n++] = (struct plan_entry){
@@ -65,13 +44,6 @@ static struct seq *victim(const struct sched *s, const struct seq *q)
     return NULL;
 }
 
-/* Blocks that q lacks for its first n_tokens tokens. */
-static uint32_t missing_blocks(const struct seq *q, uint32_t n_tokens)
-{
-    uint32_t need = blocks_for(n_tokens);
-    return need > q->n_blocks ? need - q->n_blocks : 0;
-}
-
 static bool secure_blocks(struct sched *s, const struct seq *q, uint32_t n)
 {
     while (n > kv_prefix_n_free(&s->prefix)) {
@@ -83,27 +55,21 @@ static bool secure_blocks(struct sched *s, const struct seq *q, uint32_t n)
     return true;
 }
 
-static void take_blocks(struct sched *s, struct seq *q, uint32_t n)
-{
-    BUG_ON(kv_prefix_take(&s->prefix, n, q->blocks + q->n_blocks) != 0); /* secured */
-    q->n_blocks += n;
-}
-
 /* --- 1. decodes --- */
 
 static void plan_decode(struct sched *s, struct seq *q)
 {
-    if (!reserve_room(q->group)) {
+    if (!sched_reserve_room(q->group)) {
         sched_pause(s, q);
         return;
     }
-    uint32_t n = missing_blocks(q, q->n_computed + 1);
+    uint32_t n = sched_missing_blocks(q, q->n_computed + 1);
     if (!secure_blocks(s, q, n)) {
-        return_room(q->group);
+        sched_return_room(q->group);
         sched_preempt(s, q); /* it is the last itself */
         return;
     }
-    take_blocks(s, q, n);
+    sched_take_blocks(s, q, n);
     plan_add(s, q, 1, true);
 }
 
@@ -122,7 +88,7 @@ static uint64_t promised_blocks(const struct sched *s)
     uint64_t n = 0;
     for (uint32_t i = 0; i < s->n_running; i++)
         if (s->running[i]->state == SEQ_PREFILL)
-            n += missing_blocks(s->running[i], s->running[i]->n_known);
+            n += sched_missing_blocks(s->running[i], s->running[i]->n_known);
     return n;
 }
 
@@ -130,7 +96,7 @@ static uint64_t promised_blocks(const struct sched *s)
  * room for it. When nothing runs, q fits: seq_group_new saw to that. */
 static bool fits(struct sched *s, const struct seq *q, uint64_t promised)
 {
-    uint64_t need = missing_blocks(q, q->n_known) + promised + s->n_running;
+    uint64_t need = sched_missing_blocks(q, q->n_known) + promised + s->n_running;
     while (need > kv_prefix_n_free(&s->prefix)) {
         struct seq *v = parked_victim(s, q);
         if (!v)
@@ -152,12 +118,14 @@ static void admit(struct sched *s)
         if (!fits(s, q, promised)) {
             if (fresh)
                 sched_release_blocks(s, q);
+            s->no_fit = q;
+            s->no_fit_free = kv_prefix_n_free(&s->prefix);
             return;
         }
         if (fresh && !q->preempted && seq_n_generated(q) == 0)
             s->counts.prefix_queries += q->group->n_prompt;
         sched_count_adopted(s, q, n_adopted);
-        promised += missing_blocks(q, q->n_known);
+        promised += sched_missing_blocks(q, q->n_known);
         sched_start(s, q);
         if (q->state == SEQ_DECODE) /* it had paused */
             plan_decode(s, q);
@@ -213,7 +181,7 @@ static void mark_twins(struct sched *s)
  * sequence that runs (I3). */
 static uint64_t rows_beside_others(const struct sched *s, const struct seq *q)
 {
-    const struct plan *p = &s->plan;
+    const struct plan *p = s->plan;
     const uint32_t first = seq_first_score_row(q);
     if (first == UINT32_MAX)
         return UINT64_MAX;
@@ -228,18 +196,18 @@ static uint32_t plan_chunk(struct sched *s, struct seq *q, uint32_t max_rows, bo
     uint32_t todo = seq_n_todo(q);
     uint32_t n_rows = (uint32_t)u64_min(max_rows, todo);
     if (may_preempt)
-        (void)secure_blocks(s, q, missing_blocks(q, q->n_computed + 1));
+        (void)secure_blocks(s, q, sched_missing_blocks(q, q->n_computed + 1));
     uint64_t holds =
         ((uint64_t)q->n_blocks + kv_prefix_n_free(&s->prefix)) * KV_BLOCK_TOKENS - q->n_computed;
     n_rows = (uint32_t)u64_min(u64_min(n_rows, holds), rows_beside_others(s, q));
     if (n_rows == 0)
         return 0;
     bool wants_token = n_rows == todo;
-    if (wants_token && !reserve_room(q->group)) {
+    if (wants_token && !sched_reserve_room(q->group)) {
         sched_pause(s, q);
         return 0;
     }
-    take_blocks(s, q, missing_blocks(q, q->n_computed + n_rows));
+    sched_take_blocks(s, q, sched_missing_blocks(q, q->n_computed + n_rows));
     plan_add(s, q, n_rows, wants_token);
     return n_rows;
 }
@@ -272,7 +240,7 @@ static void plan_shortest(struct sched *s, struct seq **heap, uint32_t n, uint32
 
 static void plan_prefills(struct sched *s)
 {
-    uint32_t n = 0, left = s->opts.max_num_batched_tokens - s->plan.n_rows;
+    uint32_t n = 0, left = s->opts.max_num_batched_tokens - s->plan->n_rows;
     uint64_t others = 0; /* rows that could be computed beside the first */
     mark_twins(s);
     for (uint32_t i = 0; i < s->n_running; i++) {
@@ -300,16 +268,18 @@ static void plan_prefills(struct sched *s)
 
 const struct plan *sched_plan(struct sched *s)
 {
-    struct plan *p = &s->plan;
+    BUG_ON(s->n_plans > 0);
     for (;;) {
         uint32_t n_paused = s->n_paused;
-        p->n = p->n_rows = p->n_out = p->n_tokens = 0;
+        const struct plan *p = sched_new_plan(s);
         s->preempted = false;
+        s->no_fit = NULL;
         plan_decodes(s);
         sched_sweep(s);
         admit(s);
         plan_prefills(s);
         sched_sweep(s);
+        s->n_plans = p->n > 0;
         if (p->n > 0 || (s->n_running == 0 && s->queue.n == 0))
             return p;
         BUG_ON(s->n_paused == n_paused); /* I3: only full streams can be in the way */

@@ -29,6 +29,7 @@
 #include "core/util/base.h"
 #include "core/util/err.h"
 
+struct plan_entry;
 struct sampler;
 struct seq_group;
 struct worker;
@@ -41,11 +42,13 @@ struct seq {
     uint64_t tag;            /* of batch_seq: follows from prompt, seed and choice alone */
     uint32_t choice;
     enum seq_state state;
-    uint32_t n_known;       /* tokens of prompt and output so far */
-    uint32_t n_computed;    /* tokens whose keys and values are in the blocks */
-    uint32_t n_adopted;     /* prompt tokens found in the prefix cache before the first output */
-    uint32_t n_planned;     /* rows of the step under way */
-    bool behind_twin;       /* in the plan under way: another computes its next block */
+    uint32_t n_known;    /* tokens of prompt and output so far */
+    uint32_t n_computed; /* tokens whose keys and values are in the blocks */
+    uint32_t n_adopted;  /* prompt tokens found in the prefix cache before the first output */
+    uint32_t n_planned;  /* rows of the step under way */
+    struct plan_entry
+        *ahead;       /* its entry in a step that follows and was not computed yet; NULL: none */
+    bool behind_twin; /* in the plan under way: another computes its next block */
     const uint32_t *output; /* [max_output], n_known - n_prompt in use: what the stream keeps */
     uint32_t *blocks;       /* [ceil((n_prompt + max_output) / KV_BLOCK_TOKENS)] */
     uint32_t n_blocks;
@@ -73,7 +76,7 @@ struct seq_group {
     bool started;        /* the worker's router was told that it is scheduled */
     uint32_t n_scored;   /* prompt tokens that need no score (any more), since sched_add() */
     uint32_t room;       /* items that the stream is known to take beyond: */
-    uint32_t n_reserved; /* tokens that the step under way will give */
+    uint32_t n_reserved; /* tokens that the steps under way will give */
 
     /* The leader computes the prompt, then the others find it in the prefix cache. */
     bool prompt_ready;

@@ -10,7 +10,7 @@ void step_facts_take(struct step_facts *f, const struct plan *p, const struct st
     f->longest = NULL;
     for (uint32_t i = 0; i < p->n; i++) {
         const struct plan_entry *entry = &p->entries[i];
-        if (entry->seq->state == SEQ_DECODE) {
+        if (!entry->seq || entry->seq->state == SEQ_DECODE) {
             f->n_decodes++;
             continue;
         }

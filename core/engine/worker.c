@@ -261,7 +261,7 @@ struct orders {
 static struct orders take_orders(struct worker *w)
 {
     const struct sched *s = &w->sched;
-    bool runnable = s->n_running > 0 || s->queue.n > 0;
+    bool runnable = s->n_running > 0 || s->queue.n > 0 || w->n_flights > 0;
     lock_take(&w->mu);
     while (!runnable && !w->stop && w->status.state != WORKER_DEAD && !w->inbox_first &&
            !w->poked && !w->nudged && !(w->drain && w->n_groups == 0)) {

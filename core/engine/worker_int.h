@@ -12,6 +12,13 @@
 struct engine_weights;
 struct forward;
 
+/* A step on the device, and what it was told. */
+struct flight {
+    const struct plan *plan;
+    struct batch_build build;
+    uint64_t began_us; /* clock_now_us() when it was enqueued */
+};
+
 struct worker {
     const struct worker_opts *opts;
     struct worker_callbacks cb;
@@ -37,7 +44,9 @@ struct worker {
     struct engine_weights *weights;
     struct forward *forward;
     struct sched sched;
-    struct batch_build build;
+    struct flight flights[STEPS_IN_FLIGHT];        /* a ring of max_flights */
+    uint32_t first_flight, n_flights, max_flights; /* 1: each step is waited for */
+    uint64_t landed_us;                            /* when the last one was over */
     struct sampler_scratch scratch;
     struct token_logprob logprobs[1 + MAX_TOP_LOGPROBS + MAX_LOGPROB_IDS]; /* of one token */
     struct engine_metrics metrics;                                         /* zeroed until ready */
@@ -64,16 +73,19 @@ void worker_group_over(struct worker *w, struct seq_group *g);
 void worker_group_fail(struct worker *w, struct seq_group *g, const struct err *why);
 /* When clients that do not read fill the worker, ends the one that took nothing for longest. */
 void worker_end_slow_reader(struct worker *w);
-/* Takes what is over from the scheduler and frees it. Not while a plan is under way. */
+/* Takes what is over from the scheduler and frees it. Not while a plan is under way, but for one that
+ * follows. */
 void worker_reap(struct worker *w);
-/* What the model thought of the token of row out_row of the step's logits, when the request wants to
+/* What the model thought of the token of row out_row of a step's logits, when the request wants to
  * know; else NULL. Valid until the next call. */
-const struct token_logprob *worker_logprobs(struct worker *w, const struct seq_group *g,
-                                            uint32_t token, uint32_t out_row);
+const struct token_logprob *worker_logprobs(struct worker *w, const struct batch_build *b,
+                                            const struct seq_group *g, uint32_t token,
+                                            uint32_t out_row);
 /* What it thought of the next prompt token to be scored: fills out [sampling_n_scores()], returns the
  * token's rank. */
-uint32_t worker_score(struct worker *w, const struct seq_group *g, uint32_t out_row,
-                      struct token_logprob out[]);
+uint32_t worker_score(struct worker *w, const struct batch_build *b, const struct seq_group *g,
+                      uint32_t out_row, struct token_logprob out[]);
 /* Plans, computes, samples and pushes one step; false in *out_worked when there was nothing to do.
- * An error is the device's: the worker is to die. */
+ * Where the device takes steps ahead, the one that follows is enqueued before this one is read, and
+ * stays in flight. An error is the device's: the worker is to die. */
 MUST_CHECK int worker_step(struct worker *w, bool *out_worked, struct err *e);

@@ -111,8 +111,9 @@ static int init_pools(struct worker *w, uint32_t max_num_seqs, uint32_t n_blocks
         .enable_prefix_caching = o->enable_prefix_caching,
     };
     int rc = sched_init(&w->sched, &sched);
-    if (!rc)
-        rc = batch_build_init(&w->build, o->max_num_batched_tokens, max_num_seqs);
+    w->max_flights = forward_can_post(w->forward) ? STEPS_IN_FLIGHT : 1;
+    for (uint32_t i = 0; i < w->max_flights && !rc; i++)
+        rc = batch_build_init(&w->flights[i].build, o->max_num_batched_tokens, max_num_seqs);
     if (!rc && !forward_has_sampler(w->forward))
         rc = sampler_scratch_init(&w->scratch, o->model->hparams.vocab_size);
     if (rc)
@@ -272,7 +273,8 @@ void worker_unload(struct worker *w)
 {
     forward_free(w->forward); /* first: steps in flight fill in what others hold */
     sampler_scratch_fini(&w->scratch);
-    batch_build_fini(&w->build);
+    for (uint32_t i = 0; i < STEPS_IN_FLIGHT; i++)
+        batch_build_fini(&w->flights[i].build);
     sched_fini(&w->sched);
     engine_weights_unref(w->weights);
     if (w->be)

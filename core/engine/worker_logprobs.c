@@ -12,8 +12,9 @@ static void from_device(const struct sample_logprobs *d, uint32_t token, struct 
         *out++ = (struct token_logprob){d->top_ids[i], d->top[i]};
 }
 
-const struct token_logprob *worker_logprobs(struct worker *w, const struct seq_group *g,
-                                            uint32_t token, uint32_t out_row)
+const struct token_logprob *worker_logprobs(struct worker *w, const struct batch_build *b,
+                                            const struct seq_group *g, uint32_t token,
+                                            uint32_t out_row)
 {
     const struct sampling_params *p = &g->req->sampling;
     if (!p->logprobs.on)
@@ -23,14 +24,14 @@ const struct token_logprob *worker_logprobs(struct worker *w, const struct seq_g
         logprobs_of(&w->scratch, forward_logits(w->forward, out_row), token, p->logprobs.n_top,
                     p->logprob_ids, p->n_logprob_ids, w->logprobs);
     else if (w->limits.samplers)
-        from_device(w->build.sample_rows[out_row].logprobs, token, w->logprobs);
+        from_device(b->sample_rows[out_row].logprobs, token, w->logprobs);
     else
         logprobs_certain(token, p->logprobs.n_top, p->logprob_ids, p->n_logprob_ids, w->logprobs);
     return w->logprobs;
 }
 
-uint32_t worker_score(struct worker *w, const struct seq_group *g, uint32_t out_row,
-                      struct token_logprob out[])
+uint32_t worker_score(struct worker *w, const struct batch_build *b, const struct seq_group *g,
+                      uint32_t out_row, struct token_logprob out[])
 {
     const struct request *r = g->req;
     const uint32_t n_top = r->sampling.prompt_logprobs.n_top, token = r->prompt[g->n_scored];
@@ -40,7 +41,7 @@ uint32_t worker_score(struct worker *w, const struct seq_group *g, uint32_t out_
         return logprobs_rank(logits, w->limits.vocab_size, token);
     }
     if (w->limits.samplers) {
-        const struct sample_logprobs *d = w->build.sample_rows[out_row].logprobs;
+        const struct sample_logprobs *d = b->sample_rows[out_row].logprobs;
         from_device(d, token, out);
         return d->rank;
     }

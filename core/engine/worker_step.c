@@ -119,30 +119,16 @@ static void note_scheduled(struct worker *w, const struct plan *p)
     }
 }
 
-static int sample_on_device(struct worker *w, const struct plan *p, struct err *e)
-{
-    uint32_t *ids = w->build.out_ids, row = 0;
-    int rc = forward_sample(w->forward, w->build.sample_rows, p->n_out, ids, e);
-    for (uint32_t i = 0; rc == 0 && w->limits.samplers && i < p->n; i++) {
-        row += p->entries[i].n_scores;
-        if (!p->entries[i].wants_token)
-            continue;
-        ids[row] = sampler_allowed(p->entries[i].seq->sampler, ids[row]);
-        row++;
-    }
-    return rc;
-}
-
 /* Fills build.out_ids, one for each row of the logits that gives a token; a device fills all. */
-static int sample(struct worker *w, const struct plan *p, struct err *e)
+static int sample(struct worker *w, struct flight *f, struct err *e)
 {
-    uint32_t *ids = w->build.out_ids;
+    const struct plan *p = f->plan;
+    uint32_t *ids = f->build.out_ids, row = 0;
     if (p->n_out == 0)
         return 0;
     if (forward_has_sampler(w->forward))
-        return sample_on_device(w, p, e);
+        return forward_sample(w->forward, f->build.sample_rows, p->n_out, ids, e);
 
-    uint32_t row = 0;
     for (uint32_t i = 0; i < p->n; i++) {
         const struct seq *q = p->entries[i].seq;
         row += p->entries[i].n_scores;
@@ -153,6 +139,22 @@ static int sample(struct worker *w, const struct plan *p, struct err *e)
         row++;
     }
     return 0;
+}
+
+/* What a device that samples by itself is not asked: the last word on tokens that are not allowed. */
+static void correct_tokens(struct flight *f)
+{
+    const struct plan *p = f->plan;
+    uint32_t *ids = f->build.out_ids, row = 0;
+    for (uint32_t i = 0; i < p->n; i++) {
+        const struct seq *q = p->entries[i].seq;
+        row += p->entries[i].n_scores;
+        if (!p->entries[i].wants_token)
+            continue;
+        if (q)
+            ids[row] = sampler_allowed(q->sampler, ids[row]);
+        row++;
+    }
 }
 
 /* Gaps between tokens; those of one step are mostly the same, and counted together. */
@@ -201,23 +203,24 @@ static void note_cached(struct seq *q)
 }
 
 /* The next prompt tokens of a request that wants them scored. */
-static void emit_scores(struct worker *w, struct seq *q, uint32_t n_scores, uint32_t out_row)
+static void emit_scores(struct worker *w, const struct batch_build *b, struct seq *q,
+                        uint32_t n_scores, uint32_t out_row)
 {
     struct seq_group *g = q->group;
     struct token_logprob scores[1 + MAX_TOP_LOGPROBS];
     for (uint32_t i = 0; i < n_scores && !g->over; i++) {
-        const uint32_t rank = worker_score(w, g, out_row + i, scores);
+        const uint32_t rank = worker_score(w, b, g, out_row + i, scores);
         if (stream_push_score(g->req, g->epoch, scores, rank) != 0)
             return; /* another worker's now: the next push of an item says so */
         g->n_scored++;
     }
 }
 
-static void emit(struct worker *w, struct seq *q, uint32_t out_row, const struct step_facts *facts,
-                 uint64_t now_us, struct gaps *gaps)
+static void emit(struct worker *w, const struct batch_build *b, struct seq *q, uint32_t out_row,
+                 const struct step_facts *facts, uint64_t now_us, struct gaps *gaps)
 {
     static const struct err cancelled = {.code = LLMD_ECANCELLED, .msg = "cancelled"};
-    const uint32_t token = w->build.out_ids[out_row];
+    const uint32_t token = b->out_ids[out_row];
     struct seq_group *g = q->group;
     struct stream_item item;
     struct trace_gap gap;
@@ -225,7 +228,7 @@ static void emit(struct worker *w, struct seq *q, uint32_t out_row, const struct
         return;
     note_cached(q);
     seq_next_item(q, token, &item);
-    item.logprobs = worker_logprobs(w, g, token, out_row);
+    item.logprobs = worker_logprobs(w, b, g, token, out_row);
     bool has_gap = step_trace_gap(facts, q, now_us, &gap);
     int rc = stream_push_gap(g->req, g->epoch, &item, has_gap ? &gap : NULL, &w->touched);
     BUG_ON(rc == -LLMD_EFULL); /* the plan reserved the room */
@@ -242,17 +245,20 @@ static void emit(struct worker *w, struct seq *q, uint32_t out_row, const struct
         worker_group_over(w, g);
 }
 
-static void push_tokens(struct worker *w, const struct plan *p, const struct step_facts *facts)
+static void push_tokens(struct worker *w, const struct flight *f, const struct step_facts *facts)
 {
+    const struct plan *p = f->plan;
     uint64_t now_us = clock_now_us(), n_before = w->n_generated;
     uint32_t out_row = 0;
     struct gaps gaps = {0};
     for (uint32_t i = 0; i < p->n; i++) {
         const struct plan_entry *entry = &p->entries[i];
-        emit_scores(w, entry->seq, entry->n_scores, out_row);
+        if (entry->seq)
+            emit_scores(w, &f->build, entry->seq, entry->n_scores, out_row);
         out_row += entry->n_scores;
-        if (entry->wants_token)
-            emit(w, entry->seq, out_row++, facts, now_us, &gaps);
+        if (entry->seq && entry->wants_token)
+            emit(w, &f->build, entry->seq, out_row, facts, now_us, &gaps);
+        out_row += entry->wants_token;
     }
     waker_set_flush(&w->touched); /* the step's only system calls beside the device's */
     gaps_flush(w, &gaps);
@@ -271,40 +277,94 @@ static uint64_t note_step(struct worker *w, uint32_t n_rows)
     return now_us;
 }
 
-int worker_step(struct worker *w, bool *out_worked, struct err *e)
+/* Moments of one call of worker_step(), in order. */
+struct step_times {
+    uint64_t called_us, planned_us, enqueued_us, computed_us, sampled_us;
+};
+
+/* The device is told of the step. One that does not take steps ahead has computed it then. */
+static int take_off(struct worker *w, const struct plan *p, struct step_times *t, struct err *e)
 {
-    const uint64_t planned_us = clock_now_us();
-    const struct plan *p = sched_plan(&w->sched);
-    *out_worked = p->n > 0;
-    if (p->n == 0)
-        return 0;
-    note_scheduled(w, p);
-    uint64_t began_us = note_step(w, p->n_rows), computed_us = 0;
+    struct flight *f = &w->flights[(w->first_flight + w->n_flights) % w->max_flights];
+    f->plan = p;
+    f->began_us = t->planned_us;
     int rc = fault_step(w->opts->index, e);
-    if (!rc)
-        rc = forward_step(w->forward, batch_build_plan(&w->build, p), e);
-    computed_us = clock_now_us();
-    if (!rc)
-        rc = sample(w, p, e);
     if (rc)
         return rc;
+    const struct batch *b = batch_build_plan(&f->build, p);
+    w->n_flights++;
+    if (w->max_flights > 1)
+        return forward_post(w->forward, b, f->build.sample_rows, f->build.out_ids, e);
+    rc = forward_step(w->forward, b, e);
+    t->computed_us = clock_now_us();
+    return rc ? rc : sample(w, f, e);
+}
+
+/* The oldest step is waited for and read. */
+static int land(struct worker *w, struct step_times *t, struct err *e)
+{
+    struct flight *f = &w->flights[w->first_flight];
+    if (w->max_flights > 1) {
+        const int rc = forward_collect(w->forward, e);
+        if (rc)
+            return rc;
+        t->computed_us = clock_now_us();
+    }
+    w->first_flight = (w->first_flight + 1) % w->max_flights;
+    w->n_flights--;
+    if (w->limits.samplers && forward_has_sampler(w->forward))
+        correct_tokens(f);
+    t->sampled_us = clock_now_us();
+    /* The device was not at it while it was at the step before. */
+    const uint64_t began_us = u64_max(f->began_us, w->landed_us);
     struct step_facts facts = {.number = w->n_steps + 1,
                                .began_us = began_us,
-                               .us = clock_now_us() - began_us,
+                               .us = t->sampled_us - began_us,
                                .worker = w->opts->index};
-    step_facts_take(&facts, p, &w->cost);
+    w->landed_us = t->sampled_us;
+    step_facts_take(&facts, f->plan, &w->cost);
     step_cost_add(&w->cost, facts.n_prefill_rows, facts.n_decodes, facts.us);
-    step_trace_chunks(&facts, p);
+    step_trace_chunks(&facts, f->plan);
     sched_commit(&w->sched);
-    push_tokens(w, p, &facts);
+    push_tokens(w, f, &facts);
     sched_sweep(&w->sched);
     worker_reap(w);
     w->n_steps++;
-    const uint64_t sampled_us = facts.began_us + facts.us, ended_us = clock_now_us();
-    const uint64_t part_us[STEP_PARTS] = {[STEP_SCHEDULE] = began_us - planned_us,
-                                          [STEP_COMPUTE] = computed_us - began_us,
-                                          [STEP_SAMPLE] = sampled_us - computed_us,
-                                          [STEP_EMIT] = ended_us - sampled_us};
-    engine_metrics_step(&w->metrics, part_us, part_us[STEP_SCHEDULE] + part_us[STEP_EMIT]);
     return 0;
+}
+
+/* With a step in flight, before or behind, the device does not wait for the host. */
+static void note_times(struct worker *w, const struct step_times *t, bool was_in_flight)
+{
+    const uint64_t part_us[STEP_PARTS] = {[STEP_SCHEDULE] = t->enqueued_us - t->called_us,
+                                          [STEP_COMPUTE] = t->computed_us - t->enqueued_us,
+                                          [STEP_SAMPLE] = t->sampled_us - t->computed_us,
+                                          [STEP_EMIT] = clock_now_us() - t->sampled_us};
+    engine_metrics_step(&w->metrics, part_us,
+                        (was_in_flight ? 0 : t->planned_us - t->called_us) +
+                            (w->n_flights > 0 ? 0 : part_us[STEP_EMIT]));
+}
+
+int worker_step(struct worker *w, bool *out_worked, struct err *e)
+{
+    struct step_times t = {.called_us = clock_now_us()};
+    const bool in_flight = w->n_flights > 0;
+    const struct plan *p = in_flight ? w->flights[w->first_flight].plan : sched_plan(&w->sched);
+    *out_worked = p->n > 0;
+    if (p->n == 0)
+        return 0;
+    if (!in_flight)
+        note_scheduled(w, p);
+    t.planned_us = t.enqueued_us = note_step(w, p->n_rows);
+    int rc = in_flight ? 0 : take_off(w, p, &t, e);
+    const struct plan *next = !rc && w->max_flights > 1 ? sched_follow(&w->sched) : NULL;
+    if (next) {
+        rc = take_off(w, next, &t, e);
+        t.enqueued_us = clock_now_us();
+    }
+    if (!rc)
+        rc = land(w, &t, e);
+    if (!rc)
+        note_times(w, &t, in_flight);
+    return rc;
 }

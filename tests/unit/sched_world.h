@@ -3,7 +3,10 @@
  * The device has a KV cache: each slot holds a value that follows from the token there and from
  * all tokens before it, written when the row is computed. The next token follows from the values
  * of every slot that the block table names, so a wrong, stale or not yet computed block anywhere
- * changes the text. What a request must get is known from its prompt alone (expected_token). */
+ * changes the text. What a request must get is known from its prompt alone (expected_token).
+ *
+ * It can be told of a step before the one in front of it was read, and computes it at once or when it is
+ * waited for: whatever happens to blocks and sequences in between must change no text. */
 #pragma once
 #include <setjmp.h>
 #include <stdarg.h>
@@ -43,9 +46,26 @@ struct client {
     uint32_t last_step;
 };
 
+/* A step on the device, with all that it was told. */
+struct world_flight {
+    const struct plan *plan;
+    struct batch_build build;
+    const struct batch *batch;
+    uint32_t *
+        tables; /* its copies of the block tables, [WORLD_MAX_SEQS][WORLD_MAX_LEN / KV_BLOCK_TOKENS] */
+    uint64_t salts[WORLD_MAX_SEQS];
+    uint32_t choices[WORLD_MAX_SEQS];
+    uint32_t ids[WORLD_MAX_SEQS]; /* by row of the logits */
+    bool computed;
+};
+
 struct world {
     struct sched sched;
-    struct batch_build build;
+    struct world_flight flights[STEPS_IN_FLIGHT];
+    uint32_t first_flight, n_flights;
+    bool ahead; /* steps follow others where they can, */
+    bool lazy;  /* and are computed as late as can be */
+    uint32_t n_followed;
     uint64_t *kv; /* [n_blocks * KV_BLOCK_TOKENS] */
     uint64_t next_id;
     uint32_t n_steps;
@@ -58,7 +78,14 @@ static inline void world_init(struct world *w, const struct sched_opts *o)
     memset(w, 0, sizeof(*w));
     assert_true(o->max_num_seqs <= WORLD_MAX_SEQS);
     assert_int_equal(sched_init(&w->sched, o), 0);
-    assert_int_equal(batch_build_init(&w->build, o->max_num_batched_tokens, o->max_num_seqs), 0);
+    for (uint32_t i = 0; i < STEPS_IN_FLIGHT; i++) {
+        struct world_flight *f = &w->flights[i];
+        assert_int_equal(batch_build_init(&f->build, o->max_num_batched_tokens, o->max_num_seqs),
+                         0);
+        f->tables =
+            calloc((size_t)WORLD_MAX_SEQS * WORLD_MAX_LEN / KV_BLOCK_TOKENS, sizeof(*f->tables));
+        assert_non_null(f->tables);
+    }
     w->kv = calloc((size_t)o->n_kv_blocks * KV_BLOCK_TOKENS, sizeof(*w->kv));
     assert_non_null(w->kv);
 }
@@ -69,7 +96,11 @@ static inline void world_fini(struct world *w)
     assert_int_equal(w->sched.n_groups, 0);
     assert_int_equal(kv_prefix_n_free(&w->sched.prefix), w->sched.opts.n_kv_blocks); /* no leak */
     sched_fini(&w->sched);
-    batch_build_fini(&w->build);
+    assert_int_equal(w->n_flights, 0);
+    for (uint32_t i = 0; i < STEPS_IN_FLIGHT; i++) {
+        batch_build_fini(&w->flights[i].build);
+        free(w->flights[i].tables);
+    }
     free(w->kv);
 }
 
@@ -166,9 +197,9 @@ static inline uint64_t kv_value(uint64_t before, uint32_t token, uint32_t pos)
     return world_mix(world_mix(before + 1, token), pos);
 }
 
-static inline uint32_t sample(uint64_t sum, const struct request *r, uint32_t choice)
+static inline uint32_t sample(uint64_t sum, uint64_t salt, uint32_t choice)
 {
-    uint64_t h = world_mix(world_mix(sum, choice), r->cache_salt);
+    uint64_t h = world_mix(world_mix(sum, choice), salt);
     return (uint32_t)((h >> 32) % WORLD_VOCAB);
 }
 
@@ -185,33 +216,55 @@ static inline uint32_t expected(const struct request *r, uint32_t choice, uint32
         sum += before;
         if (pos + 1 < r->n_prompt)
             continue;
-        out[n++] = sample(sum, r, choice);
+        out[n++] = sample(sum, r->cache_salt, choice);
         if (out[n - 1] == WORLD_EOS && !r->sampling.ignore_eos)
             break;
     }
     return n;
 }
 
-static inline uint64_t *kv_at(struct world *w, const struct batch_seq *s, uint32_t pos)
+static inline uint64_t *kv_at(struct world *w, const uint32_t *table, uint32_t pos)
 {
-    return &w->kv[s->block_table[pos / KV_BLOCK_TOKENS] * KV_BLOCK_TOKENS + pos % KV_BLOCK_TOKENS];
+    return &w->kv[table[pos / KV_BLOCK_TOKENS] * KV_BLOCK_TOKENS + pos % KV_BLOCK_TOKENS];
 }
 
-/* Computes the rows of one sequence; returns the sum over its whole context. */
-static inline uint64_t compute(struct world *w, const struct batch *b, const struct batch_seq *s,
-                               const struct request *r)
+/* Computes the rows of the i-th sequence; returns the sum over its whole context. */
+static inline uint64_t compute(struct world *w, const struct world_flight *f, uint32_t i,
+                               const struct world_flight *before)
 {
-    for (uint32_t i = 0; i < s->n_rows; i++) {
-        uint32_t row = s->first_row + i, pos = s->first_pos + i;
+    const struct batch *b = f->batch;
+    const struct batch_seq *s = &b->seqs[i];
+    const uint32_t *table = f->tables + (size_t)i * WORLD_MAX_LEN / KV_BLOCK_TOKENS;
+    for (uint32_t k = 0; k < s->n_rows; k++) {
+        uint32_t row = s->first_row + k, pos = s->first_pos + k;
+        uint32_t token = b->follows ? before->ids[b->tokens[row]] : b->tokens[row];
         assert_int_equal(b->positions[row], pos);
-        assert_ptr_equal(&w->kv[b->slots[row]], kv_at(w, s, pos));
-        uint64_t before = pos > 0 ? *kv_at(w, s, pos - 1) : r->cache_salt;
-        w->kv[b->slots[row]] = kv_value(before, b->tokens[row], pos);
+        assert_ptr_equal(&w->kv[b->slots[row]], kv_at(w, table, pos));
+        uint64_t last = pos > 0 ? *kv_at(w, table, pos - 1) : f->salts[i];
+        w->kv[b->slots[row]] = kv_value(last, token, pos);
     }
     uint64_t sum = 0;
     for (uint32_t pos = 0; pos < s->first_pos + s->n_rows; pos++)
-        sum += *kv_at(w, s, pos);
+        sum += *kv_at(w, table, pos);
     return sum;
+}
+
+/* The device runs the step, if it has not yet; it is its turn. */
+static inline void flight_run(struct world *w, struct world_flight *f)
+{
+    const struct world_flight *before = &w->flights[f == w->flights];
+    uint32_t out_row = 0;
+    for (uint32_t i = 0; i < f->plan->n && !f->computed; i++) {
+        const struct plan_entry *entry = &f->plan->entries[i];
+        uint64_t sum = compute(w, f, i, before);
+        out_row += entry->n_scores;
+        if (!entry->wants_token)
+            continue;
+        assert_int_equal(f->batch->out_rows[out_row],
+                         f->batch->seqs[i].first_row + f->batch->seqs[i].n_rows - 1);
+        f->ids[out_row++] = sample(sum, f->salts[i], f->choices[i]);
+    }
+    f->computed = true;
 }
 
 /* --- one step, as the worker does it --- */
@@ -272,49 +325,82 @@ static inline uint32_t emit_scores(const struct batch *b, const struct plan_entr
     return entry->n_scores;
 }
 
-/* False when there is nothing to do. */
-static inline bool world_step(struct world *w)
+/* The device is told of a step. */
+static inline void flight_begin(struct world *w, const struct plan *p)
 {
-    const struct plan *p = sched_plan(&w->sched);
+    struct world_flight *f = &w->flights[(w->first_flight + w->n_flights++) % STEPS_IN_FLIGHT];
     const struct sched_opts *o = &w->sched.opts;
-    if (p->n == 0)
-        return false;
-    w->n_steps++;
-    w->n_rows += p->n_rows;
     assert_true(p->n_rows <= o->max_num_batched_tokens && p->n <= o->max_num_seqs);
     assert_true(p->n_out <= o->max_num_seqs);
-    if (w->sched.n_running > w->max_running)
-        w->max_running = w->sched.n_running;
+    w->n_rows += p->n_rows;
+    f->plan = p;
+    f->batch = batch_build_plan(&f->build, p);
+    f->computed = false;
+    assert_int_equal(f->batch->n_rows, p->n_rows);
+    assert_int_equal(f->batch->n_out, p->n_out);
+    assert_int_equal(f->batch->follows, p->follows);
+    for (uint32_t i = 0; i < p->n; i++) {
+        const struct seq *q = p->entries[i].seq;
+        memcpy(f->tables + (size_t)i * WORLD_MAX_LEN / KV_BLOCK_TOKENS, q->blocks,
+               q->n_blocks * sizeof(*q->blocks));
+        f->salts[i] = q->group->req->cache_salt;
+        f->choices[i] = q->choice;
+    }
+}
 
-    const struct batch *b = batch_build_plan(&w->build, p);
-    assert_int_equal(b->n_rows, p->n_rows);
-    assert_int_equal(b->n_out, p->n_out);
+/* The oldest step is read, as the worker does it. */
+static inline void flight_end(struct world *w)
+{
+    struct world_flight *f = &w->flights[w->first_flight];
+    const struct plan *p = f->plan;
     struct seq *wants[WORLD_MAX_SEQS];
-    uint32_t n_out = 0, out_row = 0;
+    uint32_t out_row = 0;
+    w->first_flight = (w->first_flight + 1) % STEPS_IN_FLIGHT;
+    w->n_flights--;
+    w->n_steps++;
+    flight_run(w, f);
+    sched_commit(&w->sched);
     for (uint32_t i = 0; i < p->n; i++) {
         struct seq *q = p->entries[i].seq;
-        uint64_t sum = compute(w, b, &b->seqs[i], q->group->req);
-        out_row += emit_scores(b, &p->entries[i], out_row);
-        if (!p->entries[i].wants_token)
-            continue;
-        assert_int_equal(b->out_rows[out_row++], b->seqs[i].first_row + b->seqs[i].n_rows - 1);
-        w->build.out_ids[n_out] = sample(sum, q->group->req, q->choice);
-        wants[n_out++] = q;
+        wants[i] = p->entries[i].wants_token ? q : NULL;
+        if (q)
+            out_row += emit_scores(f->batch, &p->entries[i], out_row);
+        if (p->entries[i].wants_token && q)
+            emit(w, q, f->ids[out_row]);
+        out_row += p->entries[i].wants_token;
     }
     assert_int_equal(out_row, p->n_out);
-    sched_commit(&w->sched);
-    for (uint32_t i = 0; i < n_out; i++)
-        emit(w, wants[i], w->build.out_ids[i]);
     sched_sweep(&w->sched);
-    for (uint32_t i = 0; i < n_out; i++) {
+    for (uint32_t i = 0; i < p->n; i++) {
         struct client *c = wants[i] ? wants[i]->group->req->consumer : NULL;
         if (!c || c->group->n_live > 0)
             continue;
-        for (uint32_t k = i + 1; k < n_out; k++) /* its other choices go with it */
+        for (uint32_t k = i + 1; k < p->n; k++) /* its other choices go with it */
             if (wants[k] && wants[k]->group == c->group)
                 wants[k] = NULL;
         group_over(w, c);
     }
+}
+
+/* False when there is nothing to do. */
+static inline bool world_step(struct world *w)
+{
+    if (w->n_flights == 0) {
+        const struct plan *p = sched_plan(&w->sched);
+        if (p->n == 0)
+            return false;
+        flight_begin(w, p);
+    }
+    if (w->sched.n_running > w->max_running)
+        w->max_running = w->sched.n_running;
+    const struct plan *next = w->ahead ? sched_follow(&w->sched) : NULL;
+    if (next) {
+        w->n_followed++;
+        flight_begin(w, next);
+        for (uint32_t i = 0; i < STEPS_IN_FLIGHT && !w->lazy; i++)
+            flight_run(w, &w->flights[(w->first_flight + i) % STEPS_IN_FLIGHT]);
+    }
+    flight_end(w);
     return true;
 }
 
