@@ -122,6 +122,23 @@ static int check_events(const struct plan *p, struct err *e)
                          MAX_OF_EVENTS, (unsigned long long)n, p->rules.n_logprobs);
 }
 
+/* What is told of a prompt is told again for each choice. */
+static int check_repeats(const struct plan *p, struct err *e)
+{
+    enum { ID_BYTES = 7, MAX_STREAMED_MIB = 4, MAX_MIB = 64 };
+    const uint32_t max = p->stream ? MAX_STREAMED_MIB : MAX_MIB, n = p->sampling.n;
+    uint64_t n_bytes = 0;
+    for (uint32_t i = 0; i < p->n_prompts; i++)
+        n_bytes +=
+            p->prompts[i].n_text + (p->return_token_ids ? p->prompts[i].tokens.n * ID_BYTES : 0);
+    if (n == 1 || n_bytes * n <= (uint64_t)max << 20)
+        return 0;
+    return err_set_param(e, LLMD_EINVAL, "n",
+                         "the prompts are told again for each of n choices, %u MiB%s at most; ask "
+                         "for fewer choices, or without echo and return_token_ids",
+                         max, p->stream ? " in a stream" : "");
+}
+
 /* Whether encoding put this token in front of the text. */
 static bool is_prefix(const struct plan *p, uint32_t id)
 {
@@ -212,6 +229,8 @@ int plan_parse(const struct catalog *c, const struct edge_key *key, enum plan_ki
         rc = check_logprobs(out, e);
     if (rc == 0)
         rc = check_events(out, e);
+    if (rc == 0)
+        rc = check_repeats(out, e);
     return rc == 0 ? check_context(out, c->limits.overflow_is_too_big, e) : rc;
 }
 

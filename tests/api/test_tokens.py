@@ -120,6 +120,19 @@ def test_allowed_and_forbidden_tokens(client):
     assert len(listed.logprobs.top_logprobs[0]) == 3
 
 
+def test_stop_token_ids(client):
+    """They end an answer, are counted and not shown, and the reply says which; not before min_tokens."""
+    ids = complete(client, max_tokens=6, extra_body={"return_token_ids": True}).choices[0].token_ids
+    stop = next(i for k, i in enumerate(ids) if k > 0 and i not in ids[:k])
+    fields = {"stop_token_ids": [stop], "return_token_ids": True}
+    r = complete(client, max_tokens=6, extra_body=fields)
+    c = r.choices[0]
+    assert (c.finish_reason, c.stop_reason) == ("stop", stop)
+    assert c.token_ids == ids[:ids.index(stop) + 1] and r.usage.completion_tokens == len(c.token_ids)
+    later = complete(client, max_tokens=6, extra_body=fields | {"min_tokens": 6}).choices[0]
+    assert later.finish_reason == "length" and stop not in later.token_ids
+
+
 def test_allowed_tokens_of_many_prompts(cpu):
     """Each prompt's request has a copy of the list."""
     status, r = cpu.post("/v1/completions", {"prompt": ["a"] * 1000, "allowed_token_ids": list(range(49000))})

@@ -395,6 +395,21 @@ static void test_cache_salts(void **state)
     plan_fini(&c);
 }
 
+/* Whom a request belongs to: by either name, or by none. */
+static void test_sessions(void **state)
+{
+    (void)state;
+    struct plan p[4];
+    parse_ok(PLAN_CHAT, chat("\"prompt_cache_key\":\"x\",\"user\":\"y\""), &p[0]);
+    parse_ok(PLAN_CHAT, chat("\"user\":\"x\""), &p[1]);
+    parse_ok(PLAN_CHAT, chat("\"user\":5"), &p[2]);
+    parse_ok(PLAN_CHAT, chat("\"user\":\"y\""), &p[3]);
+    assert_true(p[0].session == p[1].session && p[0].session != p[3].session);
+    assert_true(p[0].session != 0 && p[3].session != 0 && p[2].session == 0);
+    for (size_t i = 0; i < ARRAY_LEN(p); i++)
+        plan_fini(&p[i]);
+}
+
 /* The prompt as text again. */
 static char *prompt_text(const struct plan *p, uint32_t i)
 {
@@ -560,6 +575,7 @@ int main(void)
         cmocka_unit_test(test_bad_fields_are_named),
         cmocka_unit_test(test_bad_bodies),
         cmocka_unit_test(test_a_long_bad_word),
+        cmocka_unit_test(test_sessions),
         cmocka_unit_test(test_defaults),
         cmocka_unit_test(test_null_equals_omitted),
         cmocka_unit_test(test_harmless_fields_are_ignored),

@@ -200,6 +200,33 @@ static void test_logprobs_of_streams_are_few_at_a_time(void **state)
     }
 }
 
+/* A prompt that is told for each choice, in so few bytes of body. */
+static void test_prompts_are_not_told_without_end(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *fields;
+        bool taken; /* but for its length, which is looked at last */
+    } asks[] = {
+        {"\"n\":128,\"stream\":true,\"echo\":true", false},
+        {"\"n\":128,\"stream\":true,\"return_token_ids\":true", false},
+        {"\"n\":128,\"stream\":true", true},
+        {"\"n\":1,\"stream\":true,\"echo\":true", true},
+        {"\"n\":128,\"echo\":true", true},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(asks); i++) {
+        struct buf body = {0};
+        struct plan p;
+        struct err e = {0};
+        buf_addf(&body, "{\"prompt\":\"%040000d\",%s}", 0, asks[i].fields);
+        int rc = plan_parse(fixture.catalog, NULL, PLAN_COMPLETIONS, body.data, body.len, &p, &e);
+        assert_int_equal(rc, asks[i].taken ? -LLMD_ECONTEXT : -LLMD_EINVAL);
+        assert_string_equal(e.param, asks[i].taken ? "input_tokens" : "n");
+        plan_fini(&p);
+        buf_fini(&body);
+    }
+}
+
 static void check_cut(const char *fields, const char *want)
 {
     struct plan p;
@@ -394,6 +421,7 @@ int main(void)
         cmocka_unit_test(test_logprobs_of_many_long_answers),
         cmocka_unit_test(test_allowed_and_bad_words),
         cmocka_unit_test(test_logprobs_of_streams_are_few_at_a_time),
+        cmocka_unit_test(test_prompts_are_not_told_without_end),
         cmocka_unit_test(test_truncation),
         cmocka_unit_test(test_chat_echo_and_rendered_text),
         cmocka_unit_test(test_chat_logprobs),
