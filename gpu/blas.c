@@ -5,6 +5,7 @@
 #include "gpu/blas.h"
 
 #include <dlfcn.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -24,7 +25,7 @@ enum {
     EPILOGUE_BIAS = 4,
 
     SHAPES_MAX = 16,
-    CANDIDATES = 4,
+    CANDIDATES = 16, /* that are measured, as many as the library has */
     RUNS = 3,
     FIRST_STEP = 128, /* rows: of the first step of sizes; each next one is twice as large */
     STEPS = 8,
@@ -176,7 +177,9 @@ int blas_new(const struct blas_opts *o, struct blas **out, struct err *e)
         status = b->api->pref_set(b->preference, PREF_WORKSPACE, &o->workspace_bytes,
                                   sizeof(o->workspace_bytes));
     if (status) {
-        int rc = err_set(e, LLMD_EUNSUPPORTED, "cuBLASLt does not start on this GPU: %s",
+        int rc = err_set(e, LLMD_EUNSUPPORTED,
+                         "cuBLASLt does not start on this GPU: %s; cublaslt = false does "
+                         "without it",
                          b->api->status_name(status));
         blas_free(b);
         return rc;
@@ -400,7 +403,9 @@ static int linear_piece(struct blas *b, struct shape *s, const struct gpu_linear
     const int status = issue(b, s, &c->algo, a);
     if (status <= 0)
         return status;
-    gpu_stream_fault(b->o.stream, "cuBLASLt", b->api->status_name(status));
+    char why[128];
+    snprintf(why, sizeof(why), "%s; cublaslt = false does without it", b->api->status_name(status));
+    gpu_stream_fault(b->o.stream, "cuBLASLt", why);
     return -LLMD_EPOISONED;
 }
 

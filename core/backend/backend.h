@@ -117,7 +117,8 @@ struct backend_ops {
                           struct err *e);
 
     /* Optional: steps of decodes alone are prepared (recorded) for some numbers of rows, each when it
-     * is first run; kv_resize() undoes it. The number with which n decodes run, 0: unprepared. */
+     * is first run; kv_resize() undoes it. The number with which n decodes run, at least n; 0:
+     * unprepared, and so are more than n. */
     uint32_t (*decode_size)(struct backend *be, uint32_t n);
     /* Optional: takes the memory of `sample` for these logits. Once, after tensor_new. */
     int (*sample_reserve)(struct backend *be, const struct tensor *logits, struct err *e);

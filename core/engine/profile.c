@@ -126,6 +126,7 @@ int profile_decodes(struct forward *f, struct backend *be, const struct attn_sha
         const uint32_t size = be->ops->decode_size(be, n);
         if (size == 0)
             break;
+        BUG_ON(size < n);
         n = size < most ? size : most;
         while (t.batch.n_seqs < n)
             add(&t, 1, 0);

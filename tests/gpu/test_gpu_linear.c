@@ -469,7 +469,8 @@ static void test_library_fails(void **state)
                                  .k = 64};
     fake->refuse_matmul = 7;
     assert_int_equal(blas_linear_rows(blas, &a), -LLMD_EPOISONED);
-    assert_non_null(strstr(gpu_fault(gpu), "cuBLASLt: CUBLAS_STATUS_INVALID_VALUE"));
+    assert_non_null(
+        strstr(gpu_fault(gpu), "cuBLASLt: CUBLAS_STATUS_INVALID_VALUE; cublaslt = false"));
     gpu_free(gpu, out);
     gpu_free(gpu, in);
     gpu_free(gpu, w);
