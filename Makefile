@@ -226,10 +226,11 @@ $(FAKE_BLAS): tests/gpu/fake_cublaslt.c tests/gpu/fake_cublaslt.h
 $(BUILD)/gpu-test/test_gpu_linear $(BUILD)/gpu-test/test_cuda_worker: $(FAKE_BLAS)
 # The program of tests/gpu/run.sh, on the stand-in.
 DEVICE_OBJ := $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/gpu/device/*.c)) $(BUILD)/tests/gpu/device/ref.host.o
-$(BUILD)/gpu-test/device_run: $(DEVICE_OBJ) $(HOST_LIB) $(LIB)
+$(BUILD)/gpu-test/device_run: $(DEVICE_OBJ) $(HOST_LIB) $(LIB) $(FAKE_BLAS)
 	@mkdir -p $(@D)
 	@echo "  TEST $@"
-	$(Q)$(CXX) $(LDFLAGS_ALL) -o $@ $(DEVICE_OBJ) $(HOST_LIB) $(LIB) $(LIBS)
+	$(Q)$(CXX) $(LDFLAGS_ALL) -Wl,--undefined=stand_in_call -Wl,--export-dynamic-symbol=stand_in_call -o $@ \
+		$(DEVICE_OBJ) $(HOST_LIB) $(LIB) $(LIBS)
 .PHONY: gpu-test-build print-gpu-test gpu-test gpu-serve-build
 gpu-test-build: $(GPU_TEST)
 gpu-serve-build: all $(BUILD)/stand-in/llmd $(FAKE_NVML)

@@ -1,6 +1,7 @@
 /* fake_cublaslt.c - see fake_cublaslt.h. */
 #include "tests/gpu/fake_cublaslt.h"
 
+#include <dlfcn.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -278,6 +279,18 @@ static void compute(void *arg)
         }
 }
 
+typedef void call_fn(void *stream, void (*fn)(void *), void *arg);
+
+/* The test's, or that of a program that shows its own (device_run). */
+static call_fn *how_to_call(void)
+{
+    call_fn *fn = control.call;
+    void *at = fn ? NULL : dlsym(RTLD_DEFAULT, "stand_in_call");
+    if (at)
+        memcpy(&fn, &at, sizeof(at));
+    return fn;
+}
+
 int cublasLtMatmul(void *handle, const struct desc *desc, const float *alpha, const void *w,
                    const struct layout *a, const void *in, const struct layout *b,
                    const float *beta, const void *c_data, const struct layout *c, void *out,
@@ -300,6 +313,6 @@ int cublasLtMatmul(void *handle, const struct desc *desc, const float *alpha, co
         .next = products, .desc = *desc, .a = *a, .b = *b, .d = *d, .w = w, .in = in, .out = out};
     products = p;
     control.n_matmul++;
-    control.call(stream, compute, p);
+    how_to_call()(stream, compute, p);
     return SUCCESS;
 }

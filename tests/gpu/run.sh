@@ -36,19 +36,20 @@ device_arch() {
         sed -e 's/\.//' -e 's/^90$/90a/' -e 's/^10[03]$/100f/' -e 's/^12[01]$/120f/'
 }
 
-# What device_run is made of: the backend, the layer loop, and of the rest what they name.
+# What device_run is made of: the backend, the engine's load and layer loop; what of the rest they do not
+# call is left out by the linker, and with it what would need other libraries.
 build_for_device() {
     local arch=${GPU_ARCH:-$(device_arch)} dir=build/gpu-device f o objects=() jobs=()
-    local c_flags=(-std=c11 -D_GNU_SOURCE -O2 -g -ffp-contract=off -Wall -Wextra -I.)
+    local c_flags=(-std=c11 -D_GNU_SOURCE -O2 -g -ffp-contract=off -ffunction-sections -Wall -Wextra
+        -Itests/gpu/device/stub -I.)
     local nv_flags=(-std=c++17 -O3 -lineinfo -I. -gencode "arch=compute_$arch,code=sm_$arch"
         -Werror all-warnings)
     mkdir -p "$dir"
-    [ -e /usr/include/jansson.h ] || c_flags+=(-Itests/gpu/device/stub)
     for f in gpu/*.cu tests/gpu/device/*.cu gpu/*.c tests/gpu/device/*.c core/util/err.c \
-        core/util/base.c core/util/tensor.c core/util/clock.c \
-        core/backend/cpu_quant.c core/backend/attn_shape.c core/engine/forward.c \
-        core/model/model_rope.c; do
-        [ -e "$f" ] || continue
+        core/util/base.c core/util/buf.c core/util/tensor.c core/util/clock.c core/util/cpuinfo.c \
+        core/util/fsio.c core/util/lock.c core/backend/cpu_quant.c core/backend/attn_shape.c core/engine/engine_weights.c \
+        core/engine/forward.c core/engine/profile.c core/engine/worker_load.c core/model/gguf_meta.c \
+        core/model/model.c core/model/model_rope.c core/model/safetensors.c; do
         o=$dir/$(echo "$f" | tr / _).o
         objects+=("$o")
         case $f in
@@ -57,7 +58,7 @@ build_for_device() {
         esac
     done
     printf '%s\0' "${jobs[@]}" | xargs -0 -P "$(nproc)" -I{} sh -c '{}'
-    nvcc -o "$dir/device_run" "${objects[@]}" -ldl -lpthread -lm
+    nvcc -o "$dir/device_run" "${objects[@]}" -Xlinker --gc-sections -ldl -lpthread -lm
     program=$dir/device_run
 }
 
@@ -65,7 +66,7 @@ if [ -n "$stand_in" ]; then
     program=${BUILD:-build}/gpu-test/device_run
     make -s -j2 "$program"
     OUT=${OUT:-$(mktemp -d)}
-    size=(--tiny)
+    size=(--tiny --cublaslt "${BUILD:-build}/gpu-test/libfake_cublaslt.so")
     SOAK_S=${SOAK_S:-1}
 else
     build_for_device
@@ -81,45 +82,7 @@ trap 'rm -rf "$work"' EXIT
 
 # suite: joins what its runs printed with where and when, and prints the report's path.
 report() {
-    python3 - "$1" "$OUT" "$work" "${stand_in:-0}" <<'PY'
-import datetime, json, pathlib, re, subprocess, sys
-suite, out, work, stand_in = sys.argv[1], pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]), sys.argv[4]
-device = json.loads((work / "describe.json").read_text())
-def words(*command):
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
-smi = "nvidia-smi --query-gpu=driver_version,power.limit,clocks.max.sm --format=csv,noheader -i 0"
-nvcc = words("nvcc", "--version") or ""
-result = {"suite": suite, "date": datetime.date.today().isoformat(), "device": device,
-          "commit": words("git", "rev-parse", "--short", "HEAD"),
-          "driver": None if stand_in == "1" else words(*smi.split()),
-          "nvcc": nvcc.splitlines()[-2].strip() if stand_in == "0" and nvcc.count("\n") else None}
-ok = True
-for part in sorted(work.glob(suite + ".*.json")):
-    name = part.name.split(".")[1]
-    text = part.read_text()
-    seconds, rc = (part.with_suffix(".rc")).read_text().split()
-    try:
-        body = json.loads(text)
-    except ValueError:
-        body = {"ok": False, "output": text[-2000:]}
-    body["seconds"] = int(seconds)
-    body["ok"] = bool(body.get("ok")) and rc == "0"
-    ok &= body["ok"]
-    if name == "main":
-        result.update(body)
-    else:
-        result[name] = body
-result["ok"] = ok
-gpu = "stand-in" if stand_in == "1" else re.sub(r"^nvidia-(geforce-)?|-(sxm|pcie|nvl).*$", "",
-                                                re.sub(r"[^a-z0-9]+", "-", device["gpu"].lower()))
-path = out / f"{result['date']}-{gpu}-{suite}.json"
-path.write_text(json.dumps(result, indent=1) + "\n")
-print(("ok      " if ok else "FAILED  ") + str(path))
-sys.exit(0 if ok else 1)
-PY
+    python3 tests/gpu/report.py "$1" "$OUT" "$work" "${stand_in:-0}"
 }
 
 # suite, part, command or function...: one run, its output as JSON, its seconds and exit status.
@@ -134,7 +97,7 @@ part() {
 # shellcheck disable=SC2317  # part() calls it
 sanitizer() { # tool: its verdict as JSON
     local tool=$1 log=$work/sanitizer.log rc=0
-    timeout 85 compute-sanitizer --tool "$tool" --error-exitcode 9 "$program" numerics --tiny \
+    timeout 75 compute-sanitizer --tool "$tool" --error-exitcode 9 "$program" numerics --tiny \
         >"$log" 2>&1 || rc=$?
     python3 - "$log" "$rc" <<'PY'
 import json, re, sys
@@ -155,14 +118,20 @@ run_sanitize() {
             part sanitize "$tool" echo '{"missing": "compute-sanitizer", "ok": false}'
         fi
     done
-    part sanitize fault timeout 30 "$program" fault
-    part sanitize endless timeout 30 "$program" endless
+    part sanitize fault timeout 20 "$program" fault
+    part sanitize endless timeout 20 "$program" endless
 }
 
 failed=0
 for suite in "${suites[@]}"; do
     case "$suite" in
-    numerics | perf) part "$suite" main timeout 350 "$program" "$suite" "${size[@]}" ;;
+    numerics) part numerics main timeout 350 "$program" numerics "${size[@]}" ;;
+    perf)
+        part perf main timeout 190 "$program" perf "${size[@]}"
+        part perf load timeout 60 "$program" load "${size[@]}"
+        [ -n "$stand_in" ] && peers=(--tiny --device cpu) || peers=(--seconds 90)
+        part perf peers timeout 105 python3 tests/gpu/peers.py "${peers[@]}"
+        ;;
     soak) part soak main timeout 350 "$program" soak "$SOAK_S" "${size[@]}" ;;
     sanitize)
         if [ -n "$stand_in" ]; then

@@ -41,8 +41,7 @@ struct lt {
 
 static bool lt_open(struct lt *lt)
 {
-    static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12",
-                                        "/usr/local/cuda/lib64/libcublasLt.so"};
+    static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12"};
     const struct {
         void *fn;
         const char *name;
@@ -55,8 +54,8 @@ static bool lt_open(struct lt *lt)
                   {&lt->choose, "cublasLtMatmulAlgoGetHeuristic"},
                   {&lt->matmul, "cublasLtMatmul"}};
     void *so = NULL;
-    for (size_t i = 0; i < ARRAY_LEN(names) && !so; i++)
-        so = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
+    for (size_t i = 0; i < (cublaslt_file ? 1 : ARRAY_LEN(names)) && !so; i++)
+        so = dlopen(cublaslt_file ? cublaslt_file : names[i], RTLD_NOW | RTLD_LOCAL);
     if (!so)
         return false;
     for (size_t i = 0; i < ARRAY_LEN(wanted); i++) {
@@ -105,8 +104,7 @@ double gemm_peer_seconds(struct rig *r, uint32_t m, uint32_t n, uint32_t k)
     double best = -1;
     int n_choices = 0;
     if (state == 0)
-        state =
-            strcmp(gpu_describe(r->cuda->gpu)->name, "host stand-in") != 0 && lt_open(&lt) ? 1 : -1;
+        state = rig_library() && lt_open(&lt) ? 1 : -1;
     if (state < 0)
         return -1;
     p.w = device_new(r, (size_t)n * k * 2);

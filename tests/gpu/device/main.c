@@ -1,6 +1,7 @@
 /* The program behind tests/gpu/run.sh:
  *
- *   device_run describe | numerics | perf | soak SECONDS | fault | endless   [--tiny]
+ *   device_run describe | numerics | perf | load | soak SECONDS | fault | endless   [--tiny]
+ *              [--cublaslt FILE]
  *
  * Prints one JSON object. Exit 0: every gate holds; 1: one does not; 2: it could not be run. */
 #include <stdio.h>
@@ -60,18 +61,26 @@ static int contained(bool endless)
 int main(int argc, char **argv)
 {
     const char *what = argc > 1 ? argv[1] : "";
-    const bool tiny = argc > 2 && strcmp(argv[argc - 1], "--tiny") == 0;
+    bool tiny = false;
+    for (int i = 2; i < argc; i++) {
+        tiny |= strcmp(argv[i], "--tiny") == 0;
+        if (strcmp(argv[i], "--cublaslt") == 0 && i + 1 < argc)
+            cublaslt_file = argv[i + 1];
+    }
     if (strcmp(what, "describe") == 0)
         return describe();
     if (strcmp(what, "numerics") == 0)
         return numerics(tiny);
     if (strcmp(what, "perf") == 0)
         return perf(tiny);
+    if (strcmp(what, "load") == 0)
+        return load(tiny);
     if (strcmp(what, "soak") == 0 && argc > 2)
         return soak(tiny, (uint32_t)strtoul(argv[2], NULL, 10));
     if (strcmp(what, "fault") == 0 || strcmp(what, "endless") == 0)
         return contained(what[0] == 'e');
-    fprintf(stderr, "device_run: describe | numerics | perf | soak SECONDS | fault | endless "
-                    "[--tiny]\n");
+    fprintf(stderr,
+            "device_run: describe | numerics | perf | load | soak SECONDS | fault | endless "
+            "[--tiny] [--cublaslt FILE]\n");
     return 2;
 }

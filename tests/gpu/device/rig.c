@@ -36,17 +36,6 @@ void must(int rc, const char *what, const struct err *e)
     exit(2);
 }
 
-/* The layer loop counts references; these weights are the rig's. */
-struct engine_weights *engine_weights_ref(struct engine_weights *w)
-{
-    return w;
-}
-
-void engine_weights_unref(struct engine_weights *w)
-{
-    (void)w;
-}
-
 void *device_new(struct rig *r, size_t bytes)
 {
     struct err e = {0};
@@ -115,6 +104,7 @@ static void make_weights(struct rig *r)
     const uint32_t q = s->n_heads * s->head_dim, kv = s->n_kv_heads * s->head_dim;
     struct engine_weights *w = &r->weights;
     next_seed = 7;
+    atomic_init(&w->refs, 1); /* the rig's own: never the last to go */
     w->n_layers = s->n_layers;
     w->layers = calloc(s->n_layers, sizeof(*w->layers));
     if (!w->layers)
@@ -156,27 +146,27 @@ static void free_weights(struct rig *r)
 
 /* --- the rig --- */
 
-static void set_model(struct rig *r, uint32_t max_context)
+void rig_model(struct model *m, const struct shape *s, uint32_t max_context)
 {
-    const struct shape *s = r->shape;
     struct err e = {0};
-    r->model.hparams = (struct hparams){.n_layers = s->n_layers,
-                                        .hidden_size = s->hidden,
-                                        .n_heads = s->n_heads,
-                                        .n_kv_heads = s->n_kv_heads,
-                                        .head_dim = s->head_dim,
-                                        .ffn_size = s->ffn,
-                                        .vocab_size = s->vocab,
-                                        .context_length = max_context,
-                                        .rope_theta = s->theta,
-                                        .rms_norm_eps = s->eps,
-                                        .rope_style = ROPE_NEOX};
+    m->hparams = (struct hparams){.n_layers = s->n_layers,
+                                  .hidden_size = s->hidden,
+                                  .n_heads = s->n_heads,
+                                  .n_kv_heads = s->n_kv_heads,
+                                  .head_dim = s->head_dim,
+                                  .ffn_size = s->ffn,
+                                  .vocab_size = s->vocab,
+                                  .context_length = max_context,
+                                  .rope_theta = s->theta,
+                                  .rms_norm_eps = s->eps,
+                                  .rope_style = ROPE_NEOX,
+                                  .tied_embedding = s->tied};
     if (s->llama3) {
-        r->model.hparams.rope_scaling = ROPE_SCALING_LLAMA3;
-        r->model.hparams.scaling = (struct rope_scaling_params){
+        m->hparams.rope_scaling = ROPE_SCALING_LLAMA3;
+        m->hparams.scaling = (struct rope_scaling_params){
             .factor = 8, .original_context = 8192, .low_freq_factor = 1, .high_freq_factor = 4};
     }
-    must(model_set_rope(&r->model, NULL, &e), "rope", &e);
+    must(model_set_rope(m, NULL, &e), "rope", &e);
 }
 
 void rig_open(struct rig *r, const struct shape *s, const struct rig_opts *o)
@@ -186,7 +176,7 @@ void rig_open(struct rig *r, const struct shape *s, const struct rig_opts *o)
     struct attn_shape shape;
     struct err e = {0};
     *r = (struct rig){.shape = s, .n_blocks = o->n_blocks};
-    set_model(r, o->max_context);
+    rig_model(&r->model, s, o->max_context);
     must(cuda_backend_new(&o->cuda, &r->be, &e), "device", &e);
     r->cuda = cuda_backend(r->be);
     r->ref = (struct ref){.stream = r->cuda->stream, .flavour = r->cuda->flavour};
@@ -197,6 +187,31 @@ void rig_open(struct rig *r, const struct shape *s, const struct rig_opts *o)
     must(r->be->ops->reserve(r->be, &shape, &limits, o->n_blocks, &e), "reserve", &e);
     must(forward_new(r->be, &r->model, &r->weights, &shape, &limits, &r->forward, &e), "forward",
          &e);
+}
+
+void rig_settle(struct rig *r)
+{
+    struct err e = {0};
+    must(r->be->ops->kv_resize(r->be, r->n_blocks, &e), "KV cache", &e);
+}
+
+const char *cublaslt_file;
+
+const struct blas_library *rig_library(void)
+{
+    static struct blas_library *library;
+    static bool tried;
+    struct gpu *g = NULL;
+    struct err e = {0};
+    if (tried)
+        return library;
+    tried = true;
+    must(gpu_open(0, &g, &e), "device", &e);
+    const bool stands_in = strcmp(gpu_describe(g)->name, "host stand-in") == 0;
+    gpu_close(g);
+    if (!(stands_in && !cublaslt_file) && blas_library_open(cublaslt_file, &library, &e))
+        fprintf(stderr, "%s\n", e.msg);
+    return library;
 }
 
 void rig_close(struct rig *r)

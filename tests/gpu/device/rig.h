@@ -6,6 +6,7 @@
 #include "core/engine/engine_weights.h"
 #include "core/engine/forward.h"
 #include "core/model/model.h"
+#include "gpu/blas.h"
 #include "gpu/cuda.h"
 #include "gpu/cuda_int.h"
 #include "tests/gpu/device/ref.h"
@@ -38,9 +39,17 @@ struct rig_opts {
     uint32_t max_rows, max_seqs, max_context, n_blocks;
 };
 
+/* Hyperparameters and rotary frequencies; m->inv_freq is the caller's to free. */
+void rig_model(struct model *m, const struct shape *s, uint32_t max_context);
 /* Ends the process with a message when something fails: there is nobody to mend it. */
 void rig_open(struct rig *r, const struct shape *s, const struct rig_opts *o);
+/* After the first large step: steps of decodes can be recorded from here on. */
+void rig_settle(struct rig *r);
 void rig_close(struct rig *r);
+/* cuBLASLt, opened once; NULL: it is not there. cublaslt_file: of main's option, NULL: by its usual names;
+ * the stand-in takes no library but such a one. */
+extern const char *cublaslt_file;
+const struct blas_library *rig_library(void);
 void must(int rc, const char *what, const struct err *e);
 void *device_new(struct rig *r, size_t bytes);
 void wait_device(struct rig *r);
@@ -66,6 +75,7 @@ void step_run(struct step *s, struct rig *r);
 /* The suites: print one JSON object; return 0 when all gates hold. */
 int numerics(bool tiny);
 int perf(bool tiny);
+int load(bool tiny);
 int soak(bool tiny, uint32_t seconds);
 
 /* gemm_peer.c: seconds of one product in cuBLASLt's best of its choices, out[m][n] = in[m][k] w[n][k]^T
