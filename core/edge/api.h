@@ -21,6 +21,7 @@ enum MHD_Result admin_stream(struct exchange *ex);
 enum MHD_Result admin_history(struct exchange *ex);
 enum MHD_Result admin_log(struct exchange *ex);
 enum MHD_Result admin_log_entry(struct exchange *ex);
+enum MHD_Result admin_kv(struct exchange *ex);
 enum MHD_Result admin_session(struct exchange *ex);
 enum MHD_Result admin_status(struct exchange *ex);
 enum MHD_Result admin_workers(struct exchange *ex);

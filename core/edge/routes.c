@@ -34,6 +34,7 @@ static const struct route routes[] = {
     {"/admin/v1/history", "/admin/v1/history", ROUTE_GET, false, ACCESS_ADMIN, admin_history},
     {"/admin/v1/log", "/admin/v1/log", ROUTE_GET, false, ACCESS_ADMIN, admin_log},
     {"/admin/v1/log/", "/admin/v1/log/{id}", ROUTE_GET, true, ACCESS_ADMIN, admin_log_entry},
+    {"/admin/v1/kv", "/admin/v1/kv", ROUTE_GET, false, ACCESS_ADMIN, admin_kv},
     {"/admin/v1/status", "/admin/v1/status", ROUTE_GET, false, ACCESS_ADMIN, admin_status},
     {"/admin/v1/workers", "/admin/v1/workers", ROUTE_GET, false, ACCESS_ADMIN, admin_workers},
     {"/admin/v1/config", "/admin/v1/config", ROUTE_GET, false, ACCESS_ADMIN, admin_config},

@@ -107,12 +107,19 @@ static int by_index(const void *a, const void *b)
     return x->index < y->index ? -1 : x->index > y->index;
 }
 
+uint32_t worker_json_sort(struct router_worker_view *views, uint32_t n)
+{
+    n = (uint32_t)u64_min(n, WORKER_VIEWS);
+    if (n > 1)
+        qsort(views, n, sizeof(*views), by_index);
+    return n;
+}
+
 void worker_json_list(struct router_worker_view *views, uint32_t n,
                       const struct edge_control *control, const struct page_rates *rates,
                       struct buf *out)
 {
-    if (n > 1)
-        qsort(views, n, sizeof(*views), by_index);
+    n = worker_json_sort(views, n);
     buf_addch(out, '[');
     for (uint32_t i = 0; i < n; i++) {
         buf_addstr(out, i ? "," : "");
@@ -126,6 +133,6 @@ void worker_json_all(struct router *r, const struct edge_control *control, struc
     struct router_worker_view *views = calloc(WORKER_VIEWS, sizeof(*views));
     const uint32_t n = views ? router_workers(r, views, WORKER_VIEWS) : 0;
     out->failed |= !views;
-    worker_json_list(views, (uint32_t)u64_min(n, WORKER_VIEWS), control, NULL, out);
+    worker_json_list(views, n, control, NULL, out);
     free(views);
 }

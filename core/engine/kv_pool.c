@@ -12,6 +12,30 @@ static void check_owner(const struct kv_pool *p)
 #endif
 }
 
+/* Only the owner writes. */
+static void show(struct kv_pool *p, uint32_t id, bool indexed)
+{
+    const uint32_t holders = p->ref[id] < KV_VIEW_HOLDERS ? p->ref[id] : KV_VIEW_HOLDERS;
+    atomic_store_explicit(&p->view->blocks[id],
+                          (uint8_t)(holders | (indexed ? KV_VIEW_INDEXED : 0)),
+                          memory_order_relaxed);
+}
+
+/* The number of holders has changed. */
+static void show_holders(struct kv_pool *p, uint32_t id)
+{
+    if (p->view)
+        show(p, id,
+             (atomic_load_explicit(&p->view->blocks[id], memory_order_relaxed) & KV_VIEW_INDEXED) !=
+                 0);
+}
+
+void kv_pool_note_indexed(struct kv_pool *p, uint32_t id, bool indexed)
+{
+    if (p->view)
+        show(p, id, indexed);
+}
+
 int kv_pool_init(struct kv_pool *p, uint32_t n_blocks)
 {
     *p = (struct kv_pool){.n_blocks = n_blocks, .owner = pthread_self()};
@@ -43,6 +67,7 @@ int kv_pool_take(struct kv_pool *p, uint32_t n, uint32_t out_ids[])
         uint32_t id = p->free_ids[--p->n_free];
         BUG_ON(p->ref[id] != 0); /* I1 */
         p->ref[id] = 1;
+        show_holders(p, id);
         out_ids[i] = id;
     }
     return 0;
@@ -53,6 +78,7 @@ void kv_pool_ref(struct kv_pool *p, uint32_t id)
     check_owner(p);
     BUG_ON(id >= p->n_blocks || p->ref[id] == 0 || p->ref[id] == UINT32_MAX);
     p->ref[id]++;
+    show_holders(p, id);
 }
 
 uint32_t kv_pool_unref(struct kv_pool *p, uint32_t id)
@@ -60,6 +86,7 @@ uint32_t kv_pool_unref(struct kv_pool *p, uint32_t id)
     check_owner(p);
     BUG_ON(id >= p->n_blocks || p->ref[id] == 0);
     uint32_t left = --p->ref[id];
+    show_holders(p, id);
     if (left == 0)
         p->free_ids[p->n_free++] = id;
     return left;

@@ -144,6 +144,7 @@ static void evict(struct kv_prefix *p, uint32_t id)
     if (b->parent != KV_NO_BLOCK)
         p->entries[b->parent].n_children--;
     b->indexed = false;
+    kv_pool_note_indexed(p->pool, id, false);
     p->n_indexed--;
     note_change(p, b->hash, false);
     BUG_ON(kv_pool_unref(p->pool, id) != 0); /* I2 */
@@ -209,7 +210,15 @@ uint32_t kv_prefix_insert(struct kv_prefix *p, uint32_t parent, uint64_t salt,
     p->n_indexed++;
     note_change(p, h, true);
     kv_pool_ref(p->pool, id); /* the index's own */
+    kv_pool_note_indexed(p->pool, id, true);
     return id;
+}
+
+static void audit_view(const struct kv_pool *pool, uint32_t id, bool indexed)
+{
+    const uint32_t holders = pool->ref[id] < KV_VIEW_HOLDERS ? pool->ref[id] : KV_VIEW_HOLDERS;
+    if (pool->view)
+        BUG_ON(atomic_load(&pool->view->blocks[id]) != (holders | (indexed ? KV_VIEW_INDEXED : 0)));
 }
 
 void kv_prefix_audit(const struct kv_prefix *p)
@@ -221,6 +230,7 @@ void kv_prefix_audit(const struct kv_prefix *p)
     for (uint32_t id = 0; id < p->pool->n_blocks; id++) {
         const struct kv_entry *b = &p->entries[id];
         BUG_ON(b->idle != (b->indexed && p->pool->ref[id] == 1)); /* I2 */
+        audit_view(p->pool, id, b->indexed);
         if (!b->indexed)
             continue;
         n_indexed++;

@@ -40,6 +40,26 @@ void worker_status(struct worker *w, struct worker_status *out)
     lock_drop(&w->mu);
 }
 
+static enum kv_block_state block_state(uint8_t seen)
+{
+    const bool indexed = (seen & KV_VIEW_INDEXED) != 0;
+    const uint32_t holders = (seen & KV_VIEW_HOLDERS);
+    if (holders == 0)
+        return KV_BLOCK_FREE;
+    if (holders == 1)
+        return indexed ? KV_BLOCK_CACHED : KV_BLOCK_USED;
+    return holders == 2 && indexed ? KV_BLOCK_USED : KV_BLOCK_SHARED;
+}
+
+uint32_t worker_kv_blocks(const struct worker *w, uint32_t from, uint32_t n, uint8_t *out)
+{
+    const struct kv_view *v = atomic_load(&w->kv_view);
+    for (uint32_t i = 0; v && i < n && from + i < v->n_blocks; i++)
+        out[i] =
+            (uint8_t)block_state(atomic_load_explicit(&v->blocks[from + i], memory_order_relaxed));
+    return v ? v->n_blocks : 0;
+}
+
 const struct worker_opts *worker_options(const struct worker *w)
 {
     return w->opts;
@@ -449,5 +469,6 @@ void worker_free(struct worker *w)
     BUG_ON(w->inbox_first || w->poked || w->n_groups > 0);
     pthread_cond_destroy(&w->wake);
     lock_fini(&w->mu);
+    free(atomic_load(&w->kv_view));
     free(w);
 }

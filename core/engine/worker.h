@@ -133,6 +133,16 @@ MUST_CHECK int worker_start(const struct worker_opts *opts, const struct worker_
  * On failure the caller keeps its reference. */
 MUST_CHECK int worker_submit(struct worker *w, struct request *r, struct err *e);
 void worker_status(struct worker *w, struct worker_status *out);
+/* What a KV block is to others. */
+enum kv_block_state {
+    KV_BLOCK_FREE,
+    KV_BLOCK_CACHED, /* in the prefix cache alone: can be evicted */
+    KV_BLOCK_USED,   /* by one sequence */
+    KV_BLOCK_SHARED, /* by several */
+};
+/* Fills out with the states (enum kv_block_state) of blocks from..from+n-1, as far as there are such;
+ * returns how many blocks there are in all, 0 before they are taken. */
+uint32_t worker_kv_blocks(const struct worker *w, uint32_t from, uint32_t n, uint8_t *out);
 const struct worker_opts *worker_options(const struct worker *w);
 /* Makes it publish soon, though nothing may have changed. */
 void worker_nudge(struct worker *w);

@@ -26,6 +26,7 @@ struct worker {
 
     /* Set by worker_load; read by submitters once the state is READY. */
     struct seq_limits limits;
+    struct kv_view *_Atomic kv_view; /* set by worker_load, for any thread; NULL: not yet */
 
     struct lock mu; /* rank INBOX; guards all down to `status` */
     pthread_cond_t wake;

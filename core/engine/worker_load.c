@@ -116,9 +116,15 @@ static int init_pools(struct worker *w, uint32_t max_num_seqs, uint32_t n_blocks
         rc = batch_build_init(&w->flights[i].build, o->max_num_batched_tokens, max_num_seqs);
     if (!rc && !forward_has_sampler(w->forward))
         rc = sampler_scratch_init(&w->scratch, o->model->hparams.vocab_size);
+    struct kv_view *view = rc ? NULL : calloc(1, sizeof(*view) + n_blocks);
+    if (!rc && !view)
+        rc = -LLMD_ENOMEM;
     if (rc)
         return err_set(e, -rc, "out of memory for %u sequences and %u KV blocks", max_num_seqs,
                        n_blocks);
+    view->n_blocks = n_blocks;
+    w->sched.pool.view = view;
+    atomic_store(&w->kv_view, view);
     return 0;
 }
 

@@ -280,6 +280,18 @@ uint32_t router_n_hanging(struct router *r)
     return n;
 }
 
+uint32_t router_kv_blocks(struct router *r, uint32_t index, uint32_t from, uint32_t n, uint8_t *out)
+{
+    uint32_t n_blocks = 0;
+    BUG_ON(n > ROUTER_KV_AT_ONCE);
+    lock_take(&r->mu);
+    for (const struct slot *s = r->first; s; s = s->next)
+        if (s->opts->index == index && s->link && s->link->worker)
+            n_blocks = worker_kv_blocks(s->link->worker, from, n, out);
+    lock_drop(&r->mu);
+    return n_blocks;
+}
+
 uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32_t max)
 {
     uint32_t n = 0;

@@ -127,6 +127,12 @@ uint32_t router_n_hanging(struct router *r);
 /* Fills up to max views; returns how many workers there are. */
 uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32_t max);
 
+/* States of KV blocks (worker_kv_blocks) of the worker of that index; copied under the router's lock: at
+ * most ROUTER_KV_AT_ONCE. 0: there is no such worker, or it has none yet. */
+enum { ROUTER_KV_AT_ONCE = 4096 };
+uint32_t router_kv_blocks(struct router *r, uint32_t index, uint32_t from, uint32_t n,
+                          uint8_t *out);
+
 struct router_model_view {
     uint64_t generation;
     uint32_t n_requests; /* that are with it, waiting or not */

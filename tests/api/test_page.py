@@ -267,6 +267,15 @@ def test_history(server, ops):
     assert ops.ask("GET", "/admin/v1/history?span=1h")[0] == 400
 
 
+def test_kv_map(server, ops):
+    generate(server)
+    for w in ops.get("/admin/v1/kv")["workers"]:
+        assert w["blocks"] == w["free"] + w["cached"] + w["used"] + w["shared"] > 0
+        runs = re.findall(r"([fcus])(\d+)", w["map"])
+        assert "".join(a + b for a, b in runs) == w["map"] and sum(int(n) for _, n in runs) == w["cells"] <= 4096
+        assert (w["cells"] - 1) * w["blocks_per_cell"] < w["blocks"] <= w["cells"] * w["blocks_per_cell"]
+
+
 # ---- the request log ----
 
 def test_log(server, ops):

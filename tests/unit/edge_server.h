@@ -100,6 +100,16 @@ uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32
     return 1;
 }
 
+uint32_t router_kv_blocks(struct router *r, uint32_t index, uint32_t from, uint32_t n, uint8_t *out)
+{
+    enum { BLOCKS = 10000 };
+    (void)r;
+    (void)index;
+    for (uint32_t i = 0; i < n && from + i < BLOCKS; i++)
+        out[i] = from + i < 9 ? KV_BLOCK_USED : from + i < 10 ? KV_BLOCK_SHARED : KV_BLOCK_FREE;
+    return BLOCKS;
+}
+
 bool router_model(struct router *r, const char *model, struct router_model_view *out)
 {
     (void)r;

@@ -360,6 +360,10 @@ static void test_log_in_and_out(void **state)
     expect("GET /admin/v1/session", cookie, 200, csrf);
     expect("GET /admin/v1/keys", cookie, 200, "\"keys\":[");
     expect("GET /v1/models", cookie, 200, "tiny");
+    expect(
+        "GET /admin/v1/kv", cookie, 200,
+        "\"blocks\":10000,\"block_tokens\":16,\"free\":9990,\"cached\":0,\"used\":9,\"shared\":1,"
+        "\"blocks_per_cell\":3,\"cells\":3334,\"map\":\"u3f3331\"");
     /* what changes something */
     expect("POST /admin/v1/drain", cookie, 403, "X-CSRF-Token");
     snprintf(text, sizeof(text), "%sX-CSRF-Token: %s\r\n", cookie, csrf);

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -18,12 +19,16 @@ struct cache {
 static void cache_init(struct cache *c, uint32_t n_blocks, bool enabled)
 {
     assert_int_equal(kv_pool_init(&c->pool, n_blocks), 0);
+    c->pool.view = calloc(1, sizeof(*c->pool.view) + n_blocks); /* the audit compares it */
+    assert_non_null(c->pool.view);
+    c->pool.view->n_blocks = n_blocks;
     assert_int_equal(kv_prefix_init(&c->prefix, &c->pool, enabled), 0);
 }
 
 static void cache_fini(struct cache *c)
 {
     kv_prefix_audit(&c->prefix);
+    free(c->pool.view);
     kv_prefix_fini(&c->prefix);
     kv_pool_fini(&c->pool);
 }
