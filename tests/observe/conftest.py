@@ -15,6 +15,15 @@ sys.path.append(str(API))
 make_server = api_server.make_server
 
 
+def pytest_addoption(parser):
+    parser.addoption("--minutes", type=float, default=1, help="how long Prometheus watches a server under load")
+
+
+@pytest.fixture(scope="session")
+def minutes(request):
+    return request.config.getoption("--minutes")
+
+
 @pytest.fixture
 def serve(tmp_path_factory):
     """Makes a server, stopped at the end of the test."""

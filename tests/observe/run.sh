@@ -3,7 +3,7 @@
 # a real Prometheus under load, the dashboards and rules of conf/, collectors of traces. Against build/llmd (or $LLMD).
 # Installs what it needs; each test_*.py beside it is run. Ends with "N passed, N failed".
 set -u
-cd "$(dirname "$0")/../.."
+cd "$(dirname "$0")/../.." || exit
 venv=build/venv-observe
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
