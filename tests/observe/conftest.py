@@ -17,6 +17,7 @@ make_server = api_server.make_server
 
 def pytest_addoption(parser):
     parser.addoption("--minutes", type=float, default=1, help="how long Prometheus watches a server under load")
+    parser.addoption("--write", action="store_true", help="write conf/METRICS.md anew")
 
 
 @pytest.fixture(scope="session")

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# run.sh [--minutes N] [pytest arguments] - what others make of llmd's metrics and traces: prometheus_client, promtool,
+# run.sh [--minutes N] [--write] [pytest arguments] - what others make of llmd's metrics and traces: prometheus_client, promtool,
 # a real Prometheus under load, the dashboards and rules of conf/, collectors of traces. Against build/llmd (or $LLMD).
 # Installs what it needs; each test_*.py beside it is run. Ends with "N passed, N failed".
 set -u
@@ -24,6 +24,7 @@ need() { # command, package
 
 need promtool prometheus
 [ -n "${LLMD:-}" ] || make -s -j2 >&2 || fail "make failed"
+make -s -j2 gpu-serve-build >&2 || fail "make gpu-serve-build failed"
 if ! cmp -s tests/observe/requirements.txt "$venv/requirements.txt"; then
     { python3 -m venv "$venv" && "$venv/bin/pip" install -q -r tests/observe/requirements.txt &&
         cp tests/observe/requirements.txt "$venv/"; } >&2 || fail "cannot make $venv"
