@@ -4,8 +4,10 @@
 #include <string.h>
 
 #include "cmd/certificate.h"
+#include "cmd/identity.h"
 #include "cmd/roll.h"
 #include "core/observe/events.h"
+#include "core/util/clock.h"
 #include "core/util/json.h"
 #include "core/util/lock.h"
 
@@ -27,11 +29,14 @@ struct reload {
     bool asked, again;
     struct err failure;
     struct buf changes; /* lines */
-    struct buf shown;   /* the configuration in force as JSON */
+    struct buf shown;   /* the configuration in force as JSON, and */
+    struct buf options; /* beside what the file says now */
 
     /* The main thread's. */
-    bool active;  /* the steps are under way */
-    bool between; /* the last one is done: the end is yet to come */
+    uint64_t seen;     /* identity_of the file when it was read last */
+    uint64_t looks_us; /* when it is looked at again */
+    bool active;       /* the steps are under way */
+    bool between;      /* the last one is done: the end is yet to come */
     struct step steps[2 * FLEET_MODELS];
     uint32_t n_steps, at;
     struct roll roll;
@@ -39,23 +44,64 @@ struct reload {
 
 /* --- what others see --- */
 
+static void publish(struct reload *r, struct buf *where, struct buf *json)
+{
+    lock_take(&r->mu);
+    struct buf before = *where;
+    *where = *json;
+    lock_drop(&r->mu);
+    buf_fini(&before);
+}
+
+/* What the file says now; NULL, and fault says why not. */
+static struct config *read_file(struct reload *r, struct buf *fault)
+{
+    struct config *now = NULL;
+    struct err e = {0};
+    r->seen = identity_of(r->path);
+    if (config_load(r->path, &now, fault, &e) == 0)
+        return now;
+    if (fault->len == 0)
+        buf_addstr(fault, e.msg);
+    return NULL;
+}
+
 /* The configuration as it is in force: models whose update failed are as they were. */
 static void show_config(struct reload *r)
 {
     const struct fleet *f = r->fleet;
     struct config_model models[FLEET_MODELS];
     struct config c = *f->config;
-    struct buf json = {0};
+    struct buf json = {0}, options = {0}, fault = {0};
+    struct config *now = read_file(r, &fault);
     for (uint32_t i = 0; i < f->n_line_up; i++)
         models[i] = f->line_up[i]->c;
     c.models = models;
     c.n_models = f->n_line_up;
     config_print_json(&c, &json);
+    config_view_json(&c, now, now ? NULL : buf_str(&fault), &options);
+    config_free(now);
+    buf_fini(&fault);
+    publish(r, &r->shown, &json);
+    publish(r, &r->options, &options);
+}
+
+void reload_look(struct reload *r)
+{
+    enum { LOOK_US = 2000000 };
+    const uint64_t now_us = clock_now_us();
+    if (r->active || now_us < r->looks_us)
+        return;
+    r->looks_us = now_us + LOOK_US;
+    if (identity_of(r->path) != r->seen)
+        show_config(r);
+}
+
+void reload_add_options(struct reload *r, struct buf *json)
+{
     lock_take(&r->mu);
-    struct buf before = r->shown;
-    r->shown = json;
+    buf_add(json, buf_str(&r->options), r->options.len);
     lock_drop(&r->mu);
-    buf_fini(&before);
 }
 
 void reload_add_config(struct reload *r, struct buf *json)
@@ -441,6 +487,7 @@ void reload_free(struct reload *r)
         return;
     buf_fini(&r->changes);
     buf_fini(&r->shown);
+    buf_fini(&r->options);
     lock_fini(&r->mu);
     free(r->path);
     free(r);

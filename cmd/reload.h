@@ -11,7 +11,7 @@
  *
  * A model has changed when an option of it has that workers are made with, or its files on disk.
  *
- * Thread  reload_tick, reload_free: the main thread. Others: any. */
+ * Thread  reload_tick, reload_look, reload_free: the main thread. Others: any. */
 #pragma once
 #include "cmd/fleet.h"
 #include "core/util/buf.h"
@@ -30,3 +30,6 @@ bool reload_tick(struct reload *r);
 /* Appends what edge_control says of these. */
 void reload_add_state(struct reload *r, struct buf *json);
 void reload_add_config(struct reload *r, struct buf *json);
+void reload_add_options(struct reload *r, struct buf *json);
+/* Has the options shown again when the file has changed; every few seconds, on the main thread. */
+void reload_look(struct reload *r);

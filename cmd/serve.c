@@ -150,6 +150,12 @@ static void add_config(void *ctx, struct buf *json)
     reload_add_config(s->reload, json);
 }
 
+static void add_options(void *ctx, struct buf *json)
+{
+    const struct server *s = ctx;
+    reload_add_options(s->reload, json);
+}
+
 static void add_gpu(void *ctx, uint32_t gpu, struct buf *json)
 {
     struct server *s = ctx;
@@ -214,7 +220,8 @@ static int start_edge(struct server *s, struct err *e)
                     .reload = ask_reload,
                     .reload_state = add_reload_state,
                     .gpu = add_gpu,
-                    .config = add_config},
+                    .config = add_config,
+                    .options = add_options},
         .max_connections = c->max_connections,
     };
     int rc = fleet_catalog(&s->fleet, &o.served, &arrays, e);
@@ -413,6 +420,7 @@ static int run(struct server *s)
         service_tick(&s->service, &s->fleet, phase(s), 0);
         if (s->was_ready)
             s->reloads = reload_tick(s->reload);
+        reload_look(s->reload);
         watch_gpus(s);
         service_tick(&s->service, &s->fleet, phase(s), 0);
     }

@@ -79,6 +79,20 @@ static void add_server(const json_t *now, struct buf *out)
              control_number(now, "max_connections"));
 }
 
+/* What the server says of itself, and what to do; nothing of an older server. */
+static void add_verdict(const json_t *now, struct buf *out)
+{
+    const json_t *v = get(now, "verdict");
+    char reason[NOTE_MAX], advice[NOTE_MAX];
+    if (!json_is_object(v))
+        return;
+    control_text(get(v, "reason"), reason, sizeof(reason));
+    control_text(get(v, "advice"), advice, sizeof(advice));
+    buf_addstr(out, "verdict      ");
+    add_text(out, get(v, "state"));
+    buf_addf(out, ": %s%s%s%s\n", reason, advice[0] ? " (" : "", advice, advice[0] ? ")" : "");
+}
+
 static void add_reload(const json_t *now, struct buf *out)
 {
     const json_t *reload = get(now, "reload");
@@ -207,6 +221,7 @@ void status_text(const json_t *now, const json_t *before, struct buf *out)
     if (!same_number(now, before, "pid"))
         before = NULL;
     add_server(now, out);
+    add_verdict(now, out);
     add_reload(now, out);
     add_models(now, width, out);
     buf_addf(out, "\nWORKER  %-*s  STATE     RUNNING  WAITING  KV USED   STEPS/S     TOK/S\n",

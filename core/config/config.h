@@ -165,6 +165,10 @@ void config_diff_fini(struct config_diff *d);
 void config_print(const struct config *c, struct buf *out);
 /* The same as one JSON object. */
 void config_print_json(const struct config *c, struct buf *out);
+/* Option by option as JSON: what is in force, its default, what a change of it needs, and what the file
+ * says now where that differs. now NULL: the file cannot be read or is at fault, which fault says. */
+void config_view_json(const struct config *c, const struct config *now, const char *fault,
+                      struct buf *out);
 /* An example file (conf/llmd.conf): every option with its help and default, commented out. */
 void config_print_example(struct buf *out);
 /* The reference (conf/OPTIONS.md). */

@@ -24,7 +24,7 @@ static void add_section(struct config_diff *d, enum config_scope scope, const ch
     d->n++;
 }
 
-static bool same_value(const void *a, const void *b, const struct config_option *o)
+bool config_same_value(const void *a, const void *b, const struct config_option *o)
 {
     struct buf x = {0}, y = {0};
     if (o->type == CONFIG_DIGEST)
@@ -46,7 +46,7 @@ static unsigned diff_scope(const char *before, enum config_scope scope, const vo
     for (uint32_t i = 0; i < config_n_options; i++) {
         const struct config_option *o = &config_options[i];
         struct buf was = {0}, is = {0};
-        if (o->scope != scope || same_value(a, b, o))
+        if (o->scope != scope || config_same_value(a, b, o))
             continue;
         kinds |= 1u << o->reload;
         config_add_value(&was, a, o);

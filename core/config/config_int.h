@@ -98,3 +98,8 @@ MUST_CHECK int config_load_text(const char *path, const char *text, size_t n, st
 /* config_print.c: the value of an option in the struct of its scope, in the file's syntax; digests
  * shortened. */
 void config_add_value(struct buf *b, const void *base, const struct config_option *o);
+/* The default, likewise; of an option that has one. */
+void config_add_default(struct buf *b, const struct config_option *o);
+bool config_value_is_default(const void *base, const struct config_option *o);
+/* config_diff.c: digests are compared whole. */
+bool config_same_value(const void *a, const void *b, const struct config_option *o);

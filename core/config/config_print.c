@@ -93,8 +93,7 @@ void config_add_value(struct buf *b, const void *base, const struct config_optio
     }
 }
 
-/* The default as config_add_value would write it. */
-static void add_default(struct buf *b, const struct config_option *o)
+void config_add_default(struct buf *b, const struct config_option *o)
 {
     if (o->type == CONFIG_CHOICE || o->type == CONFIG_PATH || o->type == CONFIG_TIME)
         add_quoted(b, o->default_text);
@@ -104,24 +103,30 @@ static void add_default(struct buf *b, const struct config_option *o)
         buf_addstr(b, o->default_text);
 }
 
+bool config_value_is_default(const void *base, const struct config_option *o)
+{
+    struct buf value = {0}, standard = {0};
+    if (!o->default_text)
+        return false;
+    config_add_value(&value, base, o);
+    config_add_default(&standard, o);
+    const bool same =
+        !value.failed && !standard.failed && strcmp(buf_str(&value), buf_str(&standard)) == 0;
+    buf_fini(&value);
+    buf_fini(&standard);
+    return same;
+}
+
 static void print_scope(const void *base, enum config_scope scope, const char *indent,
                         struct buf *out)
 {
     for (uint32_t i = 0; i < config_n_options; i++) {
         const struct config_option *o = &config_options[i];
-        struct buf value = {0}, standard = {0};
         if (o->scope != scope)
             continue;
-        config_add_value(&value, base, o);
-        if (o->default_text)
-            add_default(&standard, o);
-        buf_addf(out, "%s%s = %s", indent, o->name, buf_str(&value));
-        if (o->default_text && strcmp(buf_str(&value), buf_str(&standard)) == 0)
-            buf_addstr(out, "    # default");
-        buf_addch(out, '\n');
-        out->failed |= value.failed || standard.failed;
-        buf_fini(&value);
-        buf_fini(&standard);
+        buf_addf(out, "%s%s = ", indent, o->name);
+        config_add_value(out, base, o);
+        buf_addstr(out, config_value_is_default(base, o) ? "    # default\n" : "\n");
     }
 }
 

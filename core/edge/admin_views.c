@@ -66,17 +66,27 @@ enum MHD_Result admin_workers(struct exchange *ex)
     return respond_json(ex, MHD_HTTP_OK, &body);
 }
 
-enum MHD_Result admin_config(struct exchange *ex)
+/* What the process says by `add`; NULL: it cannot. */
+static enum MHD_Result show_config(struct exchange *ex, void (*add)(void *ctx, struct buf *json))
 {
-    const struct edge_control *c = &exchange_opts(ex)->control;
     struct buf body = {0};
-    if (c->config) {
-        c->config(c->ctx, &body);
+    if (add) {
+        add(exchange_opts(ex)->control.ctx, &body);
         return respond_json(ex, MHD_HTTP_OK, &body);
     }
     struct err e = {0};
     err_set(&e, LLMD_EUNSUPPORTED, "this server was not started from a configuration");
     return respond_error(ex, &e);
+}
+
+enum MHD_Result admin_config(struct exchange *ex)
+{
+    return show_config(ex, exchange_opts(ex)->control.config);
+}
+
+enum MHD_Result admin_config_options(struct exchange *ex)
+{
+    return show_config(ex, exchange_opts(ex)->control.options);
 }
 
 /* "limit" and what is left of it; nulls without one. */

@@ -26,6 +26,7 @@ enum MHD_Result admin_session(struct exchange *ex);
 enum MHD_Result admin_status(struct exchange *ex);
 enum MHD_Result admin_workers(struct exchange *ex);
 enum MHD_Result admin_config(struct exchange *ex);
+enum MHD_Result admin_config_options(struct exchange *ex);
 enum MHD_Result admin_keys(struct exchange *ex);
 enum MHD_Result admin_events(struct exchange *ex);
 enum MHD_Result admin_requests(struct exchange *ex);

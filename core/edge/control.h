@@ -19,6 +19,8 @@ struct edge_control {
     void (*reload_state)(void *ctx, struct buf *json);
     /* Appends the configuration in force as one JSON object, digests shortened. */
     void (*config)(void *ctx, struct buf *json);
+    /* Appends it option by option, beside what its file says now (PAGE.md, config/options). */
+    void (*options)(void *ctx, struct buf *json);
     /* Appends what is known of a GPU's state as one JSON object, or null. */
     void (*gpu)(void *ctx, uint32_t gpu, struct buf *json);
 };

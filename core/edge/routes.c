@@ -38,6 +38,8 @@ static const struct route routes[] = {
     {"/admin/v1/status", "/admin/v1/status", ROUTE_GET, false, ACCESS_ADMIN, admin_status},
     {"/admin/v1/workers", "/admin/v1/workers", ROUTE_GET, false, ACCESS_ADMIN, admin_workers},
     {"/admin/v1/config", "/admin/v1/config", ROUTE_GET, false, ACCESS_ADMIN, admin_config},
+    {"/admin/v1/config/options", "/admin/v1/config/options", ROUTE_GET, false, ACCESS_ADMIN,
+     admin_config_options},
     {"/admin/v1/keys", "/admin/v1/keys", ROUTE_GET, false, ACCESS_ADMIN, admin_keys},
     {"/admin/v1/events", "/admin/v1/events", ROUTE_GET, false, ACCESS_ADMIN, admin_events},
     {"/admin/v1/requests", "/admin/v1/requests", ROUTE_GET, false, ACCESS_ADMIN, admin_requests},

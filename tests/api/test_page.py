@@ -167,6 +167,38 @@ def test_a_key_that_goes_takes_its_sessions_along(make_server):
     s.stop()
 
 
+def test_options(make_server):
+    s = make_server(model=SIM, name="sim", top=KEYS)
+    tab = Tab(s, "sk-eye")
+
+    def options(scope, name=None):
+        v = tab.get("/admin/v1/config/options")
+        section = next(x for x in v["sections"] if (x["scope"], x["name"]) == (scope, name))
+        return v, {o["name"]: o for o in section["options"]}
+
+    v, top = options("top")
+    assert v["file"] == str(s.config) and v["fault"] is None and v["pending"] == 0
+    assert top["listen"]["value"] == f'{{ "127.0.0.1:{s.port}" }}' and not top["listen"]["is_default"]
+    assert top["log_level"] == {**top["log_level"], "value": '"info"', "default": '"info"', "is_default": True,
+                                "reload": "live", "pending": None}
+    assert all(o["help"] for o in top.values())
+    assert hashlib.sha256(b"sk-ops").hexdigest()[:9] not in json.dumps(v)
+    text = s.config.read_text()
+    s.config.write_text(text.replace("max_num_seqs = 64", "max_num_seqs = 32") + "edge_threads = 3\n")
+    wait_until(lambda: options("top")[0]["pending"] == 2)
+    model = options("model", "sim")[1]["max_num_seqs"]
+    assert (model["value"], model["pending"], model["reload"]) == ("64", "32", "roll")
+    assert (options("top")[1]["edge_threads"]["pending"], options("top")[1]["edge_threads"]["reload"]) == ("3", "restart")
+    s.config.write_text(text + "no_such_option = 1\n")
+    wait_until(lambda: "no_such_option" in (options("top")[0]["fault"] or ""))
+    assert options("top")[0]["pending"] == 0
+    s.config.write_text(text.replace(key("app", "sk-app", "inference"), ""))
+    wait_until(lambda: options("top")[0]["pending"] == 1)
+    removed = [x for x in tab.get("/admin/v1/config/options")["sections"] if x["pending"]]
+    assert [(x["scope"], x["name"], x["pending"]) for x in removed] == [("key", "app", "removed")]
+    s.stop()
+
+
 # ---- what it paints ----
 
 class Stream:
