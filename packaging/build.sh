@@ -40,7 +40,8 @@ fill_root() {
     rm -rf "$root"
     put 755 "$llmd" usr/bin/llmd
     strip --strip-unneeded --remove-section=.comment "$root/usr/bin/llmd"
-    put 640 conf/llmd.conf etc/llmd.conf
+    put 640 packaging/llmd.conf etc/llmd.conf
+    put 644 conf/llmd.conf usr/share/doc/llmd/examples/llmd.conf
     put 644 systemd/llmd.service usr/lib/systemd/system/llmd.service
     put 644 systemd/llmd.socket usr/lib/systemd/system/llmd.socket
     put 755 systemd/llmd-sockets usr/lib/systemd/system-generators/llmd-sockets
