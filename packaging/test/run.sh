@@ -61,7 +61,11 @@ cp "$deb" "$logs/given/first.deb"
 check "a version later" packaging/test/later.sh "$deb" "$logs/given/second.deb"
 cp packaging/test/load.py "$logs/given/"
 cp models/SmolLM2-135M-Instruct.Q4_1.gguf "$logs/given/model.gguf"
-packaging/test/nspawn.sh "$logs/given" packaging/test/on_systemd.sh | tee "$logs/systemd"
+python3 packaging/test/transcript.py README.md >"$logs/given/transcript.sh"
+{
+    packaging/test/nspawn.sh "$logs/given" packaging/test/on_systemd.sh &&
+        packaging/test/nspawn.sh "$logs/given" packaging/test/as_a_newcomer.sh
+} | tee "$logs/systemd"
 rc=${PIPESTATUS[0]}
 passed=$((passed + $(grep -c '^ok ' "$logs/systemd")))
 n=$(grep -c '^FAILED ' "$logs/systemd")
