@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/edge/routes.h"
+#include "core/util/clock.h"
 
 enum { MAX_BOUNDS = 64 };
 
@@ -221,6 +222,9 @@ static void init_build(struct edge_metrics *m)
         metrics_gauge(m->set, "llmd_build_info", "1; the labels say what runs.", buf_str(&labels)),
         1);
     buf_fini(&labels);
+    metric_set(metrics_gauge(m->set, "process_start_time_seconds",
+                             "When the process began to serve, in seconds since 1970.", ""),
+               (double)clock_wall_us() / 1e6);
     m->price = metrics_gauge(m->set, "llmd_price_per_hour",
                              "What the machine costs per hour, as configured; 0: not known.", "");
     metrics_rate(m->set, "vllm:current_qps",

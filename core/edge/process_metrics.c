@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
+#include <sys/resource.h>
 #include <sys/statvfs.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
@@ -10,52 +10,32 @@
 #include "core/observe/log.h"
 #include "core/observe/metrics.h"
 
-struct process_state {
-    double cpu_s, start_s; /* start: since 1970 */
+struct process_memory {
     double virtual_bytes, resident_bytes;
 };
 
-/* Fields of /proc/self/stat after the name, which may hold anything but ends with the last ')'. */
-static bool read_stat(struct process_state *out)
+/* The first two numbers of /proc/self/statm, in pages. */
+static bool read_memory(struct process_memory *out)
 {
-    char text[1024];
-    FILE *f = fopen("/proc/self/stat", "re");
+    char text[256], *end;
+    FILE *f = fopen("/proc/self/statm", "re");
     if (!f)
         return false;
-    const size_t n = fread(text, 1, sizeof(text) - 1, f);
+    const bool read = fgets(text, sizeof(text), f) != NULL;
     fclose(f);
-    text[n] = '\0';
-    unsigned long long user, system, start, size;
-    long long pages;
-    const char *fields = strrchr(text, ')');
-    if (!fields ||
-        sscanf(fields + 1,
-               " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %llu %llu %*d %*d %*d %*d %*d "
-               "%*d %llu %llu %lld",
-               &user, &system, &start, &size, &pages) != 5)
+    if (!read)
         return false;
-    const double ticks = (double)sysconf(_SC_CLK_TCK);
-    out->cpu_s = (double)(user + system) / ticks;
-    out->start_s = (double)start / ticks; /* since the machine's start */
-    out->virtual_bytes = (double)size;
-    out->resident_bytes = (double)pages * (double)sysconf(_SC_PAGESIZE);
+    const double page = (double)sysconf(_SC_PAGESIZE);
+    out->virtual_bytes = (double)strtoull(text, &end, 10) * page;
+    if (*end != ' ')
+        return false;
+    out->resident_bytes = (double)strtoull(end, NULL, 10) * page;
     return true;
 }
 
-/* When the machine was started, in seconds since 1970; false: unknown. */
-static bool read_boot(double *out_s)
+static double seconds_of(const struct timeval *t)
 {
-    char line[256];
-    unsigned long long s;
-    FILE *f = fopen("/proc/stat", "re");
-    bool found = false;
-    while (f && !found && fgets(line, sizeof(line), f))
-        found = sscanf(line, "btime %llu", &s) == 1;
-    if (f)
-        fclose(f);
-    if (found)
-        *out_s = (double)s;
-    return found;
+    return (double)t->tv_sec + (double)t->tv_usec / 1e6;
 }
 
 static void add(uint32_t style, const char *name, const char *help, enum metric_type type, double v,
@@ -86,20 +66,18 @@ static void add_machine(uint32_t style, struct buf *out)
 
 void process_metrics_write(uint32_t style, struct buf *out)
 {
-    struct process_state s;
-    double boot_s;
+    struct process_memory memory;
+    struct rusage use;
     add(style, "llmd_log_lines_dropped_total", "Log lines that nobody read in time.",
         METRIC_COUNTER, (double)log_dropped(), out);
     add_machine(style, out);
-    if (!read_stat(&s))
+    if (getrusage(RUSAGE_SELF, &use) == 0)
+        add(style, "process_cpu_seconds_total", "Processor time of the process.", METRIC_COUNTER,
+            seconds_of(&use.ru_utime) + seconds_of(&use.ru_stime), out);
+    if (!read_memory(&memory))
         return;
-    add(style, "process_cpu_seconds_total", "Processor time of the process.", METRIC_COUNTER,
-        s.cpu_s, out);
     add(style, "process_virtual_memory_bytes", "Address space of the process.", METRIC_GAUGE,
-        s.virtual_bytes, out);
+        memory.virtual_bytes, out);
     add(style, "process_resident_memory_bytes", "Memory of the process.", METRIC_GAUGE,
-        s.resident_bytes, out);
-    if (read_boot(&boot_s))
-        add(style, "process_start_time_seconds", "When the process started, in seconds since 1970.",
-            METRIC_GAUGE, boot_s + s.start_s, out);
+        memory.resident_bytes, out);
 }

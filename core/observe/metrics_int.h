@@ -25,7 +25,7 @@ enum {
     METRIC_MAX_SERIES = 8192, /* of one registry: labels must not be able to eat the memory */
 };
 
-/* How a family without series comes to its values. */
+/* How a family without series comes to its values; those from METRIC_RATIO on need two others. */
 enum metric_origin {
     METRIC_OWN,
     METRIC_ALIAS,

@@ -232,6 +232,7 @@ static void add_derived(const struct writer *w, const struct metric_family *f,
                         const struct metric_family *of, const struct metric_family *by)
 {
     double rate;
+    BUG_ON(f->origin >= METRIC_RATIO && !by);
     switch (f->origin) {
     case METRIC_OWN:
     case METRIC_ALIAS:
