@@ -36,9 +36,12 @@ static void add_request(const struct router_request_view *v, uint64_t now_us, st
         buf_addstr(out, ",\"worker\":null,");
     buf_addf(out,
              "\"prompt_tokens\":%u,\"cached_tokens\":%u,\"output_tokens\":%u,\"choices\":%u,"
-             "\"migrations\":%u,",
+             "\"migrations\":%u,\"waits_for\":%s,",
              v->n_prompt_tokens, v->n_cached_tokens, v->n_output_tokens, v->n_choices,
-             v->n_migrations);
+             v->n_migrations,
+             v->waits_for_client ? "\"client\""
+             : v->worker < 0     ? "\"worker\""
+                                 : "null");
     add_ms("age_ms", v->submitted_us, now_us, out);
     buf_addch(out, ',');
     add_ms("bound_ms", v->submitted_us, v->bound_us, out);

@@ -29,6 +29,7 @@ static const char *const kinds[] = {
     [PROBLEM_WORKER_SUSPECT] = "worker_suspect",
     [PROBLEM_WORKER_RESTARTS] = "worker_restarts",
     [PROBLEM_WORKER_SLOW_STEP] = "worker_slow_step",
+    [PROBLEM_WORKER_SLOW] = "worker_slow",
     [PROBLEM_KV_FULL] = "kv_full",
     [PROBLEM_QUEUE] = "queue",
     [PROBLEM_FAILURES] = "failures",
@@ -36,6 +37,8 @@ static const char *const kinds[] = {
     [PROBLEM_LOG_LOST] = "log_lost",
     [PROBLEM_RELOAD_FAILED] = "reload_failed",
     [PROBLEM_CERTIFICATE] = "certificate",
+    [PROBLEM_HOT_PREFIX] = "hot_prefix",
+    [PROBLEM_SLOW_CLIENTS] = "slow_clients",
 };
 
 const char *verdict_state_name(enum verdict_state s)
@@ -95,16 +98,89 @@ static void look_at_worker(const struct router_worker_view *v, uint64_t now_us, 
              (double)step_us / 1e6);
 }
 
+/* Another worker of the same model for which `better` holds; NULL. */
+static const struct router_worker_view *
+find_peer(const struct health_facts *f, const struct router_worker_view *v,
+          bool (*better)(const struct router_worker_view *peer, const struct router_worker_view *v))
+{
+    for (uint32_t i = 0; i < f->n_workers; i++) {
+        const struct router_worker_view *peer = &f->workers[i];
+        if (peer != v && peer->status.state == WORKER_READY && peer->generation == v->generation &&
+            better(peer, v))
+            return peer;
+    }
+    return NULL;
+}
+
+/* The peer's steps are several times as short, even if each more sequence cost as much as the first. */
+static bool is_faster(const struct router_worker_view *peer, const struct router_worker_view *v)
+{
+    enum { TIMES = 3, NOTICED_US = 1000 };
+    const struct worker_status *a = &v->status, *b = &peer->status;
+    if (a->decode_step_us <= 0 || b->decode_step_us <= 0)
+        return false;
+    const double more = fmax(1, a->decode_step_seqs / fmax(1, b->decode_step_seqs));
+    return a->decode_step_us > TIMES * more * b->decode_step_us &&
+           a->decode_step_us - b->decode_step_us > NOTICED_US;
+}
+
+/* Most of what the worker has went there for its prefix cache, and the peer has far less. */
+static bool is_colder(const struct router_worker_view *peer, const struct router_worker_view *v)
+{
+    enum { MANY = 4, TIMES = 3 };
+    return v->n_bound >= MANY && 10 * (uint64_t)v->n_bound_cached >= 7 * (uint64_t)v->n_bound &&
+           v->n_bound >= TIMES * (uint64_t)peer->n_bound;
+}
+
+/* What only shows beside other workers; seconds that it has held. */
+static void look_at_peers(struct page_health *h, const struct health_facts *f, struct finding *all)
+{
+    const struct router_worker_view *slow = NULL, *fast = NULL, *hot = NULL, *cold = NULL;
+    for (uint32_t i = 0; i < f->n_workers; i++) {
+        const struct router_worker_view *v = &f->workers[i];
+        if (!fast && v->status.state == WORKER_READY && (fast = find_peer(f, v, is_faster)) != NULL)
+            slow = v;
+        if (!cold && v->status.state == WORKER_READY && (cold = find_peer(f, v, is_colder)) != NULL)
+            hot = v;
+    }
+    h->n_slow = slow ? h->n_slow + 1 : 0;
+    h->n_hot = hot ? h->n_hot + 1 : 0;
+    if (h->n_slow >= FEW_SECONDS)
+        find(all, PROBLEM_WORKER_SLOW, LEVEL_WARN,
+             "look at its device (clocks, temperature, who else uses it); llmd drain N takes it "
+             "out of "
+             "service",
+             "worker %u of %s is slow: a step takes %.1f ms, on worker %u %.1f ms", slow->index,
+             slow->model, slow->status.decode_step_us / 1e3, fast->index,
+             fast->status.decode_step_us / 1e3);
+    if (h->n_hot >= FEW_SECONDS)
+        find(all, PROBLEM_HOT_PREFIX, LEVEL_OK,
+             "others get such requests as soon as that is quicker; policy = \"least_loaded\" "
+             "spreads "
+             "them at once",
+             "worker %u of %s has %u requests, %u of them for a prompt's beginning that is cached "
+             "there; worker %u has %u",
+             hot->index, hot->model, hot->n_bound, hot->n_bound_cached, cold->index, cold->n_bound);
+}
+
 static void look_at_load(struct page_health *h, const struct health_facts *f, struct finding *all)
 {
     const double failed = f->requests_s > 0 ? f->failed_s / f->requests_s : 0;
-    h->n_full = f->kv >= KV_WARN ? h->n_full + 1 : 0;
+    const bool preempts = f->preempted_s > 0;
+    h->n_full = f->kv >= KV_WARN || preempts ? h->n_full + 1 : 0;
+    h->n_paused = f->n_waiting_for_clients > 0 ? h->n_paused + 1 : 0;
     h->n_deep = f->n_waiting > QUEUE_WARN ? h->n_deep + 1 : 0;
     if (h->n_full >= FEW_SECONDS)
         find(all, PROBLEM_KV_FULL, f->kv >= KV_BAD ? LEVEL_BAD : LEVEL_WARN,
              "requests wait or are preempted; add workers, lower max_num_seqs, or give the cache "
              "more memory",
-             "%.0f %% of the KV cache is in use", 100 * f->kv);
+             preempts ? "%.0f %% of the KV cache is in use, and requests lose theirs to others"
+                      : "%.0f %% of the KV cache is in use",
+             100 * f->kv);
+    if (h->n_paused >= FEW_SECONDS)
+        find(all, PROBLEM_SLOW_CLIENTS, LEVEL_OK,
+             "the list of requests says whose; client_write_timeout_s ends those that take nothing",
+             "%u answers wait for clients that read slowly", f->n_waiting_for_clients);
     if (h->n_deep >= FEW_SECONDS)
         find(all, PROBLEM_QUEUE, f->n_waiting > QUEUE_BAD ? LEVEL_BAD : LEVEL_WARN,
              "more comes than the workers can do; add workers or limit keys", "%u requests wait",
@@ -148,6 +224,7 @@ static void look(struct page_health *h, const struct health_facts *f)
     struct finding all[N_PROBLEMS] = {{.there = false}};
     for (uint32_t i = 0; i < f->n_workers; i++)
         look_at_worker(&f->workers[i], f->now_us, all);
+    look_at_peers(h, f, all);
     look_at_load(h, f, all);
     look_at_logs(h, f, all);
     look_at_certificate(f, all);
@@ -258,7 +335,7 @@ static enum verdict_state judge_serving(struct page_health *h, const struct heal
 {
     const uint32_t n = n_ready(f);
     const struct problem *p = worst(h);
-    if (p) {
+    if (p && p->level > LEVEL_OK) {
         say(h, p->level, p->advice, "%s", p->text);
         return VERDICT_DEGRADED;
     }
@@ -266,9 +343,9 @@ static enum verdict_state judge_serving(struct page_health *h, const struct heal
         say(h, LEVEL_OK, NULL, "%u worker%s ready, nothing to do", n, n == 1 ? " is" : "s are");
         return VERDICT_IDLE;
     }
-    say(h, LEVEL_OK, NULL, "%u request%s on %u worker%s, %u wait%s", f->n_running,
-        f->n_running == 1 ? " runs" : "s run", n, n == 1 ? "" : "s", f->n_waiting,
-        f->n_waiting == 1 ? "s" : "");
+    say(h, LEVEL_OK, p ? p->advice : NULL, "%u request%s on %u worker%s, %u wait%s%s%s",
+        f->n_running, f->n_running == 1 ? " runs" : "s run", n, n == 1 ? "" : "s", f->n_waiting,
+        f->n_waiting == 1 ? "s" : "", p ? "; " : "", p ? p->text : "");
     return VERDICT_SERVING;
 }
 

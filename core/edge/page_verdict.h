@@ -29,6 +29,7 @@ enum problem_kind {
     PROBLEM_WORKER_SUSPECT,
     PROBLEM_WORKER_RESTARTS,
     PROBLEM_WORKER_SLOW_STEP,
+    PROBLEM_WORKER_SLOW,
     PROBLEM_KV_FULL,
     PROBLEM_QUEUE,
     PROBLEM_FAILURES,
@@ -36,6 +37,8 @@ enum problem_kind {
     PROBLEM_LOG_LOST,
     PROBLEM_RELOAD_FAILED,
     PROBLEM_CERTIFICATE,
+    PROBLEM_HOT_PREFIX, /* these two are LEVEL_OK: no fault of the server, but what explains it */
+    PROBLEM_SLOW_CLIENTS,
     N_PROBLEMS,
 };
 
@@ -53,12 +56,14 @@ struct health_facts {
     const struct router_worker_view *workers; /* [n_workers] */
     uint32_t n_workers;
     uint32_t n_running, n_waiting;
-    double kv;                     /* NaN: not known */
-    double requests_s, failed_s;   /* over the last minute */
-    const char *request_log_fault; /* NULL: none */
-    const char *reload_fault;      /* why the last reload failed; NULL */
-    uint64_t n_log_lost;           /* lines, ever */
-    int64_t certificate_expires;   /* seconds since 1970; 0: there is none */
+    uint32_t n_waiting_for_clients; /* of those that run */
+    double kv;                      /* NaN: not known */
+    double preempted_s;             /* requests, over the last seconds; NaN: not known */
+    double requests_s, failed_s;    /* over the last minute */
+    const char *request_log_fault;  /* NULL: none */
+    const char *reload_fault;       /* why the last reload failed; NULL */
+    uint64_t n_log_lost;            /* lines, ever */
+    int64_t certificate_expires;    /* seconds since 1970; 0: there is none */
 };
 
 struct problem {
@@ -76,7 +81,8 @@ struct page_health {
     uint64_t n_log_lost; /* a minute ago or less */
     uint64_t log_looked_us;
     uint32_t n_deep; /* seconds that the queue has been long, or */
-    uint32_t n_full; /* the KV pools nearly full */
+    uint32_t n_full; /* the KV pools nearly full; likewise: */
+    uint32_t n_slow, n_hot, n_paused;
     char reason[320];
     const char *advice; /* NULL: none is needed */
     enum verdict_level level;

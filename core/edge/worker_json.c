@@ -91,6 +91,8 @@ static void worker_json(const struct router_worker_view *v, const struct edge_co
     buf_addf(out, "\"steps\":%llu,\"generated_tokens\":%llu,\"step_ms\":",
              (unsigned long long)s->n_steps, (unsigned long long)s->generated_tokens);
     add_tenths(out, s->step_began_us ? ms_since(s->step_began_us, now_us) : -1);
+    buf_addstr(out, ",\"decode_step_ms\":");
+    add_tenths(out, s->decode_step_us > 0 ? s->decode_step_us / 1e3 : -1);
     buf_addstr(out, ",\"heartbeat_ms\":");
     add_tenths(out, s->heartbeat_us ? ms_since(s->heartbeat_us, now_us) : -1);
     buf_addf(out, ",\"chosen\":%llu,\"migrated\":%llu,", (unsigned long long)v->n_chosen,

@@ -54,6 +54,13 @@ double step_cost_decode(const struct step_cost *c, uint32_t n_decodes)
     return us > 0 ? us : 0;
 }
 
+double step_cost_decode_mean(const struct step_cost *c, double *out_n_seqs)
+{
+    const struct line_fit *f = &c->decode;
+    *out_n_seqs = f->weight > 0 ? f->x / f->weight : 0;
+    return f->weight > 0 ? f->y / f->weight : 0;
+}
+
 uint64_t step_cost_limit(const struct step_cost *c, uint32_t n_rows)
 {
     enum { STEPS_TO_KNOW = 4, SAFETY = 4 };

@@ -26,6 +26,9 @@ double step_cost_prefill_token(const struct step_cost *c);
 double step_cost_decode_seq(const struct step_cost *c);
 /* What a step takes that only decodes so many sequences; 0: not known yet. */
 double step_cost_decode(const struct step_cost *c, uint32_t n_decodes);
+/* What the last steps that only decoded took in the mean, and how many sequences they had; 0: there was
+ * none yet. */
+double step_cost_decode_mean(const struct step_cost *c, double *out_n_seqs);
 /* What a step of so many rows takes at worst. Rows computed together are never slower each than in
  * the smallest step that was. */
 uint64_t step_cost_limit(const struct step_cost *c, uint32_t n_rows);

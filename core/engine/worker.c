@@ -86,6 +86,8 @@ void worker_publish(struct worker *w, enum worker_state state)
     uint64_t prefill_tokens = sched_prefill_tokens(s);
     struct sched_load load;
     sched_load(s, &load);
+    double decode_step_seqs;
+    const double decode_step_us = step_cost_decode_mean(&w->cost, &decode_step_seqs);
     lock_take(&w->mu);
     if (state == WORKER_READY && w->drain)
         state = WORKER_DRAINING;
@@ -107,6 +109,8 @@ void worker_publish(struct worker *w, enum worker_state state)
         .n_idle_kv_blocks = load.n_idle_blocks,
         .prefill_us_per_token = step_cost_prefill_token(&w->cost),
         .decode_us_per_seq = step_cost_decode_seq(&w->cost),
+        .decode_step_us = decode_step_us,
+        .decode_step_seqs = decode_step_seqs,
     };
     w->n_queued_groups = s->queue.n;
     struct worker_report r = {.status = status_now(w)};

@@ -65,6 +65,8 @@ struct worker_status {
                                     * knows */
     double prefill_us_per_token;   /* measured; 0: not yet */
     double decode_us_per_seq;      /* what one more sequence adds to a step; 0: not yet */
+    double decode_step_us;         /* mean time of the last steps that only decoded, and */
+    double decode_step_seqs;       /* mean number of their sequences; 0: there was none yet */
 };
 
 /* What a worker tells once per step, and when its state changes. Borrowed for the call. */

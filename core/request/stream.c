@@ -291,6 +291,15 @@ uint32_t stream_room(struct request *r, uint32_t epoch, uint32_t want)
     return n;
 }
 
+bool stream_starved(struct request *r)
+{
+    struct stream *s = &r->stream;
+    lock_take(&s->mu);
+    const bool starved = s->starved && s->n_unfinished > 0;
+    lock_drop(&s->mu);
+    return starved;
+}
+
 /* s->mu is held. */
 static void keep(struct stream *s, const struct stream_item *item)
 {

@@ -131,6 +131,8 @@ const uint32_t *stream_kept(struct request *r, uint32_t choice, uint32_t *out_n,
  * `want` for a producer that lost the request or a request that was cancelled: its push says so.
  * want is at most 48, what the smallest empty ring can take. */
 uint32_t stream_room(struct request *r, uint32_t epoch, uint32_t want);
+/* Whether the producer waits for room: the consumer takes nothing. */
+bool stream_starved(struct request *r);
 /* ECANCELLED: cancelled, another epoch, or that choice is finished; the item is dropped. EFULL only
  * for items without a finish. Keeps trace.first_token_us and last_token_us. */
 MUST_CHECK int stream_push(struct request *r, uint32_t epoch, const struct stream_item *item,

@@ -219,6 +219,7 @@ static void fill_candidate(const struct slot *s, const struct dispatch *dp,
         .n_held_tokens = (uint32_t)u64_min(match->n_held * PREFIX_BLOCK_TOKENS, n_prompt),
         .n_prefilling = st->n_prefilling + s->fresh.n_seqs + s->unstarted.n_seqs,
         .n_decoding = st->n_seqs - st->n_prefilling,
+        .step_us = (uint32_t)st->decode_step_us,
         .last_chosen = s->last_chosen,
     };
     c->bar = bar_of(s, dp, &d, c->n_owed_tokens);
@@ -309,6 +310,8 @@ void books_bind(struct routed *m, struct dispatch *dp, const struct decision *d)
     metric_add(m->metrics.decisions[d->reason], 1);
     s->n_chosen++;
     s->n_bound++;
+    dp->cached = 2 * (uint64_t)c->n_cached_tokens >= dp->req->n_prompt;
+    s->n_bound_cached += dp->cached;
     dp->prev = NULL;
     dp->next = s->dispatches;
     if (s->dispatches)
@@ -351,6 +354,7 @@ void books_unbind(struct dispatch *dp)
         dp->next->prev = dp->prev;
     dp->prev = dp->next = NULL;
     s->n_bound--;
+    s->n_bound_cached -= dp->cached;
     dp->slot = NULL;
     dp->link = NULL;
 }

@@ -18,7 +18,8 @@
  *                 a worker's end moves its own sessions only; without a session: least_loaded
  * The least cost wins, then the least recently chosen, then the lowest index. A worker that is only
  * behind with its prefill (BAR_BACKLOG) competes as well, but under roundrobin: Q is in its cost. If
- * it wins all the same, the request waits for it and nobody gets it now.
+ * it wins all the same, the request waits for it and nobody gets it now. step_us enters no cost: it is
+ * there for who asks why a worker was slow.
  *
  * Thread  pure functions.
  * Source  the form of J and its constants: the simulation described in README.md of this folder;
@@ -59,6 +60,7 @@ struct candidate {
     uint32_t n_held_tokens;   /* held there; <= n_cached_tokens */
     uint32_t n_prefilling;    /* p */
     uint32_t n_decoding;      /* d */
+    uint32_t step_us;         /* what a step of it that only decodes took of late; 0: not known */
     uint64_t last_chosen;     /* number of the decision that chose it last; 0: none */
     double cost;              /* set by decision_make */
 };

@@ -13,9 +13,9 @@ static void add_candidate(const struct candidate *c, struct buf *out)
     json_add_cstr(out, c->bar == BAR_NONE ? NULL : route_bar_text(c->bar));
     buf_addf(out,
              ",\"owed_tokens\":%llu,\"cached_tokens\":%u,\"held_tokens\":%u,\"prefilling\":%u,"
-             "\"decoding\":%u,\"last_chosen\":%llu,\"cost\":",
+             "\"decoding\":%u,\"step_us\":%u,\"last_chosen\":%llu,\"cost\":",
              (unsigned long long)c->n_owed_tokens, c->n_cached_tokens, c->n_held_tokens,
-             c->n_prefilling, c->n_decoding, (unsigned long long)c->last_chosen);
+             c->n_prefilling, c->n_decoding, c->step_us, (unsigned long long)c->last_chosen);
     json_add_double(out, c->cost);
     buf_addch(out, '}');
 }
@@ -133,6 +133,7 @@ static void read_candidate(struct reader *r, const struct decision *d, struct ca
         .n_held_tokens = read_u32(r, "held_tokens"),
         .n_prefilling = read_u32(r, "prefilling"),
         .n_decoding = read_u32(r, "decoding"),
+        .step_us = json_object_get(r->object, "step_us") ? read_u32(r, "step_us") : 0,
         .last_chosen = read_u64(r, "last_chosen", INT64_MAX),
         .cost = read_double(r, "cost"),
     };

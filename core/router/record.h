@@ -5,7 +5,7 @@
  * one's place and is counted: a request that waits is looked at once per step. Of what is left the
  * first two and the last four are kept, of moves and refusals the last four; the rest is counted.
  *
- * Memory  sized when the request is submitted: 2 KB, and for each decision 100 bytes and 48 per
+ * Memory  sized when the request is submitted: 2 KB, and for each decision 100 bytes and 56 per
  *         worker. Most requests have one decision or two, so the room of the others is only taken
  *         with the third. While the request lives it belongs to its arena, which nobody else uses
  *         then; a copy is one piece, and whoever gets it (router_record) frees it with free().

@@ -142,6 +142,7 @@ static bool view_request(void *ctx, struct dispatch *dp)
         .bound_us = rec->bound_us,
         .first_token_us = rec->first_token_us,
     };
+    v->waits_for_client = stream_starved(dp->req);
     memcpy(v->id, rec->id, sizeof(v->id));
     memcpy(v->model, rec->model, sizeof(v->model));
     memcpy(v->key, rec->key, sizeof(v->key));
@@ -157,6 +158,20 @@ uint32_t router_requests(struct router *r, struct router_request_view *out, uint
     const uint32_t n = r->records.n_live;
     lock_drop(&r->mu);
     return all.n < max ? all.n : (uint32_t)u64_max(n, max);
+}
+
+static bool count_starved(void *ctx, struct dispatch *dp)
+{
+    uint32_t *n = ctx;
+    *n += stream_starved(dp->req);
+    return true;
+}
+
+uint32_t router_n_waiting_for_clients(struct router *r)
+{
+    uint32_t n = 0;
+    each_live(r, count_starved, &n);
+    return n;
 }
 
 struct route_record *router_record(struct router *r, struct request *req)
@@ -177,6 +192,7 @@ struct search {
     struct route_record *found;
     bool no_memory;
     bool live; /* then also: */
+    bool waits_for_client, waits_for_worker;
     struct request_trace trace;
     uint64_t arrival_us;
 };
@@ -199,6 +215,8 @@ static bool search_live(void *ctx, struct dispatch *dp)
     lock_take(&dp->req->stream.mu);
     s->trace = dp->req->trace;
     lock_drop(&dp->req->stream.mu);
+    s->waits_for_client = stream_starved(dp->req);
+    s->waits_for_worker = !dp->slot;
     s->arrival_us = dp->req->arrival_us;
     s->live = true;
     return false;
@@ -229,7 +247,10 @@ static void search_ended(struct router *r, struct search *s)
 static void add_timeline(const struct search *s, struct buf *out)
 {
     buf_truncate(out, out->len - 1); /* goes on in the record's object */
-    buf_addf(out, ",\"edge_us\":%llu,\"age_us\":%llu,\"timeline\":",
+    buf_addf(out, ",\"waits_for\":%s,\"edge_us\":%llu,\"age_us\":%llu,\"timeline\":",
+             s->waits_for_client   ? "\"client\""
+             : s->waits_for_worker ? "\"worker\""
+                                   : "null",
              (unsigned long long)(s->found->submitted_us - s->arrival_us),
              (unsigned long long)(clock_now_us() - s->arrival_us));
     trace_add_json(&s->trace, s->arrival_us, out);

@@ -307,6 +307,7 @@ uint32_t router_workers(struct router *r, struct router_worker_view *out, uint32
                                          .gpu = s->opts->gpu,
                                          .n_starts = s->n_starts,
                                          .n_bound = s->n_bound,
+                                         .n_bound_cached = s->n_bound_cached,
                                          .n_chosen = s->n_chosen,
                                          .n_migrated = s->n_migrated,
                                          .drained = s->service == SLOT_DRAINED};

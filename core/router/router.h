@@ -114,13 +114,14 @@ struct router_worker_view {
     char error[256]; /* why it is dead */
     bool poisoned;   /* dead, and to be had again only in a new process */
     enum worker_device device;
-    uint32_t gpu;        /* cuda; its number */
-    uint32_t n_hanging;  /* workers of this place that were given up and whose threads still run */
-    uint32_t n_starts;   /* times it was started */
-    uint32_t n_bound;    /* requests that are with it */
-    uint64_t n_chosen;   /* decisions for it */
-    uint64_t n_migrated; /* requests that it lost to others */
-    bool drained;        /* taken out of service; it still finishes until its state is DEAD */
+    uint32_t gpu;       /* cuda; its number */
+    uint32_t n_hanging; /* workers of this place that were given up and whose threads still run */
+    uint32_t n_starts;  /* times it was started */
+    uint32_t n_bound;   /* requests that are with it */
+    uint32_t n_bound_cached; /* of these: most of the prompt was cached there */
+    uint64_t n_chosen;       /* decisions for it */
+    uint64_t n_migrated;     /* requests that it lost to others */
+    bool drained;            /* taken out of service; it still finishes until its state is DEAD */
 };
 /* Threads of workers that were given up and have not ended, of all places that are or were. */
 uint32_t router_n_hanging(struct router *r);
@@ -161,10 +162,13 @@ struct router_request_view { /* of a request that is with the router */
     int32_t worker; /* -1: it waits */
     uint32_t n_prompt_tokens, n_cached_tokens, n_output_tokens, n_choices, n_migrations;
     uint64_t submitted_us, bound_us, first_token_us; /* clock_now_us(); 0: not yet */
+    bool waits_for_client;                           /* it takes nothing: the sequence is paused */
 };
 /* Fills up to max views, oldest first; returns how many such requests there are. Those that come or
  * go meanwhile may be missed. */
 uint32_t router_requests(struct router *r, struct router_request_view *out, uint32_t max);
+/* How many of them wait for their clients. */
+uint32_t router_n_waiting_for_clients(struct router *r);
 /* Cancels what is with the router under that id, as if its clients had left; their streams end with
  * ECANCELLED. Returns how many there were: clients may choose an id twice. */
 uint32_t router_cancel(struct router *r, const char *id);

@@ -53,6 +53,7 @@ struct dispatch {
     struct dispatch *older, *newer; /* of all requests that are with the router */
     bool moving;                    /* among the movers */
     bool submitting;    /* worker_submit is under way: whoever does it sees to the rest */
+    bool cached;        /* most of its prompt was cached where it is bound */
     bool over;          /* meanwhile its worker was done with it */
     bool started;       /* its worker's reports count it */
     bool cancelled;     /* its client went while it waited: to be failed */
@@ -131,6 +132,7 @@ struct slot {
     struct demand fresh;         /* started since the last report */
     struct dispatch *dispatches; /* bound here */
     uint32_t n_bound, n_starts;  /* dispatches; workers that were started here */
+    uint32_t n_bound_cached;     /* of n_bound: dispatches that are `cached` */
     uint32_t n_kv_blocks;        /* of the last worker here that told; 0: none did */
     uint64_t n_reports;
     uint64_t number; /* of the router's slots, from 1 */

@@ -83,6 +83,13 @@ static void measure_prefill(const json_t *timeline, double prefill_us, struct ex
     out->us[PART_PREFILL_OTHERS] = prefill_us - out->us[PART_PREFILL];
 }
 
+/* Of one that lives: its tokens are paused, for its client takes none. */
+static bool waits_for_client(const json_t *story)
+{
+    const char *who = json_string_value(json_object_get(story, "waits_for"));
+    return who && strcmp(who, "client") == 0;
+}
+
 void explain_measure(const json_t *story, struct explain_parts *out)
 {
     const json_t *timeline = json_object_get(story, "timeline");
@@ -93,7 +100,7 @@ void explain_measure(const json_t *story, struct explain_parts *out)
     measure_prefill(timeline, amount(story, "prefill_us"), out);
     if (last > 0) {
         measure_decode(timeline, fmax(0, last - first), out);
-        if (!json_is_true(json_object_get(story, "live")))
+        if (!json_is_true(json_object_get(story, "live")) || waits_for_client(story))
             out->us[PART_CLIENT] += fmax(0, out->total_us - last);
     }
     for (int i = 1; i < PART_COUNT; i++)
@@ -162,6 +169,89 @@ static void add_gap(const json_t *gap, struct buf *out)
         buf_addf(out, ", most of them of %s", other);
 }
 
+/* ---- what its route says besides ---- */
+
+/* The candidate that had it, of the last decision that gave it to one; NULL. */
+static const json_t *chosen_candidate(const json_t *story, const json_t **out_decision)
+{
+    const json_t *record = json_array_get(json_object_get(story, "route"), 0);
+    const json_t *decisions = json_object_get(record, "decisions"), *c;
+    size_t i;
+    for (size_t n = json_array_size(decisions); n > 0; n--) {
+        *out_decision = json_array_get(decisions, n - 1);
+        const json_t *worker = json_object_get(*out_decision, "worker");
+        json_array_foreach(json_object_get(*out_decision, "candidates"), i,
+                           c) if (json_is_integer(worker) &&
+                                  json_equal(worker, json_object_get(c, "worker"))) return c;
+    }
+    return NULL;
+}
+
+static double n_with(const json_t *candidate)
+{
+    return amount(candidate, "prefilling") + amount(candidate, "decoding");
+}
+
+/* Another candidate, the one with the least of that; NULL: there is none. */
+static const json_t *least_other(const json_t *decision, const json_t *chosen,
+                                 double (*of)(const json_t *))
+{
+    const json_t *c, *least = NULL;
+    size_t i;
+    json_array_foreach(json_object_get(decision, "candidates"), i,
+                       c) if (c != chosen && of(c) >= 0 && (!least || of(c) < of(least))) least = c;
+    return least;
+}
+
+/* Below 0: not known. */
+static double step_us(const json_t *candidate)
+{
+    const double us = amount(candidate, "step_us");
+    return us > 0 ? us : -1;
+}
+
+/* Its worker's steps take several times as long as another's, more than its batch accounts for. */
+static void add_slow_worker(const json_t *decision, const json_t *c, struct buf *out)
+{
+    enum { TIMES = 3, NOTICED_US = 1000 };
+    const json_t *other = least_other(decision, c, step_us);
+    if (!other || step_us(c) < 0)
+        return;
+    const double more = fmax(1, amount(c, "decoding") / fmax(1, amount(other, "decoding")));
+    if (step_us(c) < TIMES * more * step_us(other) || step_us(c) - step_us(other) < NOTICED_US)
+        return;
+    buf_addf(
+        out,
+        ". Worker %.0f is slow: when it came, a step took %.1f ms there, %.1f ms on worker %.0f",
+        amount(c, "worker"), step_us(c) / 1000, step_us(other) / 1000, amount(other, "worker"));
+}
+
+/* Many are where the beginning of their prompts is cached, and another worker has less to do. */
+static void add_hot_prefix(const json_t *decision, const json_t *c, struct buf *out)
+{
+    enum { MORE = 4 };
+    const json_t *other = least_other(decision, c, n_with);
+    const double n_prompt = amount(decision, "prompt_tokens"), cached = amount(c, "cached_tokens");
+    if (!other || 2 * cached < n_prompt || 2 * amount(other, "cached_tokens") >= n_prompt ||
+        n_with(c) < MORE + n_with(other))
+        return;
+    buf_addf(out,
+             ". It went to worker %.0f, where %.0f of its %.0f prompt tokens are cached, and %.0f "
+             "others "
+             "were; worker %.0f, with %.0f, had %.0f of them",
+             amount(c, "worker"), cached, n_prompt, n_with(c), amount(other, "worker"),
+             n_with(other), amount(other, "cached_tokens"));
+}
+
+static void add_route_reason(const json_t *story, struct buf *out)
+{
+    const json_t *decision, *c = chosen_candidate(story, &decision);
+    if (!c)
+        return;
+    add_slow_worker(decision, c, out);
+    add_hot_prefix(decision, c, out);
+}
+
 void explain_verdict(const json_t *story, const struct explain_parts *p, struct buf *out)
 {
     static const char *const sentences[PART_COUNT] = {
@@ -190,6 +280,7 @@ void explain_verdict(const json_t *story, const struct explain_parts *p, struct 
     for (size_t i = 0; i < ARRAY_LEN(causes); i++)
         if (causes[i].part == p->most)
             add_gap(slowest(story, causes[i].cause), out);
+    add_route_reason(story, out);
     buf_addstr(out, ".\n");
 }
 
@@ -229,6 +320,7 @@ json_t *explain_live_story(json_t *record)
     take(story, "finish", record, "outcome");
     take(story, "error", json_object_get(record, "error"), "message");
     take(story, "timeline", record, "timeline");
+    take(story, "waits_for", record, "waits_for");
     json_object_set_new(story, "live", json_true());
     json_object_set_new(story, "route", json_pack("[O]", record));
     json_object_set_new(story, "time_us", json_real(submitted_us - edge_ms * 1000));

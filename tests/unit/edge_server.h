@@ -141,6 +141,12 @@ int router_return_worker(struct router *r, uint32_t index, struct err *e)
     return router_known(index, e);
 }
 
+uint32_t router_n_waiting_for_clients(struct router *r)
+{
+    (void)r;
+    return 0;
+}
+
 uint32_t router_requests(struct router *r, struct router_request_view *out, uint32_t max)
 {
     (void)max;
