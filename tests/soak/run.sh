@@ -20,6 +20,7 @@ tests/drills/run.sh
 make -s -j2 GPU_TEST_SRC="tests/gpu/test_cuda_worker.c tests/gpu/test_cuda_gguf.c" gpu-test-build
 build/gpu-test/test_cuda_worker all
 build/gpu-test/test_cuda_gguf all
+PYTHONPATH=tests/gpu build/venv/bin/python -m pytest -q -p no:cacheprovider tests/gpu/test_report.py
 # shellcheck disable=SC2046 # arguments of make
 make -s -j2 $(make -s print-asan) GPU_TEST_SRC=tests/gpu/test_cuda_worker.c gpu-test-build
 build/asan/gpu-test/test_cuda_worker

@@ -7,7 +7,8 @@
 
 #include "tests/gpu/device/rig.h"
 
-enum { MAX_PROMPT = 64, COMPANY = 9, BLOCKS = 2053 };
+enum { MAX_PROMPT = 64, COMPANY = 9, MANY = 32, BLOCKS = 2053 };
+enum { LONG_PROMPT = 160, SHOWN = 32 /* of its positions, the last ones */ };
 
 static const double RMS_GATE = 1.3, KL_GATE = 2.0, CLEAR = 4.0;
 
@@ -145,23 +146,23 @@ static void run_prompt(struct rig *r, const struct rig_opts *o, const uint32_t *
     step_fini(&s);
 }
 
-/* The last position's logits of COMPANY copies of the prompt at once, the first COMPANY rows of out. */
+/* The last position's logits of so many copies of the prompt at once, the first rows of out. */
 static void run_batch(struct rig *r, const struct rig_opts *o, const uint32_t *tokens, uint32_t n,
-                      float *out)
+                      uint32_t copies, float *out)
 {
     const size_t vocab = r->shape->vocab;
     struct step s;
     step_init(&s, o);
-    for (uint32_t i = 0; i < COMPANY; i++) {
+    for (uint32_t i = 0; i < copies; i++) {
         step_clear(&s);
         step_add(&s, r, i, tokens, n - 1, 0, 0);
         step_run(&s, r);
     }
     step_clear(&s);
-    for (uint32_t i = 0; i < COMPANY; i++)
+    for (uint32_t i = 0; i < copies; i++)
         step_add(&s, r, i, tokens + n - 1, 1, n - 1, 1);
     step_run(&s, r);
-    for (uint32_t i = 0; i < COMPANY; i++)
+    for (uint32_t i = 0; i < copies; i++)
         memcpy(out + i * vocab, forward_logits(r->forward, i), vocab * sizeof(*out));
     step_fini(&s);
 }
@@ -265,7 +266,7 @@ static bool check_logits(const struct shape *s, uint32_t n, uint32_t capability)
     ok &= gate("one_row", got, exact, rounded, n, s->vocab);
     run_prompt(&r, &o, tokens, n, 5, true, got);
     ok &= gate("chunks_in_company", got, exact, rounded, n, s->vocab);
-    run_batch(&r, &o, tokens, n, got);
+    run_batch(&r, &o, tokens, n, COMPANY, got);
     bool same = true;
     for (uint32_t i = 1; i < COMPANY; i++)
         same &= memcmp(got, got + (size_t)i * s->vocab, s->vocab * sizeof(*got)) == 0;
@@ -280,6 +281,45 @@ static bool check_logits(const struct shape *s, uint32_t n, uint32_t capability)
     free(rounded);
     free(got);
     return ok;
+}
+
+/* Prompts of more rows than the kernels that stream weights take: tiles, or cuBLASLt where that is
+ * faster. */
+static bool check_many_rows(const struct shape *s, const char *name, uint32_t n, uint32_t n_shown,
+                            struct cuda_opts cuda)
+{
+    cuda.host_logits = true;
+    const struct rig_opts o = opts_of(n, cuda);
+    const size_t skipped = (size_t)(n - n_shown) * s->vocab;
+    uint32_t tokens[LONG_PROMPT];
+    float *exact = floats((size_t)n * s->vocab), *rounded = floats((size_t)n * s->vocab);
+    float *got = floats((size_t)n_shown * s->vocab);
+    struct rig r;
+    struct step st;
+    make_prompt(tokens, n, s->vocab);
+    rig_open(&r, s, &o);
+    reference(&r, tokens, n, false, exact);
+    reference(&r, tokens, n, true, rounded);
+    step_init(&st, &o);
+    step_add(&st, &r, 0, tokens, n, 0, n_shown);
+    step_run(&st, &r);
+    for (uint32_t i = 0; i < n_shown; i++)
+        memcpy(got + (size_t)i * s->vocab, forward_logits(r.forward, i), s->vocab * sizeof(*got));
+    const bool ok = gate(name, got, exact + skipped, rounded + skipped, n_shown, s->vocab);
+    step_fini(&st);
+    rig_close(&r);
+    free(exact);
+    free(rounded);
+    free(got);
+    return ok;
+}
+
+static bool check_prompts(const struct shape *s, uint32_t n, uint32_t n_shown)
+{
+    const struct cuda_opts older = {.force_capability = 75}, library = {.blas = rig_library()};
+    bool ok = check_many_rows(s, "many_rows", n, n_shown, (struct cuda_opts){0});
+    ok &= check_many_rows(s, "many_rows_forced_sm75_f16", n, n_shown, older);
+    return !library.blas ? ok : check_many_rows(s, "many_rows_cublaslt", n, n_shown, library) && ok;
 }
 
 /* With pinned kernels a row has the same bits in any chunk and company. */
@@ -300,6 +340,13 @@ static bool check_pinned(const struct shape *s, uint32_t n, uint32_t capability)
     ok = say("chunked_equals_whole", memcmp(whole, other, bytes) == 0);
     run_prompt(&r, &o, tokens, n, n, true, other);
     ok &= say("company_equals_alone", memcmp(whole, other, bytes) == 0);
+    const size_t row = s->vocab;
+    const uint32_t copies = n < MANY ? n : MANY;
+    run_batch(&r, &o, tokens, n, copies, other);
+    bool same = true;
+    for (uint32_t i = 0; i < copies; i++)
+        same &= memcmp(whole + (n - 1) * row, other + i * row, row * sizeof(*other)) == 0;
+    ok &= say("many_decodes_equal_prefill", same);
     rig_close(&r);
     free(whole);
     free(other);
@@ -357,6 +404,7 @@ int numerics(bool tiny)
 {
     const struct shape *list;
     const uint32_t n = shapes(tiny, &list), n_prompt = tiny ? 10 : MAX_PROMPT;
+    const uint32_t n_long = tiny ? GPU_SKINNY + 2 : LONG_PROMPT, n_shown = tiny ? 4 : SHOWN;
     bool all = true;
     printf("{\"models\": {");
     for (uint32_t i = 0; i < n; i++) {
@@ -366,6 +414,10 @@ int numerics(bool tiny)
         ok &= check_logits(&list[i], n_prompt, 75);
         ok &= check_pinned(&list[i], n_prompt, 0);
         ok &= check_graphs(&list[i]);
+        if (!tiny || i == 0) { /* on the host it takes its time */
+            ok &= check_prompts(&list[i], n_long, n_shown);
+            ok &= check_sampling(&list[i], tiny);
+        }
         printf("\"ok\": %s}", ok ? "true" : "false");
         fflush(stdout);
         all &= ok;

@@ -75,6 +75,8 @@ void step_run(struct step *s, struct rig *r);
 /* The suites: print one JSON object; return 0 when all gates hold. */
 int numerics(bool tiny);
 int perf(bool tiny);
+/* numerics_sample.c: a part of numerics, prints its members. */
+bool check_sampling(const struct shape *s, bool tiny);
 int load(bool tiny);
 int soak(bool tiny, uint32_t seconds);
 
