@@ -18,25 +18,16 @@ static bool has_label(const char *labels, const char *label)
     return true;
 }
 
-/* The lock is held. NULL: there is none. */
-static const struct metric_family *find_family(const struct metrics *m, const char *name)
-{
-    const struct metric_family *f = m->first;
-    while (f && strcmp(f->name, name) != 0)
-        f = f->next;
-    return f;
-}
-
 double metrics_sum(struct metrics *m, const char *name, const char *label)
 {
     double sum = 0;
     lock_take(&m->lock);
-    const struct metric_family *f = find_family(m, name);
+    const struct metric_family *f = metrics_find_family(m, name);
     for (const struct metric_series *s = f ? f->first : NULL; s; s = s->next) {
         if (!has_label(s->labels, label))
             continue;
         if (f->type == METRIC_COUNTER)
-            sum += (double)metric_counter_value((const struct metric_counter *)s);
+            sum += (double)metric_counter_value((const struct metric_counter *)s) / f->per_unit;
         else if (f->type == METRIC_GAUGE)
             sum += metric_gauge_value((const struct metric_gauge *)s);
     }
@@ -62,7 +53,7 @@ void metrics_buckets(struct metrics *m, const char *name, const char *label,
 {
     memset(out, 0, sizeof(*out));
     lock_take(&m->lock);
-    const struct metric_family *f = find_family(m, name);
+    const struct metric_family *f = metrics_find_family(m, name);
     for (const struct metric_series *s = f && f->type == METRIC_HISTOGRAM ? f->first : NULL; s;
          s = s->next) {
         const struct metric_histogram *h = (const struct metric_histogram *)s;
