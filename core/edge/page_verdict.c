@@ -300,7 +300,8 @@ static bool judge_models(struct page_health *h, const struct health_facts *f,
     if (f->n_models == 0) {
         *out = VERDICT_DOWN;
         say(h, LEVEL_BAD,
-            "add model \"name\" { path = ... } to the configuration and run llmd reload",
+            "run llmd setup, or add model \"name\" { path = ... } to the configuration and llmd "
+            "reload",
             "no model is configured");
         return true;
     }
