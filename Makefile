@@ -306,7 +306,7 @@ tsan:
 soak: all venv
 	$(Q)tests/soak/run.sh
 
-## make lint       layers, format, sizes, headers, banned functions, kernels' registers, options, openapi, shellcheck, clang-tidy
+## make lint       layers, format, sizes, headers, banned functions, kernels' registers, options, openapi, web, shellcheck, clang-tidy
 lint:
 	$(Q)packaging/deps.sh build lint
 	$(Q)tests/lint/run.sh

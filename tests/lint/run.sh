@@ -4,7 +4,7 @@ set -u
 cd "$(dirname "$0")" || exit 2
 passed=0
 failed=0
-[ $# -gt 0 ] || set -- layers format sizes headers banned asm registers options openapi shell tidy
+[ $# -gt 0 ] || set -- layers format sizes headers banned asm registers options openapi web shell tidy
 for lint in "$@"; do
     if ./"$lint.sh"; then
         echo "ok      lint $lint"
