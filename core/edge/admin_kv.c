@@ -97,7 +97,7 @@ enum MHD_Result admin_kv(struct exchange *ex)
     struct buf body = {.failed = !views};
     buf_addstr(&body, "{\"workers\":[");
     n = worker_json_sort(views, n);
-    for (uint32_t i = 0; i < n; i++)
+    for (uint32_t i = 0; views && i < n; i++)
         add_worker(r, &views[i], i == 0, &body);
     buf_addstr(&body, "]}");
     free(views);

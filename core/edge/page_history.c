@@ -93,7 +93,10 @@ void page_history_add_json(struct page_history *h, enum page_span span, const ch
 {
     uint32_t n = 0;
     struct page_sample *all = copy(h, span, &n);
-    out->failed |= !all;
+    if (!all) {
+        out->failed = true;
+        return;
+    }
     buf_addf(out, "{\"process\":\"%s\",\"span\":\"%s\",\"step\":%u,\"t\":[", process,
              spans[span].name, spans[span].step_s);
     for (uint32_t i = 0; i < n; i++)
