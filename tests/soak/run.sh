@@ -17,11 +17,15 @@ tests/soak/overload.sh $((seconds * 6))
 SCHEMA_SECONDS=$((seconds * 2)) build/venv/bin/python -m pytest -q -p no:cacheprovider \
     tests/api/test_schema.py
 tests/drills/run.sh
-make -s -j2 GPU_TEST_SRC="tests/gpu/test_cuda_worker.c tests/gpu/test_cuda_gguf.c" gpu-test-build
+gpu_tests="tests/gpu/test_cuda_worker.c tests/gpu/test_cuda_ahead.c tests/gpu/test_cuda_overlap.c"
+make -s -j2 GPU_TEST_SRC="$gpu_tests tests/gpu/test_cuda_gguf.c" gpu-test-build
 build/gpu-test/test_cuda_worker all
+build/gpu-test/test_cuda_ahead all
 build/gpu-test/test_cuda_gguf all
 PYTHONPATH=tests/gpu build/venv/bin/python -m pytest -q -p no:cacheprovider tests/gpu/test_report.py
 # shellcheck disable=SC2046 # arguments of make
-make -s -j2 $(make -s print-asan) GPU_TEST_SRC=tests/gpu/test_cuda_worker.c gpu-test-build
+make -s -j2 $(make -s print-asan) GPU_TEST_SRC="$gpu_tests" gpu-test-build
 build/asan/gpu-test/test_cuda_worker
+build/asan/gpu-test/test_cuda_ahead
+build/asan/gpu-test/test_cuda_overlap
 make -s fuzz T=$((seconds < 120 ? seconds : 120))
