@@ -360,6 +360,39 @@ struct trace {
     struct sample_logprobs logprobs[DECODES][COMPANY];
 };
 
+/* The same sequences in each step, which is enqueued before the one in front of it is read, or after. */
+static void decode_on(const struct shape *s, bool ahead, struct trace *t)
+{
+    const struct rig_opts o = opts_of(MAX_PROMPT, (struct cuda_opts){0});
+    uint32_t token[COMPANY];
+    struct step steps[STEPS_IN_FLIGHT];
+    struct rig r;
+    memset(t, 0, sizeof(*t));
+    make_prompt(token, COMPANY, s->vocab);
+    rig_open(&r, s, &o);
+    for (uint32_t i = 0; i < STEPS_IN_FLIGHT; i++)
+        step_init(&steps[i], &o);
+    for (uint32_t k = 0; k <= DECODES; k++) {
+        struct step *now = &steps[k % STEPS_IN_FLIGHT], *before = &steps[1 - k % STEPS_IN_FLIGHT];
+        step_clear(now);
+        for (uint32_t i = 0; i < COMPANY && k < DECODES; i++) {
+            step_add(now, &r, i, k > 0 && !ahead ? &before->ids[i] : &token[i], 1, k, 1);
+            now->samples[i].logprobs = &t->logprobs[k][i];
+        }
+        if (k < DECODES && ahead)
+            step_post(now, &r, k > 0);
+        else if (k < DECODES)
+            step_run(now, &r);
+        if (k > 0 && ahead)
+            step_collect(&r);
+        if (k > 0)
+            memcpy(t->ids[k - 1], before->ids, sizeof(t->ids[0]));
+    }
+    for (uint32_t i = 0; i < STEPS_IN_FLIGHT; i++)
+        step_fini(&steps[i]);
+    rig_close(&r);
+}
+
 /* Tokens and their log probabilities of sequences that go on by what was drawn. */
 static void decode(const struct shape *s, struct cuda_opts cuda, struct trace *t)
 {
@@ -400,6 +433,14 @@ static bool check_graphs(const struct shape *s)
     return ok;
 }
 
+static bool check_ahead(const struct shape *s)
+{
+    static struct trace read_first, ahead;
+    decode_on(s, false, &read_first);
+    decode_on(s, true, &ahead);
+    return say("ahead_equals_read_first", memcmp(&read_first, &ahead, sizeof(ahead)) == 0);
+}
+
 int numerics(bool tiny)
 {
     const struct shape *list;
@@ -414,6 +455,7 @@ int numerics(bool tiny)
         ok &= check_logits(&list[i], n_prompt, 75);
         ok &= check_pinned(&list[i], n_prompt, 0);
         ok &= check_graphs(&list[i]);
+        ok &= check_ahead(&list[i]);
         if (!tiny || i == 0) { /* on the host it takes its time */
             ok &= check_prompts(&list[i], n_long, n_shown);
             ok &= check_sampling(&list[i], tiny);

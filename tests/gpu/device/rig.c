@@ -285,15 +285,36 @@ void step_add(struct step *s, const struct rig *r, uint32_t which, const uint32_
     }
 }
 
-void step_run(struct step *s, struct rig *r)
+static void settle_batch(struct step *s, bool follows)
 {
-    struct err e = {0};
     s->batch.tokens = s->tokens;
     s->batch.positions = s->positions;
     s->batch.slots = s->slots;
     s->batch.seqs = s->seqs;
     s->batch.out_rows = s->out_rows;
+    s->batch.follows = follows;
+}
+
+void step_run(struct step *s, struct rig *r)
+{
+    struct err e = {0};
+    settle_batch(s, false);
     must(forward_step(r->forward, &s->batch, &e), "step", &e);
     if (forward_has_sampler(r->forward) && s->batch.n_out > 0)
         must(forward_sample(r->forward, s->samples, s->batch.n_out, s->ids, &e), "sample", &e);
+}
+
+void step_post(struct step *s, struct rig *r, bool follows)
+{
+    struct err e = {0};
+    settle_batch(s, follows);
+    for (uint32_t i = 0; i < s->batch.n_rows && follows; i++)
+        s->tokens[i] = i;
+    must(forward_post(r->forward, &s->batch, s->samples, s->ids, &e), "post", &e);
+}
+
+void step_collect(struct rig *r)
+{
+    struct err e = {0};
+    must(forward_collect(r->forward, &e), "collect", &e);
 }

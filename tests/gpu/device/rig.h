@@ -71,6 +71,10 @@ void step_add(struct step *s, const struct rig *r, uint32_t which, const uint32_
               uint32_t n, uint32_t first_pos, uint32_t want);
 /* Runs it; where the device samples, its tokens are in s->ids. */
 void step_run(struct step *s, struct rig *r);
+/* Only enqueues it: its tokens are in s->ids when step_collect() has returned for it. follows: each row is
+ * fed what the same row of the step posted before samples. */
+void step_post(struct step *s, struct rig *r, bool follows);
+void step_collect(struct rig *r); /* the oldest that was posted */
 
 /* The suites: print one JSON object; return 0 when all gates hold. */
 int numerics(bool tiny);
