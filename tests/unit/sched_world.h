@@ -420,3 +420,41 @@ static inline void assert_text(const struct client *c)
     }
     free(text);
 }
+
+/* --- what the tests do again and again --- */
+
+static inline uint32_t rnd(uint32_t *state, uint32_t n)
+{
+    *state = *state * 1664525u + 1013904223u;
+    return (*state >> 8) % n;
+}
+
+static inline const uint32_t *prompt_of(uint32_t seed, uint32_t n)
+{
+    static uint32_t tokens[WORLD_MAX_LEN];
+    for (uint32_t i = 0; i < n; i++)
+        tokens[i] = rnd(&seed, WORLD_VOCAB);
+    return tokens;
+}
+
+static inline void submit(struct world *w, struct client *c, struct client_opts o)
+{
+    client_init(c, &o);
+    assert_int_equal(client_submit(w, c), 0);
+}
+
+/* Runs until nothing is left to do; every client reads at once. */
+static inline void run(struct world *w, struct client *clients, uint32_t n)
+{
+    while (world_step(w)) {
+        for (uint32_t i = 0; i < n; i++)
+            client_pull(&clients[i], UINT32_MAX);
+        sched_audit(&w->sched);
+    }
+}
+
+static const struct sched_opts roomy = {.max_num_seqs = 8,
+                                        .max_num_batched_tokens = 64,
+                                        .max_groups = 64,
+                                        .n_kv_blocks = 256,
+                                        .enable_prefix_caching = true};
