@@ -89,12 +89,11 @@ struct request {
     const uint32_t *prompt; /* [n_prompt] */
     uint32_t n_prompt;      /* >= 1 */
     struct sampling_params sampling;
-    int64_t priority;    /* lower first */
-    uint64_t session;    /* request_session() of what it belongs to; 0: nothing */
-    uint64_t cache_salt; /* enters the first prefix-cache hash: different salts share nothing */
-    uint64_t arrival_us; /* first byte handled by the edge */
-    const char
-        *trace_id; /* of a trace that is recorded: histograms show it as an example; NULL: none */
+    int64_t priority;     /* lower first */
+    uint64_t session;     /* request_session() of what it belongs to; 0: nothing */
+    uint64_t cache_salt;  /* enters the first prefix-cache hash: different salts share nothing */
+    uint64_t arrival_us;  /* first byte handled by the edge */
+    const char *trace_id; /* of a trace that is recorded; NULL: none */
     struct stream stream;
     struct request_trace trace;
     void *consumer;              /* the edge thread's own; no other thread looks at it */
