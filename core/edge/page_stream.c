@@ -8,13 +8,15 @@
 #include "core/edge/page.h"
 #include "core/edge/respond.h"
 
+enum { SENT_PER_TURN = 4 };
+
 struct page_stream {
     struct exchange *exchange;
     struct page_stream *prev, *next; /* in loop->streams */
     struct snapshot *at;             /* what libmicrohttpd is sending; NULL: nothing */
     size_t n_sent;                   /* of it */
-    uint64_t number;                 /* of the last that was sent */
-    bool any;                        /* one was */
+    uint64_t number;                 /* of the last that it got, or missed; there was */
+    bool any;                        /* one */
     bool in_body;                    /* the head of the reply has left */
     bool over;
 };
@@ -29,11 +31,13 @@ static bool is_new(const struct page_stream *s, const struct snapshot *latest)
     return latest && (!s->any || latest->number != s->number);
 }
 
-static void note_sent(struct page_stream *s, const struct snapshot *sent)
+/* It got this one, or it is left out. */
+static void note(struct page_stream *s, const struct snapshot *latest, bool sent)
 {
-    s->number = sent->number;
+    s->number = latest->number;
     s->any = true;
-    s->exchange->n_reply += sent->event.len;
+    if (sent)
+        s->exchange->n_reply += latest->event.len;
 }
 
 /* The next snapshot for libmicrohttpd; false: there is none that it has not. */
@@ -46,7 +50,7 @@ static bool take_next(struct page_stream *s)
     }
     s->at = latest;
     s->n_sent = 0;
-    note_sent(s, latest);
+    note(s, latest, true);
     return true;
 }
 
@@ -73,41 +77,38 @@ static ssize_t read_out(void *cls, uint64_t pos, char *to, size_t max)
     return (ssize_t)n;
 }
 
-/* Past libmicrohttpd, which waits in the body, in one write. Where the last one has not left yet, this one
- * is left out. */
-static void send_past(struct page_stream *s)
-{
-    struct exchange *ex = s->exchange;
-    struct snapshot *latest = page_latest(page_of(s));
-    if (is_new(s, latest) &&
-        front_send_chunk(ex->conn->front, latest->event.data, latest->event.len))
-        note_sent(s, latest);
-    snapshot_unref(latest);
-}
-
 static void end(struct page_stream *s)
 {
     s->over = true;
     exchange_resume(s->exchange);
 }
 
-static void send_one(struct page_stream *s)
+/* Past libmicrohttpd, which waits in the body, in one write. Where the last one has not left yet, this one
+ * is left out. */
+static void send_one(struct page_stream *s, const struct snapshot *latest)
 {
     struct exchange *ex = s->exchange;
-    if (!ex->suspended || !s->in_body)
-        return; /* libmicrohttpd is at it */
     if (caller_renew(ex) != ACCESS_GRANTED)
         end(s);
     else if (ex->chunks && ex->conn->front)
-        send_past(s);
+        note(s, latest, front_send_chunk(ex->conn->front, latest->event.data, latest->event.len));
     else
         exchange_resume(ex);
 }
 
 void page_stream_send(struct loop *l)
 {
-    for (struct page_stream *s = l->streams; s; s = s->next)
-        send_one(s);
+    struct snapshot *latest = l->streams ? page_latest(l->edge->page) : NULL;
+    uint32_t n = 0;
+    for (struct page_stream *s = l->streams; s && n < SENT_PER_TURN; s = s->next) {
+        if (s->over || !s->in_body || !s->exchange->suspended || !is_new(s, latest))
+            continue;
+        send_one(s, latest);
+        n++;
+    }
+    snapshot_unref(latest);
+    if (n == SENT_PER_TURN)
+        loop_poke(l); /* tokens first, then the others */
 }
 
 void page_stream_end_all(struct loop *l)

@@ -19,7 +19,7 @@ enum MHD_Result page_stream_begin(struct exchange *ex);
 /* The exchange is over; nothing when it has no stream. */
 void page_stream_free(struct exchange *ex);
 void page_stream_wake(struct edge *edge);
-/* To all streams of the loop that have not got the newest. */
+/* To streams of the loop that have not got the newest: a few per turn, so that tokens do not wait for all. */
 void page_stream_send(struct loop *l);
 /* The loop ends: its streams do, at the end of an event. */
 void page_stream_end_all(struct loop *l);
