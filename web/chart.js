@@ -59,7 +59,7 @@ function line(points, x, y) {
     return d;
 }
 
-/* title; series: [{label, column, class}], drawn in that order; format(v): a text with its unit;
+/* title; series: [{label, column, class, some: zeros are not drawn}], the first on top; format(v): a text with its unit;
  * scale(v): the same for the axis, shorter; metric: its name in /metrics; full: the axis ends there;
  * quiet: what stands there when nothing is known. */
 export function chart({ title, series, format, scale, metric, full, quiet }) {
@@ -94,6 +94,8 @@ export function chart({ title, series, format, scale, metric, full, quiet }) {
     let latest = series.map(() => null);
 
     const column = (i) => data[series[i].column] || [];
+    /* What is drawn of it. */
+    const drawn = (i) => (series[i].some ? column(i).map((v) => v || null) : column(i));
 
     function readout() {
         series.forEach((s, i) => setText(values[i], format(pointed >= 0 ? column(i)[pointed] : latest[i])));
@@ -139,7 +141,7 @@ export function chart({ title, series, format, scale, metric, full, quiet }) {
         setAttr(plot, "width", width);
         drawGrid(width, top, x, y);
         series.forEach((s, i) => setAttr(paths[i], "d",
-            line(thin(data.t, column(i), (width - PAD.left) / 1.5), x, y)));
+            line(thin(data.t, drawn(i), (width - PAD.left) / 1.5), x, y)));
         note.hidden = all.length > 0;
         cursor.classList.toggle("on", pointed >= 0);
         if (pointed >= 0) {

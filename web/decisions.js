@@ -1,6 +1,6 @@
 /* decisions.js - a decision of the router: the sentence that says why, and what each worker would
  * have cost. */
-import { el } from "./dom.js";
+import { el, scrollBox } from "./dom.js";
 import { count, DASH, digits } from "./format.js";
 
 const COLUMNS = [
@@ -21,8 +21,8 @@ export function decisionLine(d) {
 export function candidatesTable(d) {
     if (!d.candidates || !d.candidates.length)
         return null;
-    return el("div", { class: "table-box" },
-        el("table", { class: "plain candidates", "aria-label": `Candidates, costs in prompt tokens` },
+    return scrollBox("Candidates",
+        el("table", { class: "plain candidates", "aria-label": "Candidates, costs in prompt tokens" },
             el("thead", {}, el("tr", {}, el("th", { scope: "col" }, "Worker"),
                 COLUMNS.map(([label]) => el("th", { scope: "col", class: "num" }, label)),
                 el("th", { scope: "col" }, "Barred by"))),
@@ -31,5 +31,5 @@ export function candidatesTable(d) {
                     el("th", { scope: "row" }, String(c.worker),
                         c.worker === d.worker ? el("span", { class: "tag" }, "chosen") : null),
                     COLUMNS.map(([, text]) => el("td", { class: "num" }, text(c))),
-                    el("td", {}, c.bar || ""))))));
+                    el("td", {}, c.bar || DASH))))));
 }

@@ -47,6 +47,17 @@ export function setAttr(node, name, value) {
         node.setAttribute(name, value);
 }
 
+/* A box that scrolls sideways when what is in it is too wide; then the keyboard reaches it, too. */
+export function scrollBox(label, ...children) {
+    const box = el("div", { class: "table-box", role: "region", "aria-label": label }, children);
+    const look = () => setAttr(box, "tabindex", box.scrollWidth > box.clientWidth ? 0 : null);
+    const watch = new ResizeObserver(look);
+    watch.observe(box);
+    if (box.firstElementChild)
+        watch.observe(box.firstElementChild);
+    return box;
+}
+
 /* Calls fn once per frame at most, however often it is asked for. */
 export function perFrame(fn) {
     let asked = 0;

@@ -11,7 +11,7 @@ const FACTS = [
     ["Power", (g) => unit(g.power_w, "W")],
     ["SM clock", (g) => unit(g.sm_mhz, "MHz")],
     ["Memory traffic", (g) => percent(g.memory_busy_percent)],
-    ["Slowed by", (g) => (!g.throttled ? DASH : g.throttled.join(", ") || "nothing"),
+    ["Slowed by", (g) => (!g.throttled ? DASH : g.throttled.join(", ").replaceAll("_", " ") || "nothing"),
         (g) => (g.throttled && g.throttled.length ? "warn" : null)],
     ["ECC errors", (g) => (g.ecc_damaged === null ? DASH : `${count(g.ecc_damaged)} uncorrected`),
         (g) => (g.ecc_damaged > 0 ? "bad" : null)],

@@ -3,11 +3,11 @@
  *
  * On a phone each row becomes a card (parts.css), so roles are spelled out: some browsers drop what a
  * table means when it is not displayed as one. */
-import { el, put, setAttr, setText } from "./dom.js";
+import { el, put, scrollBox, setAttr, setText } from "./dom.js";
 
 function header(c) {
     return el("th", { scope: "col", role: "columnheader", class: c.num ? "num" : c.class },
-        c.label, c.unit ? el("span", { class: "unit" }, c.unit) : null);
+        c.label || el("span", { class: "hidden-text" }, "Action"), c.unit ? el("span", { class: "unit" }, c.unit) : null);
 }
 
 function makeRow(columns) {
@@ -46,7 +46,7 @@ function fillRow(made, columns, row) {
 export function table({ label, columns, key, empty }) {
     const body = el("tbody", { role: "rowgroup" });
     const nothing = el("p", { class: "empty" }, empty);
-    const node = el("div", { class: "table-box" },
+    const node = scrollBox(label,
         el("table", { role: "table", "aria-label": label },
             el("thead", { role: "rowgroup" }, el("tr", { role: "row" }, columns.map(header))), body),
         nothing);

@@ -16,9 +16,10 @@ const SPANS = {
 
 const SHORTEST_S = 120;
 
-const short = (v) => (v >= 1 ? digits(v) + " s" : digits(v * 1000) + " ms").replace(/\.0+ /, " ");
+const plain = (v) => String(Number(v.toFixed(2)));
+const short = (v) => (v >= 1 ? plain(v) + " s" : plain(v * 1000) + " ms");
 const rate = (v) => digits(v) + "\u00a0tok/s";
-const big = (v) => (v >= 10000 ? digits(v / 1000) + " k" : String(Number(v.toFixed(2))));
+const big = (v) => (v >= 10000 ? digits(v / 1000) + " k" : v >= 1000 ? count(v) : plain(v));
 
 const FIGURES = [
     {
@@ -65,7 +66,7 @@ const FIGURES = [
     {
         title: "Requests",
         series: [{ label: "ended", column: "req_s", class: "first" },
-            { label: "failed", column: "failed_s", class: "bad" }],
+            { label: "failed", column: "failed_s", class: "bad", some: true }],
         format: (v) => digits(v) + "\u00a0/s",
         scale: big,
         metric: "vllm:request_success_total, llmd_edge_requests_total",

@@ -167,8 +167,15 @@ def test_decisions_with_all_candidates(busy, open_page):
 def test_the_map_of_kv_blocks(busy, open_page):
     page = sign_in(open_page(), busy, at="cache")
     expect(page.locator("canvas")).to_have_count(3)
-    colours = """() => { const c = document.querySelector("canvas"), d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
-        const seen = new Set(); for (let i = 0; i < d.length; i += 4) if (d[i + 3] === 255) seen.add(d[i] + "," + d[i+1] + "," + d[i+2]); return seen.size; }"""
+    colours = """() => {
+        const c = document.querySelector("canvas");
+        const d = c.getContext("2d").getImageData(0, 0, c.width, c.height).data;
+        const seen = new Set();
+        for (let i = 0; i < d.length; i += 4)
+            if (d[i + 3] === 255)
+                seen.add(d.slice(i, i + 3).join());
+        return seen.size;
+    }"""
     api.wait_until(lambda: page.evaluate(colours) >= 2)
     expect(page.locator("canvas").first).to_have_attribute("aria-label", re.compile(r"Free: \d"))
 
