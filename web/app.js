@@ -123,7 +123,6 @@ function showState() {
         : fresh ? `The server was started anew; connected again at ${when(live.restarted / 1000)}.` : "");
     setAttr(frame.banner, "data-tone", lost ? "warn" : "ok");
     frame.banner.hidden = !lost && !fresh;
-    frame.main.toggleAttribute("data-stale", lost);
 }
 
 function unmount() {
@@ -172,7 +171,10 @@ function enter(session, why) {
         stop();
         frame = null;
         document.title = "Sign in · llmd";
-        login(app, (who) => enter(who), why);
+        login(app, (who) => {
+            enter(who);
+            frame.main.querySelector("h1").focus({ preventScroll: true });
+        }, why);
         return;
     }
     frame = makeFrame();

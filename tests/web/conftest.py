@@ -17,7 +17,7 @@ spec.loader.exec_module(api)
 
 PATIENCE_MS = 20000
 SHOTS = ROOT / "tests/web/shots"
-GGUF = api.GGUF
+GGUF = ROOT / "models" / api.GGUF.name
 KEYS = {"ops": ("llmd-admin-key", "admin"), "viewer": ("llmd-read-key", "read_only"), "app": ("llmd-app-key", "inference")}
 SIM = """devices = { "sim" }
   sim_workers = 3
@@ -152,7 +152,7 @@ def sign_in(page, server, name="ops", at=""):
     page.goto(f"{server.base}/#/{at}")
     page.get_by_label("Key").fill(KEYS[name][0])
     page.get_by_role("button", name="Sign in").click()
-    page.get_by_role("navigation", name="Views").wait_for(state="attached")
+    page.locator("#nav").wait_for(state="attached")
     return page
 
 

@@ -118,6 +118,9 @@ def test_by_keys_alone(busy, open_page):
     page.keyboard.type(KEYS["ops"][0])
     page.keyboard.press("Enter")
     page.locator(".verdict strong").wait_for()
+    assert page.evaluate("document.activeElement.tagName") == "H1"
+    page.reload()
+    page.locator(".verdict strong").wait_for()
 
     focused = "document.activeElement.textContent.trim()"
 

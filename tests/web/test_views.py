@@ -63,7 +63,7 @@ def test_a_figure_is_read_by_keys_and_as_a_table(busy, open_page):
 def test_six_hours(busy, open_page):
     page = sign_in(open_page(), busy)
     with page.expect_response(lambda r: "history?span=6h" in r.url) as answer:
-        page.get_by_text("6 h", exact=True).click()
+        page.get_by_role("radio", name="6 h").check()
     assert answer.value.json()["span"] == "6h"
     expect(page.locator(".chart")).to_have_count(6)
 
@@ -198,7 +198,7 @@ def test_what_the_file_says_is_pending_until_a_reload(tmp_path_factory, open_pag
         page.goto(s.base + "/#/config")
         expect(page.locator(".config").first).to_contain_text("log_level")
         s.config.write_text(s.config.read_text().replace('log_level = "info"', 'log_level = "warn"'))
-        page.get_by_text("Pending", exact=True).click()
+        page.get_by_role("radio", name="Pending").check()
         expect(page.locator(".pending")).to_contain_text("log_level")
         expect(page.locator(".pending")).to_contain_text("at a reload")
         page.get_by_role("link", name="Reload").click()
@@ -211,7 +211,7 @@ def test_what_the_file_says_is_pending_until_a_reload(tmp_path_factory, open_pag
         expect(page.get_by_text("The file says what is in force.")).to_be_visible()
         s.config.write_text(s.config.read_text().replace("sim_workers = 3", "sim_workers = -3"))
         expect(page.get_by_role("alert")).to_contain_text("would be refused")
-        page.get_by_text("All", exact=True).click()
+        page.get_by_role("radio", name="All").check()
         page.get_by_role("searchbox").fill("max_body")
         expect(page.locator(".config code").filter(has_text="max_body_kb")).to_be_visible()
     finally:
