@@ -35,15 +35,18 @@ export function toast(text, tone = "ok") {
     setTimeout(() => one.remove(), TOAST_MS);
 }
 
-/* Runs what a button does: the button waits meanwhile, what fails is said. */
+/* Runs what a button does, once at a time; what fails is said. The button is not disabled: it would
+ * lose the focus. */
 export async function attempt(button, fn) {
-    button.disabled = true;
+    if (button.hasAttribute("aria-busy"))
+        return;
+    button.setAttribute("aria-busy", "true");
     try {
         await fn();
     } catch (e) {
         toast(e.message, "bad");
     } finally {
-        button.disabled = false;
+        button.removeAttribute("aria-busy");
     }
 }
 

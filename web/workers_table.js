@@ -1,16 +1,21 @@
 /* workers_table.js - a row per worker: what it does now, and how to take it out of service. */
 import { post } from "./api.js";
 import { attempt, confirm, toast } from "./dialog.js";
-import { el, setText } from "./dom.js";
+import { el, setAttr, setText } from "./dom.js";
 import { count, digits, percent, seconds, share, stateName } from "./format.js";
 import { meter } from "./meter.js";
 import { table } from "./table.js";
 
-const TONES = { ready: "ok", dead: "bad", suspect: "warn", stalled: "bad", starting: "warn",
-    loading: "warn", draining: "warn" };
+const TONES = { starting: "warn", loading: "warn", warming: "warn", ready: "ok", suspect: "warn",
+    draining: "warn", dead: "bad" };
+
+/* Out of service because an operator wished it: its thread has ended. */
+function isDrained(w) {
+    return w.drained && w.state === "dead";
+}
 
 function stateText(w) {
-    if (w.drained && w.state !== "draining")
+    if (isDrained(w))
         return "Drained";
     if (w.state === "loading")
         return `Loading ${percent(w.loaded_percent)}`;
@@ -40,7 +45,13 @@ function actions() {
     const button = el("button", {
         class: "button small",
         type: "button",
-        click: () => attempt(button, () => (current.row.drained ? giveBack : drain)(current.row)),
+        click: () => attempt(button, async () => {
+            const w = current.row;
+            if (!w.drained)
+                await drain(w);
+            else if (isDrained(w))
+                await giveBack(w);
+        }),
     });
     button.llmdRow = current;
     return button;
@@ -56,7 +67,7 @@ const columns = [
         },
     },
     { label: "Model", text: (w) => w.model },
-    { label: "State", class: "state-cell", text: stateText, tone: (w) => (w.drained ? "warn" : TONES[w.state]) },
+    { label: "State", class: "state-cell", text: stateText, tone: (w) => (isDrained(w) ? "warn" : TONES[w.state]) },
     { label: "Running", num: true, text: (w) => count(w.running) },
     { label: "Waiting", num: true, text: (w) => count(w.waiting) },
     { label: "KV cache", num: true, ...meter((w) => w.kv, [0.9, 0.98]) },
@@ -78,6 +89,7 @@ export function workersTable(may) {
         patch: (button, w) => {
             button.llmdRow.row = w;
             setText(button, w.drained ? "Return" : "Drain");
+            setAttr(button, "aria-disabled", w.drained && !isDrained(w) ? "true" : null);
             button.setAttribute("aria-label", `${w.drained ? "Return" : "Drain"} worker ${w.worker}`);
         },
     };

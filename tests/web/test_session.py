@@ -1,4 +1,5 @@
 """Signing in and out, roles, what a session may do; connections that break."""
+import hashlib
 import re
 import socket
 import threading
@@ -228,8 +229,8 @@ def test_a_key_that_goes_takes_its_session_along(tmp_path_factory, open_page):
     try:
         page = sign_in(open_page(), s)
         page.watch.allow("401")
-        text = s.config.read_text()
-        s.config.write_text(text.replace('key "ops"', 'key "ops2"'))
+        digest = hashlib.sha256(KEYS["ops"][0].encode()).hexdigest()
+        s.config.write_text(s.config.read_text().replace(digest, digest[::-1]))
         status, _, _ = s.request("POST", "/admin/v1/reload", "", headers=bearer("ops"))
         assert status == 202
         expect(page.get_by_text("Your session has ended")).to_be_visible()

@@ -75,8 +75,11 @@ def test_a_worker_is_drained_and_returned(busy, open_page):
     assert not admin(busy, "workers")["workers"][2]["drained"]
     page.get_by_role("button", name="Drain worker 2").click()
     yes(page, "Drain worker")
-    api.wait_until(lambda: admin(busy, "workers")["workers"][2]["drained"])
-    page.get_by_role("button", name="Return worker 2").click()
+    expect(rows(page, "Workers").nth(2)).to_contain_text("Drained")
+    assert admin(busy, "workers")["workers"][2]["drained"]
+    back = page.get_by_role("button", name="Return worker 2")
+    expect(back).not_to_have_attribute("aria-disabled", "true")
+    back.click()
     api.wait_until(lambda: admin(busy, "workers")["workers"][2]["state"] == "ready")
     expect(rows(page, "Workers").nth(2)).to_contain_text("Ready")
 
