@@ -41,6 +41,8 @@ export function us(v) {
 export function percent(v) {
     if (!known(v))
         return DASH;
+    if (v > 0 && v < 0.05)
+        return "<" + SPACE + "0.1" + SPACE + "%";
     return (v > 0 && v < 10 ? v.toFixed(1) : v.toFixed(0)) + SPACE + "%";
 }
 

@@ -13,13 +13,22 @@ const WAYS = {
     restart: "at the next start",
 };
 
+/* What it is for: the first sentence, the rest on request. */
+function help(text) {
+    const end = text.search(/[.:;] /);
+    if (end < 0)
+        return el("p", { class: "help" }, text);
+    return el("details", { class: "help" }, el("summary", {}, text.slice(0, end) + "."),
+        text.slice(end + 2));
+}
+
 function optionRow(o) {
     const pending = o.pending !== null && o.pending !== undefined;
     return el("tr", { class: pending ? "pending" : null },
-        el("th", { scope: "row" }, el("code", {}, o.name), el("p", { class: "help" }, o.help)),
+        el("th", { scope: "row" }, el("code", {}, o.name), help(o.help)),
         el("td", {},
             el("code", { class: o.is_default ? "muted" : null }, o.value),
-            o.unit ? el("span", { class: "muted" }, " " + o.unit) : null,
+            o.unit && /^-?\d/.test(o.value) ? el("span", { class: "muted" }, " " + o.unit) : null,
             pending ? el("p", { class: "change" }, "File: ", el("code", {}, o.pending),
                 " takes effect " + WAYS[o.reload]) : null,
             !o.is_default && o.default !== null && o.default !== undefined
@@ -83,7 +92,7 @@ export function mount(node, { query }) {
         }
     }
 
-    const choices = [["set", "Set in the file"], ["pending", "Pending"], ["all", "All"]];
+    const choices = [["set", "Changed"], ["pending", "Pending"], ["all", "All"]];
     put(node,
         el("div", { class: "head" }, el("div", {}, el("h1", { tabindex: -1 }, title), about),
             el("a", { class: "button", href: "#/operate" }, "Reload")),

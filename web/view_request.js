@@ -3,7 +3,7 @@ import { get } from "./api.js";
 import { candidatesTable, decisionLine } from "./decisions.js";
 import { fault } from "./dialog.js";
 import { el, put, setAttr, svg } from "./dom.js";
-import { count, DASH, share, us, when } from "./format.js";
+import { count, DASH, plural, share, us, when } from "./format.js";
 import { PARTS, statusTone } from "./request_parts.js";
 
 export const title = "Request";
@@ -50,7 +50,7 @@ function partsSection(story) {
         return made;
     }));
     return el("section", {}, el("h2", {}, "Where the time went"), bar,
-        el("table", { class: "plain" },
+        el("table", { class: "plain narrow" },
             el("tbody", {}, known.map((p) => el("tr", { class: p.name === story.dominated ? "most" : null },
                 el("th", { scope: "row" }, p.label),
                 el("td", { class: "num" }, us(p.us)),
@@ -66,9 +66,9 @@ function moments(r) {
     if (r.queue_us >= 0 && r.queue_us !== null)
         out.push([r.edge_us + r.queue_us, `First rows computed, after ${us(r.queue_us)} of waiting`]);
     for (const c of t.chunks || []) {
-        const steps = c.steps > 1 ? ` and ${count(c.steps)} steps` : "";
-        const others = c.step_rows > c.rows ? `, beside ${count(c.step_rows - c.rows)} rows of others` : "";
-        out.push([c.at_us, `Prefill of ${count(c.rows)} rows in ${us(c.us)}${steps}${others}`, true]);
+        const steps = c.steps > 1 ? ` and ${plural(c.steps, "step")}` : "";
+        const others = c.step_rows > c.rows ? `, beside ${plural(c.step_rows - c.rows, "row")} of others` : "";
+        out.push([c.at_us, `Prefill of ${plural(c.rows, "row")} in ${us(c.us)}${steps}${others}`, true]);
     }
     if (r.first_token_us >= 0 && r.first_token_us !== null)
         out.push([r.first_token_us, "First token"]);
@@ -87,9 +87,9 @@ function timeSection(r) {
 }
 
 function gapText(g) {
-    const rows = g.prefill_rows > 0 ? `, ${count(g.prefill_rows)} prompt rows of others` : "";
+    const rows = g.prefill_rows > 0 ? `, ${plural(g.prefill_rows, "prompt row")} of others` : "";
     const other = g.other ? `, most of ${g.other}` : "";
-    return `worker ${g.worker}: ${count(g.decodes)} decodes${rows}${other}`;
+    return `worker ${g.worker}: ${plural(g.decodes, "decode")}${rows}${other}`;
 }
 
 function gapsSection(r) {

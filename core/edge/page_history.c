@@ -88,24 +88,26 @@ static void add_value(float v, struct buf *out)
         buf_addf(out, "%.5g", (double)v);
 }
 
-void page_history_add_json(struct page_history *h, enum page_span span, const char *process,
-                           struct buf *out)
+void page_history_add_json(struct page_history *h, enum page_span span, int64_t after,
+                           const char *process, struct buf *out)
 {
-    uint32_t n = 0;
+    uint32_t n = 0, first = 0;
     struct page_sample *all = copy(h, span, &n);
     if (!all) {
         out->failed = true;
         return;
     }
+    while (first < n && all[first].t <= after)
+        first++;
     buf_addf(out, "{\"process\":\"%s\",\"span\":\"%s\",\"step\":%u,\"t\":[", process,
              spans[span].name, spans[span].step_s);
-    for (uint32_t i = 0; i < n; i++)
-        buf_addf(out, "%s%lld", i ? "," : "", (long long)all[i].t);
+    for (uint32_t i = first; i < n; i++)
+        buf_addf(out, "%s%lld", i > first ? "," : "", (long long)all[i].t);
     buf_addch(out, ']');
     for (int c = 0; c < N_PAGE_COLUMNS; c++) {
         buf_addf(out, ",\"%s\":[", names[c]);
-        for (uint32_t i = 0; i < n; i++) {
-            if (i > 0)
+        for (uint32_t i = first; i < n; i++) {
+            if (i > first)
                 buf_addch(out, ',');
             add_value(all[i].v[c], out);
         }

@@ -60,6 +60,6 @@ bool page_span_parse(const char *name, enum page_span *out);
 MUST_CHECK int page_history_init(struct page_history *h); /* a zeroed one; ENOMEM */
 void page_history_fini(struct page_history *h);           /* also of a zeroed one */
 void page_history_add(struct page_history *h, enum page_span span, const struct page_sample *s);
-/* Appends {"process":...,"span":...,"step":...,"t":[...],"ttft_p50":[...],...}. */
-void page_history_add_json(struct page_history *h, enum page_span span, const char *process,
-                           struct buf *out);
+/* Appends {"process":...,"span":...,"step":...,"t":[...],"ttft_p50":[...],...}: what has t > after. */
+void page_history_add_json(struct page_history *h, enum page_span span, int64_t after,
+                           const char *process, struct buf *out);

@@ -1,14 +1,17 @@
 """A real server with simulated workers, and Chromium in front of it. A page fails its test when the console
 has an error, the content security policy was broken, or a script threw."""
+import atexit
 import hashlib
 import importlib.util
 import json
 import pathlib
+import shutil
+import tempfile
 import threading
 import urllib.request
 
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 spec = importlib.util.spec_from_file_location("api_conftest", ROOT / "tests/api/conftest.py")
@@ -16,6 +19,7 @@ api = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(api)
 
 PATIENCE_MS = 20000
+expect.set_options(timeout=PATIENCE_MS)
 SHOTS = ROOT / "tests/web/shots"
 GGUF = ROOT / "models" / api.GGUF.name
 KEYS = {"ops": ("llmd-admin-key", "admin"), "viewer": ("llmd-read-key", "read_only"), "app": ("llmd-app-key", "inference")}
@@ -73,14 +77,17 @@ def browser():
         b.close()
 
 
-def start(tmp_path_factory, **kw):
-    return api.Server(tmp_path_factory.mktemp("server"), name="sim", **kw).wait_ready()
+def start(**kw):
+    """Its folder is named on pictures."""
+    folder = tempfile.mkdtemp(prefix="llmd-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return api.Server(folder, name="sim", **kw).wait_ready()
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory):
+def server():
     """With keys: somebody has to sign in."""
-    s = start(tmp_path_factory, model=SIM, top='store { directory = "log" }\n' + key_sections(
+    s = start(model=SIM, top='store { directory = "log" }\n' + key_sections(
         app="requests_per_minute = 100000 tokens_per_minute = 1000000 max_concurrent = 64"))
     yield s
     s.stop()

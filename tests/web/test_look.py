@@ -32,7 +32,7 @@ def shoot(page, name, scheme, width):
         return
     SHOTS.mkdir(exist_ok=True)
     raw = page.screenshot(clip={"x": 0, "y": 0, "width": width, "height": 1400 if width > 500 else 1600}, full_page=True)
-    image = Image.open(io.BytesIO(raw)).convert("RGB").quantize(64, dither=Image.Dither.NONE)
+    image = Image.open(io.BytesIO(raw)).convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     image.save(SHOTS / f"{name}-{scheme}-{width}.png", optimize=True)
 
 
@@ -83,8 +83,15 @@ def altered(page, server, change):
     """Has the page's stream say something else than the server does: what no machine of the tests has."""
     snapshot = json.loads(server.request("GET", "/admin/v1/snapshot", headers=bearer("ops"))[2])
     change(snapshot)
-    page.route("**/admin/v1/stream", lambda route: route.fulfill(
-        status=200, content_type="text/event-stream", body=f"event: snapshot\ndata: {json.dumps(snapshot)}\n\n"))
+    page.add_init_script("""window.EventSource = class extends EventTarget {
+        constructor() {
+            super();
+            const say = () => this.dispatchEvent(new MessageEvent("snapshot", {data: SNAPSHOT}));
+            setTimeout(say);
+            this.timer = setInterval(say, 1000);
+        }
+        close() { clearInterval(this.timer); }
+    };""".replace("SNAPSHOT", json.dumps(json.dumps(snapshot))))
 
 
 @pytest.mark.parametrize("scheme,width", COMBINATIONS)

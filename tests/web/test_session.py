@@ -150,9 +150,9 @@ def test_a_cut_connection_is_said_and_mended(server, open_page):
 
 
 @pytest.fixture
-def mortal(tmp_path_factory):
+def mortal():
     """A server without keys that a test may end, and start again at the same address."""
-    s = start(tmp_path_factory, model=SIM, top='store { directory = "log" }')
+    s = start(model=SIM, top='store { directory = "log" }')
     yield s
     if s.process.poll() is None:
         s.stop()
@@ -192,8 +192,8 @@ def test_without_keys_nobody_signs_in_and_a_restart_is_survived(mortal, open_pag
         again.stop()
 
 
-def test_a_restart_ends_sessions_and_says_so(tmp_path_factory, open_page):
-    s = start(tmp_path_factory, model=SIM, top='store { directory = "log" }\n' + key_sections())
+def test_a_restart_ends_sessions_and_says_so(open_page):
+    s = start(model=SIM, top='store { directory = "log" }\n' + key_sections())
     page = open_page()
     allow_absence(page)
     sign_in(page, s)
@@ -224,8 +224,8 @@ def test_drain_really_drains(mortal, open_page):
     expect(page.locator(".banner")).to_contain_text("No connection since")
 
 
-def test_a_key_that_goes_takes_its_session_along(tmp_path_factory, open_page):
-    s = start(tmp_path_factory, model=SIM, top=key_sections())
+def test_a_key_that_goes_takes_its_session_along(open_page):
+    s = start(model=SIM, top=key_sections())
     try:
         page = sign_in(open_page(), s)
         page.watch.allow("401")

@@ -194,13 +194,13 @@ def test_events(busy, open_page):
 
 # --- configuration, keys, operations ---
 
-def test_what_the_file_says_is_pending_until_a_reload(tmp_path_factory, open_page):
-    s = start(tmp_path_factory, model=SIM, top='log_level = "info"')
+def test_what_the_file_says_is_pending_until_a_reload(open_page):
+    s = start(model=SIM, top='log_level = "error"')
     try:
         page = open_page()
         page.goto(s.base + "/#/config")
         expect(page.locator(".config").first).to_contain_text("log_level")
-        s.config.write_text(s.config.read_text().replace('log_level = "info"', 'log_level = "warn"'))
+        s.config.write_text(s.config.read_text().replace('log_level = "error"', 'log_level = "warn"'))
         page.get_by_role("radio", name="Pending").check()
         expect(page.locator(".pending")).to_contain_text("log_level")
         expect(page.locator(".pending")).to_contain_text("at a reload")
@@ -246,12 +246,12 @@ def test_keys_and_what_they_used(busy, open_page):
 # --- playground ---
 
 @pytest.fixture(scope="module")
-def real(tmp_path_factory):
+def real():
     """The small model on the CPU where it is there, else a simulated one."""
     if GGUF.exists():
-        s = start(tmp_path_factory, model='devices = { "cpu" }\n max_model_len = 2048')
+        s = start(model='devices = { "cpu" }\n max_model_len = 2048')
     else:
-        s = start(tmp_path_factory, model=SIM)
+        s = start(model=SIM)
     yield s
     s.stop()
 
@@ -316,8 +316,8 @@ def test_what_the_server_refuses_is_said(real, open_page):
 
 # --- nothing to see ---
 
-def test_no_traffic(tmp_path_factory, open_page):
-    s = start(tmp_path_factory, model=SIM, top='store { directory = "log" }')
+def test_no_traffic(open_page):
+    s = start(model=SIM, top='store { directory = "log" }')
     try:
         page = open_page()
         page.goto(s.base)
@@ -332,8 +332,8 @@ def test_no_traffic(tmp_path_factory, open_page):
         s.stop()
 
 
-def test_traffic_ends_in_figures_of_zero(tmp_path_factory, open_page):
-    s = start(tmp_path_factory, model=SIM)
+def test_traffic_ends_in_figures_of_zero(open_page):
+    s = start(model=SIM)
     try:
         page = open_page()
         page.goto(s.base)
