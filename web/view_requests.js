@@ -94,7 +94,7 @@ function logQuery(query) {
     const last = SPANS_S[query.get("last")];
     out.delete("last");
     out.set("since", last ? Math.floor(Date.now() / 1000 - last) : 0);
-    out.set("limit", 100);
+    out.set("limit", 50);
     return out;
 }
 
