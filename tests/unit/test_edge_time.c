@@ -108,7 +108,6 @@ static void test_refused_in_time(void **state)
     (void)state;
     while (clock_now_us() < deaf_us + 3000000)
         clock_sleep_us(10000);
-    assert_int_equal(edge_active(in_all.edge) > 0, true);
     expect_metric(&in_all, "llmd_edge_timeouts_total{reason=\"request_timeout\"} 2.0\n");
     client_close(&deaf);
 }
