@@ -115,7 +115,7 @@ static void test_history(void **state)
             s.v[c] = c == COLUMN_tok_s ? (float)i : NAN;
         page_history_add(&h, SPAN_15M, &s);
     }
-    page_history_add_json(&h, SPAN_15M, "p", &text);
+    page_history_add_json(&h, SPAN_15M, 0, "p", &text);
     assert_int_equal(json_parse(buf_str(&text), text.len, &v, &e), 0);
     const json_t *t = json_object_get(v, "t"), *tok = json_object_get(v, "tok_s");
     assert_int_equal(json_array_size(t), 900);
@@ -127,7 +127,13 @@ static void test_history(void **state)
     assert_true(json_is_null(json_array_get(json_object_get(v, "kv"), 5)));
     json_decref(v);
     buf_clear(&text);
-    page_history_add_json(&h, SPAN_6H, "p", &text);
+    page_history_add_json(&h, SPAN_15M, 5997, "p", &text); /* what is newer alone */
+    assert_non_null(strstr(buf_str(&text), "\"t\":[5998,5999],"));
+    buf_clear(&text);
+    page_history_add_json(&h, SPAN_15M, 5999, "p", &text);
+    assert_non_null(strstr(buf_str(&text), "\"t\":[],\"ttft_p50\":[],"));
+    buf_clear(&text);
+    page_history_add_json(&h, SPAN_6H, 0, "p", &text);
     assert_non_null(strstr(buf_str(&text), "\"span\":\"6h\",\"step\":15,\"t\":[],\"ttft_p50\":[]"));
     buf_fini(&text);
     page_history_fini(&h);
