@@ -8,8 +8,8 @@
 
 Each runs for SECONDS (default 10; numbers above times SCALE), and then twice more alone: what the last time leaves
 behind counts (who serves others meanwhile fills tables). The others' p99 between two tokens must be that of the
-undisturbed run right before, in one of some tries: other programs disturb, too; descriptors, memory, KV blocks, sequences and connections must be what they were. Last line:
-"N passed, M failed"."""
+undisturbed run right before, in one of some tries: other programs disturb, too. Descriptors, memory, KV blocks,
+sequences and connections must be what they were. Last line: "N passed, M failed"."""
 import json
 import os
 import pathlib
