@@ -4,7 +4,8 @@
  * what comes after it.
  *
  *   test_cuda_gguf        two layers of it: a few rows of real weights
- *   test_cuda_gguf all    all layers, and what the text says (a part of `make soak`) */
+ *   test_cuda_gguf all    all layers, and what the text says (a part of `make soak`)
+ *   test_cuda_gguf write FILE    the CPU's choices alone, for tests/gpu/run.sh numerics on a device */
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +19,7 @@
 
 #define MODEL_PATH "models/SmolLM2-135M-Instruct.Q4_1.gguf"
 
-enum { FEW_LAYERS = 2, MAX_TOKENS = 16, MAX_COPIES = 1024 };
+enum { FEW_LAYERS = 2, MAX_TOKENS = 32, MAX_COPIES = 1024 };
 
 /* A choice is a tie when the CPU's logits of both tokens are closer than this times the backends'
  * root mean square difference: what rounding activations to BF16 can turn around. That is 0.06 at most. */
@@ -112,6 +113,7 @@ static void generate(struct rig *rig, const struct token_list *prompt, const uin
     struct sequence seq = {0};
     const size_t vocab = model->hparams.vocab_size;
     rig->next_block = 0;
+    assert_true(n <= MAX_TOKENS);
     *out = (struct answer){.n_tokens = n};
     out->logits = malloc(n * vocab * sizeof(float));
     assert_non_null(out->logits);
@@ -209,9 +211,59 @@ static void test_text(void **state)
     rig_close(&cpu);
 }
 
+/* --- for a device: tests/gpu/device/text.c reads it --- */
+
+enum { CHOICES = 4 };
+
+/* The best choices of a row of logits, and how far they are from the first. */
+static void write_choices(FILE *f, float *l)
+{
+    float first = 0;
+    for (uint32_t i = 0; i < CHOICES; i++) {
+        const uint32_t id = best_of(l, model->hparams.vocab_size);
+        first = i == 0 ? l[id] : first;
+        fprintf(f, "%s%u %.4f", i > 0 ? " " : "", id, (double)(first - l[id]));
+        l[id] = -INFINITY;
+    }
+    fprintf(f, "\n");
+}
+
+static int write_file(const char *path)
+{
+    static const char *const prompts[] = {
+        "The capital of France is", "Once upon a time, in a small village by the sea,",
+        "Water boils at a temperature of", "def add(a, b):\n    return"};
+    struct err e = {0};
+    struct rig cpu;
+    FILE *f = fopen(path, "w");
+    if (!f)
+        return 2;
+    (void)open_model(NULL);
+    dequantize_model();
+    assert_true(rig_try(&cpu, model, COMPUTE_F32, 2, "auto", NULL));
+    for (size_t k = 0; k < ARRAY_LEN(prompts); k++) {
+        struct token_list ids = {0};
+        struct answer a;
+        must(tokenizer_encode(model->tokenizer, prompts[k], strlen(prompts[k]), 0, &ids, &e), &e);
+        generate(&cpu, &ids, NULL, MAX_TOKENS, &a);
+        fprintf(f, "%zu %d\n", ids.n, MAX_TOKENS);
+        for (size_t i = 0; i < ids.n; i++)
+            fprintf(f, "%u%c", ids.ids[i], i + 1 < ids.n ? ' ' : '\n');
+        for (uint32_t i = 0; i < MAX_TOKENS; i++)
+            write_choices(f, a.logits + (size_t)i * model->hparams.vocab_size);
+        free(a.logits);
+        token_list_fini(&ids);
+    }
+    rig_close(&cpu);
+    (void)close_model(NULL);
+    return fclose(f) == 0 ? 0 : 2;
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_text)};
-    everything = argc > 1 && strcmp(argv[1], "all") == 0;
+    everything = argc > 1; /* all, write */
+    if (argc > 2 && strcmp(argv[1], "write") == 0)
+        return write_file(argv[2]);
     return cmocka_run_group_tests(tests, open_model, close_model);
 }

@@ -2,6 +2,7 @@
  *
  *   device_run describe | numerics | perf | load | soak SECONDS | fault | endless   [--tiny]
  *              [--cublaslt FILE]
+ *   device_run text MODEL EXPECTED
  *
  * Prints one JSON object. Exit 0: every gate holds; 1: one does not; 2: it could not be run. */
 #include <stdio.h>
@@ -73,6 +74,8 @@ int main(int argc, char **argv)
         return numerics(tiny);
     if (strcmp(what, "perf") == 0)
         return perf(tiny);
+    if (strcmp(what, "text") == 0 && argc > 3)
+        return text(argv[2], argv[3]);
     if (strcmp(what, "load") == 0)
         return load(tiny);
     if (strcmp(what, "soak") == 0 && argc > 2)

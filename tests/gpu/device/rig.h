@@ -82,6 +82,7 @@ int perf(bool tiny);
 /* numerics_sample.c: a part of numerics, prints its members. */
 bool check_sampling(const struct shape *s, bool tiny);
 int load(bool tiny);
+int text(const char *model, const char *expected);
 int soak(bool tiny, uint32_t seconds);
 
 /* gemm_peer.c: seconds of one product in cuBLASLt's best of its choices, out[m][n] = in[m][k] w[n][k]^T
