@@ -50,7 +50,8 @@ build_for_device() {
         core/util/fsio.c core/util/lock.c core/backend/cpu_quant.c core/backend/attn_shape.c core/engine/engine_weights.c \
         core/engine/forward.c core/engine/profile.c core/engine/worker_load.c core/model/gguf.c \
         core/model/gguf_meta.c core/model/model_keys.c core/model/model_weights.c \
-        core/model/model.c core/model/model_rope.c core/model/safetensors.c; do
+        core/model/hparams.c core/model/model.c core/model/model_file.c core/model/model_rope.c \
+        core/model/safetensors.c; do
         o=$dir/$(echo "$f" | tr / _).o
         objects+=("$o")
         case $f in
