@@ -24,7 +24,8 @@ need() { # command, package
 
 need promtool prometheus
 [ -n "${LLMD:-}" ] || make -s -j2 >&2 || fail "make failed"
-make -s -j2 gpu-serve-build >&2 || fail "make gpu-serve-build failed"
+make -s -j2 gpu-serve-build >&2 || fail "make gpu-serve-build failed" # a GPU and NVML that are made up
+make -s -j2 FAULTS=1 build/faults/llmd >&2 || fail "make FAULTS=1 failed"
 if ! cmp -s tests/observe/requirements.txt "$venv/requirements.txt"; then
     { python3 -m venv "$venv" && "$venv/bin/pip" install -q -r tests/observe/requirements.txt &&
         cp tests/observe/requirements.txt "$venv/"; } >&2 || fail "cannot make $venv"
