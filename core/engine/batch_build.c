@@ -50,12 +50,13 @@ static void add_rows(struct batch_build *b, const struct plan *p, const struct p
                      uint32_t first_row)
 {
     const struct seq *q = entry->seq;
+    const uint32_t first = first_pos(p, q);
     if (p->follows)
         b->tokens[first_row] = entry->after;
     else
-        seq_copy_tokens(q, q->n_computed, entry->n_rows, b->tokens + first_row);
+        seq_copy_tokens(q, first, entry->n_rows, b->tokens + first_row);
     for (uint32_t i = 0; i < entry->n_rows; i++) {
-        uint32_t pos = first_pos(p, q) + i;
+        uint32_t pos = first + i;
         b->positions[first_row + i] = pos;
         b->slots[first_row + i] =
             q->blocks[pos / KV_BLOCK_TOKENS] * KV_BLOCK_TOKENS + pos % KV_BLOCK_TOKENS;

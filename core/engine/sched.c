@@ -284,38 +284,7 @@ static void index_blocks(struct sched *s, struct seq *q)
     }
 }
 
-uint32_t sched_missing_blocks(const struct seq *q, uint32_t n_tokens)
-{
-    uint32_t need = blocks_for(n_tokens);
-    return need > q->n_blocks ? need - q->n_blocks : 0;
-}
-
-void sched_take_blocks(struct sched *s, struct seq *q, uint32_t n)
-{
-    BUG_ON(kv_prefix_take(&s->prefix, n, q->blocks + q->n_blocks) != 0);
-    q->n_blocks += n;
-}
-
 /* --- plans --- */
-
-bool sched_reserve_room(struct seq_group *g)
-{
-    if (g->room == 0) {
-        uint32_t n = stream_room(g->req, g->epoch, g->n_reserved + 1);
-        if (n <= g->n_reserved)
-            return false;
-        g->room = n - g->n_reserved;
-    }
-    g->room--;
-    g->n_reserved++;
-    return true;
-}
-
-void sched_return_room(struct seq_group *g)
-{
-    g->room++;
-    g->n_reserved--;
-}
 
 struct plan *sched_new_plan(struct sched *s)
 {
