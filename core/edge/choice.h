@@ -27,7 +27,6 @@ struct choice_rules {
 };
 
 struct choice {
-    struct detok detok;
     struct stop_match match;
     struct buf text;     /* visible and not yet sent */
     struct buf ids;      /* uint32_t of each token that was not sent yet; when they are kept */
@@ -38,6 +37,7 @@ struct choice {
     uint8_t finish;      /* enum finish_reason */
     int8_t stop_string;  /* index of the stop string that ended it; -1 */
     int64_t stop_id;     /* the client's stop id that ended it; -1 */
+    struct detok detok;  /* large, and mostly not looked at */
 };
 
 void choice_init(struct choice *c, const struct choice_rules *rules);

@@ -81,7 +81,7 @@ struct loop {
     struct front *handed_over; /* to libmicrohttpd, right now */
     struct buf scanned;        /* of the front at hand; kept for its memory, as */
     struct buf answers;        /* replies to it by the front itself, */
-    struct buf gathered;       /* the pieces of a TLS record, */
+    struct buf gathered;       /* the pieces of a chunk, */
     struct buf spans;          /* those of the request that ends */
     uint32_t n_handshakes;     /* steps of TLS handshakes in this turn */
     struct conn *conns;        /* those that libmicrohttpd has */
@@ -158,6 +158,11 @@ enum refusal {
 struct exchange {
     struct conn *conn;
     struct MHD_Connection *mhd;
+    bool suspended;               /* in libmicrohttpd; cleared by exactly one resume */
+    bool gone;                    /* the client hung up: nothing more can be sent */
+    bool chunks;                  /* a stream's reply comes in chunks: HTTP/1.1 */
+    bool drain_body;              /* when refused: read the body before the reply */
+    uint64_t n_body, n_reply;     /* bytes of the bodies */
     struct exchange *prev, *next; /* in loop->exchanges */
     struct catalog *catalog;      /* of when it was admitted */
     const struct route *route;    /* NULL: no such path */
@@ -172,12 +177,7 @@ struct exchange {
     bool sees_keys;             /* may know what each key used */
     const char *refusal_detail; /* a constant; NULL */
     unsigned refusal_status;    /* of REFUSE_FRAMING */
-    bool suspended;             /* in libmicrohttpd; cleared by exactly one resume */
-    bool gone;                  /* the client hung up: nothing more can be sent */
-    bool chunks;                /* a stream's reply comes in chunks: HTTP/1.1 */
-    bool drain_body;            /* when refused: read the body before the reply */
     unsigned status;            /* of the reply; 0 while there is none */
-    uint64_t n_body, n_reply;   /* bytes of the bodies */
     struct buf body;
     struct buf kept_body;          /* of one whose key wants it logged */
     struct generation *generation; /* NULL for other routes */

@@ -65,8 +65,8 @@ struct front {
     uint64_t head_deadline_us, write_deadline_us, linger_deadline_us; /* 0: none */
     uint64_t idle_deadline_us; /* between two requests that libmicrohttpd knows nothing of */
     uint64_t n_dropped;
+    struct buf down, up, head;
     struct head_scan scan;
-    struct buf head, up, down;
     struct sockaddr_storage peer; /* the client */
     socklen_t n_peer;
 };

@@ -1,7 +1,5 @@
 /* front_down.c - from libmicrohttpd, or past it, to the client. */
 #include <errno.h>
-#include <stdio.h>
-#include <sys/uio.h>
 
 #include "core/edge/front_int.h"
 
@@ -18,31 +16,6 @@ static ssize_t client_write(struct front *f, const char *data, size_t n)
         return tls_conn_write(f->tls, data, n);
     do
         k = send(f->fd, data, n, MSG_NOSIGNAL);
-    while (k < 0 && errno == EINTR);
-    if (k < 0 && errno == EAGAIN)
-        return 0;
-    return k < 0 ? -errno : k;
-}
-
-/* One record. What is lost of it for want of memory ends the connection. */
-static ssize_t client_write_record(struct front *f, const struct iovec piece[3])
-{
-    struct buf *all = &f->loop->gathered;
-    buf_clear(all);
-    for (int i = 0; i < 3; i++)
-        buf_add(all, piece[i].iov_base, piece[i].iov_len);
-    return all->failed ? -ENOMEM : tls_conn_write(f->tls, all->data, all->len);
-}
-
-/* As client_write, of three pieces in one write. */
-static ssize_t client_write_chunk(struct front *f, struct iovec piece[3])
-{
-    const struct msghdr m = {.msg_iov = piece, .msg_iovlen = 3};
-    ssize_t k;
-    if (f->tls)
-        return client_write_record(f, piece);
-    do
-        k = sendmsg(f->fd, &m, MSG_NOSIGNAL);
     while (k < 0 && errno == EINTR);
     if (k < 0 && errno == EAGAIN)
         return 0;
@@ -88,35 +61,31 @@ void front_write(struct front *f, const char *data, size_t n)
     (void)pass_down(f, data, n);
 }
 
-/* What of the pieces lies behind their first n bytes waits in down. */
-static void keep_rest(struct front *f, const struct iovec piece[3], size_t n)
+static void add_size(struct buf *out, size_t n)
 {
-    for (int i = 0; i < 3; i++) {
-        const size_t skip = (size_t)u64_min(n, piece[i].iov_len);
-        buf_add(&f->down, (const char *)piece[i].iov_base + skip, piece[i].iov_len - skip);
-        n -= skip;
-    }
-    if (f->down.len > 0)
-        f->write_deadline_us = front_write_deadline(f);
-    if (f->down.failed)
-        f->state = FRONT_OVER;
+    char digits[2 * sizeof(n)];
+    size_t at = sizeof(digits);
+    do
+        digits[--at] = "0123456789abcdef"[n & 15];
+    while ((n >>= 4) != 0);
+    buf_add(out, digits + at, sizeof(digits) - at);
 }
 
+/* Put together first: over TLS it is one record, and a plain write of one piece costs the kernel less. */
 bool front_send_chunk(struct front *f, const char *data, size_t n)
 {
-    char size[20];
     if (!f || f->state != FRONT_OPEN || f->down_due || f->down.len > 0)
         return false;
-    struct iovec piece[3] = {
-        {.iov_base = size, .iov_len = (size_t)snprintf(size, sizeof(size), "%zx\r\n", n)},
-        {.iov_base = (char *)data, .iov_len = n},
-        {.iov_base = (char *)"\r\n", .iov_len = 2},
-    };
-    ssize_t k = client_write_chunk(f, piece);
-    if (k >= 0)
-        keep_rest(f, piece, (size_t)k);
-    else
+    struct buf *chunk = &f->loop->gathered;
+    buf_clear(chunk);
+    add_size(chunk, n);
+    buf_add(chunk, "\r\n", 2);
+    buf_add(chunk, data, n);
+    buf_add(chunk, "\r\n", 2);
+    if (chunk->failed)
         f->state = FRONT_OVER;
+    else
+        front_write(f, chunk->data, chunk->len);
     if (f->state == FRONT_OVER)
         front_note(f);
     return true;

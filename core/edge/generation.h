@@ -31,29 +31,29 @@ struct part { /* the request of one prompt and its choices */
 };
 
 struct generation {
-    struct exchange *exchange;
-    uint32_t n_refs; /* the exchange's, and that of a thread that writes its reply */
-    enum plan_kind kind;
-    struct catalog *catalog; /* that the plan was made by */
-    struct plan plan;
-    struct part *parts;     /* [plan.n_prompts] */
-    struct choice *choices; /* [n_choices], by the index that the client sees */
+    struct exchange *exchange; /* what each token needs comes first: it is cold memory every time */
+    struct part *parts;        /* [plan.n_prompts] */
+    struct choice *choices;    /* [n_choices], by the index that the client sees */
     uint32_t n_choices, n_open;
+    bool submitted; /* the router took it */
+    bool begun;     /* the first output came */
+    bool in_body;   /* of a stream: libmicrohttpd asks for its body, the head has left */
+    bool ended;     /* I3 */
+    bool behind;    /* out is full: items may wait in rings */
     struct token_logprob
-        *logprobs;   /* [PULL_MAX][rules.n_logprobs] of items just pulled; NULL: none */
-    int64_t created; /* seconds since 1970 */
-    char id[REQUEST_ID_BYTES + 16];
-    bool submitted;   /* the router took it */
-    bool begun;       /* the first output came */
-    bool in_body;     /* of a stream: libmicrohttpd asks for its body, the head has left */
-    bool ended;       /* I3 */
-    bool behind;      /* out is full: items may wait in rings */
-    struct err error; /* what ended it early; code 0: nothing */
-    struct buf head;  /* SSE: an event's beginning up to the choice's index */
-    struct buf out;   /* SSE: bytes to send, from out_at on */
+        *logprobs;  /* [PULL_MAX][rules.n_logprobs] of items just pulled; NULL: none */
+    struct buf out; /* SSE: bytes to send, from out_at on */
     size_t out_at;
     uint64_t last_sent_us;
     uint64_t token_us; /* when the last token came, or it was submitted */
+    struct buf head;   /* SSE: an event's beginning up to the choice's index */
+    uint32_t n_refs;   /* the exchange's, and that of a thread that writes its reply */
+    enum plan_kind kind;
+    struct catalog *catalog; /* that the plan was made by */
+    struct plan plan;
+    int64_t created; /* seconds since 1970 */
+    char id[REQUEST_ID_BYTES + 16];
+    struct err error; /* what ended it early; code 0: nothing */
 };
 
 /* Of all its requests and choices. */
@@ -70,6 +70,10 @@ enum MHD_Result generation_begin(struct exchange *ex, enum plan_kind kind);
 enum MHD_Result generation_reply(struct generation *g);
 /* Tokens wait in the request's ring. */
 void generation_wake(struct request *r);
+/* Tells the processor what that will read of several requests, n <= GENERATION_FETCH: nothing of it was
+ * touched for a step, and to wait for it piece by piece takes as long as the rest. */
+enum { GENERATION_FETCH = 16 };
+void generation_fetch(struct request *const ready[], uint32_t n);
 /* Every sweep: ends it when it took too long; a comment line when a stream was silent for long. */
 void generation_tick(struct generation *g, uint64_t now_us);
 /* Ends it with an error: an error event and [DONE], or an error reply. */

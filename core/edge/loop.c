@@ -181,6 +181,8 @@ static void take_tokens(struct loop *l)
     do {
         n = waker_take(&l->waker, ready, TAKE_MAX);
         for (uint32_t i = 0; i < n; i++) {
+            if (i % GENERATION_FETCH == 0)
+                generation_fetch(ready + i, (uint32_t)u64_min(n - i, GENERATION_FETCH));
             generation_wake(ready[i]);
             request_unref(ready[i]);
         }

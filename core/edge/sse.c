@@ -1,6 +1,5 @@
 #include "core/edge/sse.h"
 
-#include <stdio.h>
 #include <string.h>
 
 #include "core/edge/api_error.h"
@@ -21,10 +20,12 @@ void sse_init(struct generation *g)
 /* An event up to the choice's own fields. */
 static void add_head(struct generation *g, uint32_t index)
 {
-    char digits[32];
+    static const char first[] = "{\"index\":0";
     buf_add(&g->out, g->head.data, g->head.len);
-    int n = snprintf(digits, sizeof(digits), "{\"index\":%u", index);
-    buf_add(&g->out, digits, (size_t)n);
+    if (index == 0)
+        buf_add(&g->out, first, sizeof(first) - 1);
+    else
+        buf_addf(&g->out, "{\"index\":%u", index);
 }
 
 /* Its end, behind the choices. */

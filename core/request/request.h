@@ -79,8 +79,11 @@ static inline uint32_t sampling_n_scores(const struct sampling_params *p)
 }
 
 struct request {
+    /* What each token needs, side by side: it is cold memory every time. */
     atomic_uint refs;
     atomic_bool cancelled;
+    void *consumer; /* the edge thread's own; no other thread looks at it */
+    struct stream stream;
     struct arena arena;
     const char *id;         /* "chatcmpl-..." */
     const char *model;      /* canonical name */
@@ -94,9 +97,7 @@ struct request {
     uint64_t cache_salt;  /* enters the first prefix-cache hash: different salts share nothing */
     uint64_t arrival_us;  /* first byte handled by the edge */
     const char *trace_id; /* of a trace that is recorded; NULL: none */
-    struct stream stream;
     struct request_trace trace;
-    void *consumer;              /* the edge thread's own; no other thread looks at it */
     struct dispatch *dispatch;   /* the router's own, under its lock; NULL: not with it */
     struct route_record *record; /* likewise, but it stays (in the arena); NULL: never submitted */
 };

@@ -10,7 +10,7 @@
 #include "core/request/request.h"
 #include "core/util/clock.h"
 
-enum { RING_MIN = 64, RING_PER_CHOICE = 4, CHOICES_MAX = 1 << 20 };
+enum { PUSHES_BEFORE_WAKE = 8, RING_MIN = 64, RING_PER_CHOICE = 4, CHOICES_MAX = 1 << 20 };
 
 int waker_init(struct waker *w, struct err *e)
 {
@@ -70,7 +70,8 @@ uint32_t waker_take(struct waker *w, struct request *out[], uint32_t max)
     return n;
 }
 
-void waker_set_flush(struct waker_set *set)
+/* Writes the eventfd of each that has something and was not told. */
+static void wake_all(const struct waker_set *set)
 {
     static const uint64_t one = 1;
 
@@ -85,18 +86,26 @@ void waker_set_flush(struct waker_set *set)
         while (wake && write(w->event_fd, &one, sizeof(one)) < 0 && errno == EINTR)
             ;
     }
-    set->n = 0;
 }
 
-/* Notes that the step touched w. Called without locks: a full set is flushed early. */
+void waker_set_flush(struct waker_set *set)
+{
+    wake_all(set);
+    set->n = set->n_pushes = 0;
+}
+
+/* A push to w. Called without locks: it may wake, and a full set is flushed early. */
 static void touch(struct waker_set *set, struct waker *w)
 {
-    for (uint32_t i = 0; i < set->n; i++)
-        if (set->items[i] == w)
-            return;
-    if (set->n == WAKER_SET_MAX)
+    uint32_t i = 0;
+    while (i < set->n && set->items[i] != w)
+        i++;
+    if (i == WAKER_SET_MAX)
         waker_set_flush(set);
-    set->items[set->n++] = w;
+    if (i >= set->n)
+        set->items[set->n++] = w;
+    if (++set->n_pushes == PUSHES_BEFORE_WAKE)
+        wake_all(set);
 }
 
 /* What the request's logprobs and scores need beside the ring. */

@@ -1,10 +1,11 @@
 /* stream.h - the ring that carries tokens from a worker to an edge thread.
  *
- *   worker: stream_push() per token, waker_set_flush() once per step
+ *   worker: stream_push() per token, waker_set_flush() at the end of each step
  *   edge:   eventfd readable -> waker_take() -> stream_pull() per request
  *
- * One waker per edge thread. A push links the request into its waker's ready list; the flush at
- * the end of the step writes each touched waker's eventfd once: never one system call per stream.
+ * One waker per edge thread. A push links the request into its waker's ready list. The eighth push of
+ * a step writes the eventfd of each touched waker, so that the edge sends the first tokens of a large
+ * batch while the last are pushed, and so does the flush at its end: never one system call per stream.
  *
  * Invariants  I1: a request is linked at most once, and the link holds a reference.
  *             I2: an item pushed with an epoch other than the current one is dropped: a worker
@@ -61,6 +62,7 @@ enum { WAKER_SET_MAX = 64 };
 struct waker_set { /* the wakers that one step touched; a producer's own */
     struct waker *items[WAKER_SET_MAX];
     uint32_t n;
+    uint32_t n_pushes; /* since the last flush */
 };
 
 /* What the model thinks of the prompt's tokens. The first has no score. */
@@ -77,10 +79,14 @@ struct stream {
     uint32_t cap, head, len;
     uint32_t epoch;
     uint32_t n_choices;
-    bool *finished;        /* [n_choices]: its finish item was pushed */
     uint32_t n_unfinished; /* choices without a finish item */
-    uint32_t *outputs;     /* [n_choices][max_output] tokens pushed so far, see stream_keep() */
-    uint32_t *n_outputs;   /* [n_choices] */
+    bool starved;          /* the producer saw EFULL and waits for room */
+    bool linked;           /* guarded by waker->mu, as is: */
+    struct request *ready_next;
+    struct waker *waker; /* the consumer's; fixed at init */
+    bool *finished;      /* [n_choices]: its finish item was pushed */
+    uint32_t *outputs;   /* [n_choices][max_output] tokens pushed so far, see stream_keep() */
+    uint32_t *n_outputs; /* [n_choices] */
     uint32_t max_output;
     uint32_t n_logprobs;            /* of an item; 0: none are wanted */
     struct token_logprob *logprobs; /* [cap][n_logprobs], beside the ring */
@@ -88,11 +94,7 @@ struct stream {
     struct err error;               /* with FINISH_ERROR */
     void (*room)(void *ctx);        /* the producer's wake-up; called without locks */
     void *room_ctx;                 /* outlives the request's stay at that producer, see there */
-    bool starved;                   /* the producer saw EFULL and waits for room */
     atomic_uint room_calls;         /* calls of room() under way, see stream_attach() */
-    struct waker *waker;            /* the consumer's; fixed at init */
-    struct request *ready_next;     /* guarded by waker->mu, as is: */
-    bool linked;
 };
 
 MUST_CHECK int waker_init(struct waker *w, struct err *e);

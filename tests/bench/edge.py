@@ -60,6 +60,8 @@ http {{
 }}
 """
 # Bounds of what is measured; 1,000 streams over TLS are recorded only.
+MODES = {"spread": 64, "burst": 1}  # workers
+PARTS = ("tokens", "memory", "writes", "requests")
 TO_SENDER, CPU_US, IDLE_KIB, WRITES, TO_NGINX = 1.5, 30, {False: 30, True: 90}, 1.1, 0.8
 
 
@@ -209,9 +211,9 @@ class Bench:
         self.bound(n < 64 or best["llmd"]["cpu_us"] < CPU_US, f"{name}: {best['llmd']['cpu_us']:.1f} us of CPU a token")
 
     def tokens(self):
-        for mode, workers in ("spread", 64), ("burst", 1):
-            with Llmd(self, BUILD / "bench/llmd", workers, 20000) as server:
-                for tls in False, True:
+        for mode in self.args.modes:
+            with Llmd(self, BUILD / "bench/llmd", MODES[mode], 20000) as server:
+                for tls in self.tls():
                     for n in self.args.streams:
                         self.tokens_case(server, n, mode, tls)
             threads = {r["llmd"]["threads"] for r in self.results["tokens"] if r["mode"] == mode}
@@ -274,7 +276,7 @@ class Bench:
                                            body=server.get("/health")))
             with Program("nginx", "-p", self.folder, "-c", config):
                 time.sleep(0.5)
-                for tls in False, True:
+                for tls in self.tls():
                     rates = {"llmd": 0, "nginx": 0}
                     for _ in range(self.args.rounds + 1):
                         for who, port in ("llmd", server.ports[tls]), ("nginx", ports[tls]):
@@ -289,12 +291,20 @@ class Bench:
             print(f"completions of one token: {rate:.0f}/s", flush=True)
             self.results["completions_per_s"] = rate
 
+    def tls(self):
+        return [what == "tls" for what in self.args.over]
+
     def run(self):
-        self.tokens()
-        for tls in False, True:
-            self.memory(tls)
-            self.writes(tls)
-        self.requests()
+        only = self.args.only
+        if "tokens" in only:
+            self.tokens()
+        for tls in self.tls():
+            if "memory" in only:
+                self.memory(tls)
+            if "writes" in only:
+                self.writes(tls)
+        if "requests" in only:
+            self.requests()
 
     def last_line(self):
         r = self.results
@@ -308,9 +318,14 @@ def main():
     p = argparse.ArgumentParser()
     p.add_argument("--quick", action="store_true")
     p.add_argument("--json", help="also write the figures there")
+    p.add_argument("--only", nargs="+", choices=PARTS, default=PARTS, help="parts of it")
+    p.add_argument("--streams", nargs="+", type=int, help="how many at a time")
+    p.add_argument("--modes", nargs="+", choices=MODES, default=MODES)
+    p.add_argument("--over", nargs="+", choices=("plain", "tls"), default=("plain", "tls"))
+    p.add_argument("--rounds", type=int)
     args = p.parse_args()
-    args.rounds, args.seconds = (1, 1) if args.quick else (2, 2)
-    args.streams = [1, 64, 256] if args.quick else [1, 64, 256, 1000]
+    args.rounds, args.seconds = args.rounds or (1 if args.quick else 2), 1 if args.quick else 2
+    args.streams = args.streams or ([1, 64, 256] if args.quick else [1, 64, 256, 1000])
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(args, folder)
         bench.run()
@@ -319,7 +334,8 @@ def main():
         pathlib.Path(args.json).write_text(json.dumps(bench.results, indent=1) + "\n")
     for what in bench.over:
         print("over its bound:", what)
-    print(bench.last_line())
+    if set(PARTS) == set(args.only):
+        print(bench.last_line())
     return 1 if bench.over else 0
 
 

@@ -41,7 +41,8 @@ struct router {
     atomic_bool stop, ready, progressing;
     atomic_uint n_submitted, n_cancelled, n_full, n_steps, n_loops;
     atomic_uint n_drained, n_returned;
-    atomic_ullong gone;                /* generation whose requests get ENOTFOUND; 0: none */
+    atomic_uint n_asked, n_let; /* questions of progress; more than n_let of them wait a while */
+    atomic_ullong gone;         /* generation whose requests get ENOTFOUND; 0: none */
     void (*on_gone)(struct router *r); /* called then; NULL: nothing */
     atomic_ullong generation;          /* of the last request; so also: */
     atomic_ullong cache_salt;
@@ -78,6 +79,10 @@ bool router_model_ready(struct router *r, const char *model)
 bool router_progressing(struct router *r, uint64_t stall_us)
 {
     (void)stall_us;
+    const uint32_t k = atomic_fetch_add(&r->n_asked, 1) + 1;
+    const uint64_t until_us = clock_now_us() + PATIENCE_US;
+    while (k > atomic_load(&r->n_let) && clock_now_us() < until_us)
+        clock_sleep_us(50);
     return atomic_load(&r->progressing);
 }
 
@@ -332,6 +337,7 @@ static inline void server_prepare(struct server *s)
     atomic_store(&r->step_us, 500);
     atomic_store(&r->ready, true);
     atomic_store(&r->progressing, true);
+    atomic_store(&r->n_let, UINT32_MAX);
     s->fixture.opts.router = r;
     s->fixture.opts.metrics = metrics_new();
     s->fixture.opts.listen = server_listen;

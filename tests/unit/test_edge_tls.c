@@ -327,6 +327,124 @@ static void test_behind_a_load_balancer(void **state)
     wait_alone();
 }
 
+/* ---- many at once, at one loop ---- */
+
+enum { LIMIT = 60 };
+
+static void adapt(struct edge_opts *o)
+{
+    o->n_threads = 1;
+    o->max_connections = LIMIT;
+}
+
+static int setup_narrow(void **state)
+{
+    (void)state;
+    return setup_with(adapt);
+}
+
+static void connect_plain(struct client *c, uint16_t port)
+{
+    SSL_CTX *tls = client_tls;
+    client_tls = NULL;
+    assert_true(client_connect(c, port, 0));
+    client_tls = tls;
+}
+
+/* How many have an answer to their first flight. */
+static uint32_t n_answered(const struct slow_client *s, uint32_t n)
+{
+    uint32_t answered = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        struct pollfd p = {.fd = s[i].fd, .events = POLLIN};
+        answered += poll(&p, 1, 0) == 1;
+    }
+    return answered;
+}
+
+/* Sixteen steps of handshakes per turn, however many wait. Each turn is held while it answers a plain
+ * client, for whom the next one is sent before it goes on. */
+static void test_a_crowd_gets_its_turns(void **state)
+{
+    (void)state;
+    enum { CROWD = 40, STEPS = 16, TURNS = 4 };
+    struct slow_client s[CROWD];
+    struct client plain[TURNS];
+    uint32_t answered[TURNS];
+    char data[8192];
+    for (int i = 0; i < TURNS; i++) { /* known to the loop */
+        connect_plain(&plain[i], plain_port);
+        client_send_str(&plain[i], HEALTH);
+        client_until(&plain[i], " 200 OK", 1);
+    }
+    const uint32_t asked = atomic_load(&server.router.n_asked);
+    atomic_store(&server.router.n_let, asked);
+    client_send_str(&plain[0], HEALTH);
+    assert_soon(atomic_load(&server.router.n_asked) == asked + 1);
+    for (uint32_t i = 0; i < CROWD; i++) {
+        slow_connect(&s[i]);
+        const int n = slow_next(&s[i], data, sizeof(data));
+        assert_int_equal(send(s[i].fd, data, (size_t)n, MSG_NOSIGNAL), n);
+    }
+    for (uint32_t turn = 1; turn < TURNS; turn++) { /* the first one takes the connections */
+        client_send_str(&plain[turn], HEALTH);
+        atomic_store(&server.router.n_let, asked + turn);
+        assert_soon(atomic_load(&server.router.n_asked) == asked + turn + 1);
+        answered[turn] = n_answered(s, CROWD);
+    }
+    atomic_store(&server.router.n_let, UINT32_MAX);
+    assert_soon(n_answered(s, CROWD) == CROWD);
+    for (uint32_t turn = 1; turn < TURNS; turn++)
+        if (answered[turn] > STEPS * (turn - 1))
+            fail_msg("%u steps of handshakes in %u turns", answered[turn], turn - 1);
+    for (uint32_t i = 0; i < CROWD; i++)
+        slow_close(&s[i]);
+    for (int i = 0; i < TURNS; i++) {
+        client_until(&plain[i], " 200 OK", 2);
+        client_leave(&plain[i]);
+        buf_fini(&plain[i].in);
+    }
+    wait_alone();
+}
+
+static double n_refused(void)
+{
+    static const char series[] = "llmd_edge_connections_refused_total{reason=\"max_connections\"} ";
+    struct buf out = {0};
+    metrics_write(server.fixture.opts.metrics, 0, &out);
+    const char *at = strstr(out.data, series);
+    const double n = at ? strtod(at + sizeof(series) - 1, NULL) : -1;
+    buf_fini(&out);
+    return n;
+}
+
+/* Nobody can be told why who has not shaken hands: not a byte, and a close. */
+static void test_one_too_many_is_closed(void **state)
+{
+    (void)state;
+    struct client in[LIMIT], out;
+    for (int i = 0; i < LIMIT; i++) {
+        assert_true(client_connect(&in[i], server.port, 0));
+        client_send_str(&in[i], HEALTH);
+        client_until(&in[i], " 200 OK", 1);
+    }
+    const double before = n_refused();
+    connect_plain(&out, server.port);
+    char byte;
+    assert_true(recv(out.fd, &byte, 1, 0) <= 0);
+    close(out.fd);
+    assert_true(n_refused() == before + 1);
+    assert_false(client_connect(&out, server.port, 0));
+    assert_true(n_refused() == before + 2);
+    client_close(&in[0]); /* makes room for one more */
+    assert_soon(client_connect(&in[0], server.port, 0));
+    client_send_str(&in[0], HEALTH);
+    client_until(&in[0], " 200 OK", 1);
+    for (int i = 0; i < LIMIT; i++)
+        client_close(&in[i]);
+    wait_alone();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -341,5 +459,10 @@ int main(void)
         TEST(test_garbage_behind_the_handshake),
         TEST(test_behind_a_load_balancer),
     };
-    return cmocka_run_group_tests(tests, setup, teardown);
+    const struct CMUnitTest narrow[] = {
+        TEST(test_a_crowd_gets_its_turns),
+        TEST(test_one_too_many_is_closed),
+    };
+    return cmocka_run_group_tests(tests, setup, teardown) +
+           cmocka_run_group_tests_name("narrow", narrow, setup_narrow, teardown);
 }

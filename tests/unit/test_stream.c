@@ -289,7 +289,7 @@ static void test_waker_links_once_and_writes_once(void **state)
     assert_int_equal(push(&f, 0, 1, FINISH_NONE), 0);
     assert_int_equal(push(&f, 0, 2, FINISH_NONE), 0);
     assert_int_equal(f.set.n, 1);
-    assert_false(readable(&f.waker)); /* only the flush writes */
+    assert_false(readable(&f.waker)); /* of so few only the flush writes */
     waker_set_flush(&f.set);
     assert_int_equal(f.set.n, 0);
     assert_true(readable(&f.waker));
@@ -310,6 +310,31 @@ static void test_waker_links_once_and_writes_once(void **state)
     assert_int_equal(waker_take(&f.waker, got, 4), 1);
     assert_false(readable(&f.waker));
     request_unref(got[0]);
+    teardown(&f);
+}
+
+/* Of a large batch the consumer hears before all of it is pushed, once. */
+static void test_many_pushes_wake_early(void **state)
+{
+    (void)state;
+    enum { N = 20, EARLY = 8 };
+    struct fixture f;
+    struct request *got;
+    uint64_t count;
+    setup_choices(&f, 1);
+    for (uint32_t i = 0; i < N; i++) {
+        assert_int_equal(push(&f, 0, i, FINISH_NONE), 0);
+        assert_int_equal(readable(&f.waker), i + 1 >= EARLY);
+    }
+    waker_set_flush(&f.set);
+    assert_int_equal(read(f.waker.event_fd, &count, sizeof(count)), sizeof(count));
+    assert_int_equal(count, 1);
+    assert_int_equal(waker_take(&f.waker, &got, 1), 1);
+    request_unref(got);
+    assert_int_equal(push(&f, 0, N, FINISH_NONE), 0); /* another step begins to count anew */
+    assert_false(readable(&f.waker));
+    waker_set_flush(&f.set);
+    assert_true(readable(&f.waker));
     teardown(&f);
 }
 
@@ -404,6 +429,7 @@ int main(void)
         cmocka_unit_test(test_cancel),
         cmocka_unit_test(test_fail_on_a_full_ring),
         cmocka_unit_test(test_waker_links_once_and_writes_once),
+        cmocka_unit_test(test_many_pushes_wake_early),
         cmocka_unit_test(test_take_in_portions_oldest_first),
         cmocka_unit_test(test_waker_set_overflow),
         cmocka_unit_test(test_polling_consumer),

@@ -66,9 +66,9 @@ static inline bool ends_with_goodbye(struct client *c)
     return n == 0 && (SSL_get_shutdown(c->ssl) & SSL_RECEIVED_SHUTDOWN) != 0;
 }
 
-static inline int setup(void **state)
+/* adapt may change the options; NULL: nothing. */
+static inline int setup_with(void (*adapt)(struct edge_opts *o))
 {
-    (void)state;
     static const struct edge_listener listeners[] = {{.address = "127.0.0.1:0", .tls = true},
                                                      {.address = "127.0.0.1:0"}};
     static const char *const balancers[] = {"127.0.0.2"};
@@ -81,9 +81,17 @@ static inline int setup(void **state)
     server.fixture.opts.proxy_from = balancers;
     server.fixture.opts.n_proxy_from = ARRAY_LEN(balancers);
     server.fixture.opts.served.limits.header_timeout_s = HEADER_TIMEOUT_S;
+    if (adapt)
+        adapt(&server.fixture.opts);
     server_start(&server);
     plain_port = edge_port(server.edge, 1);
     return 0;
+}
+
+static inline int setup(void **state)
+{
+    (void)state;
+    return setup_with(NULL);
 }
 
 static inline int teardown(void **state)
