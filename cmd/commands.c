@@ -9,6 +9,7 @@ const struct command commands[] = {
     {"setup", cmd_setup, "ask for what is needed, write the configuration, start the service"},
     {"check", cmd_check, "check a configuration file, describe models"},
     {"status", cmd_status, "show what a running server does"},
+    {"top", cmd_top, "watch a running server in the terminal"},
     {"drain", cmd_drain, "end a running server, or one of its workers, without losing answers"},
     {"reload", cmd_reload, "have a running server read its configuration again"},
     {"key", cmd_key, "make a key for clients"},
