@@ -15,7 +15,7 @@ const WAYS = {
 
 /* What it is for: the first sentence, the rest on request. */
 function help(text) {
-    const end = text.search(/[.:;] /);
+    const end = text.search(/(?<=.{16})[.:;] /);
     if (end < 0)
         return el("p", { class: "help" }, text);
     return el("details", { class: "help" }, el("summary", {}, text.slice(0, end) + "."),

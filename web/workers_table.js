@@ -67,7 +67,16 @@ const columns = [
         },
     },
     { label: "Model", text: (w) => w.model },
-    { label: "State", class: "state-cell", text: stateText, tone: (w) => (isDrained(w) ? "warn" : TONES[w.state]) },
+    {
+        label: "State",
+        class: "state-cell",
+        node: () => el("span", {}, el("span", {}), el("span", { class: "error" })),
+        patch: (node, w) => {
+            setText(node.firstChild, stateText(w));
+            setText(node.lastChild, isDrained(w) ? "" : w.error);
+        },
+        tone: (w) => (isDrained(w) ? "warn" : TONES[w.state]),
+    },
     { label: "Running", num: true, text: (w) => count(w.running) },
     { label: "Waiting", num: true, text: (w) => count(w.waiting) },
     { label: "KV cache", num: true, ...meter((w) => w.kv, [0.9, 0.98]) },
@@ -78,7 +87,6 @@ const columns = [
     { label: "Preempted", num: true, text: (w) => count(w.preemptions) },
     { label: "Moved away", num: true, text: (w) => count(w.migrated) },
     { label: "Restarts", num: true, text: (w) => count(w.starts - 1), tone: (w) => (w.starts > 1 ? "warn" : null) },
-    { label: "Error", class: "error-cell", text: (w) => w.error || "", tone: (w) => (w.error ? "bad" : null) },
 ];
 
 export function workersTable(may) {
@@ -101,10 +109,6 @@ export function workersTable(may) {
     });
     return {
         node: made.node,
-        update(s) {
-            /* A column of errors only while there is one. */
-            made.node.classList.toggle("no-errors", !s.workers.some((w) => w.error));
-            made.update(s.workers);
-        },
+        update: (s) => made.update(s.workers),
     };
 }

@@ -81,7 +81,8 @@ def start(**kw):
     """Its folder is named on pictures."""
     folder = tempfile.mkdtemp(prefix="llmd-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return api.Server(folder, name="sim", **kw).wait_ready()
+    (pathlib.Path(folder) / GGUF.name).symlink_to(GGUF.resolve())
+    return api.Server(folder, name="sim", path=GGUF.name, **kw).wait_ready()
 
 
 @pytest.fixture(scope="session")
