@@ -168,6 +168,14 @@ static void answer(struct noted_worker *w, enum kind kind, struct answer *out)
     reader_fini(&rd);
 }
 
+static bool same_logprobs(const struct token_logprob *a, const struct token_logprob *b)
+{
+    for (uint32_t i = 0; i < LPS; i++)
+        if (a[i].token != b[i].token || a[i].logprob < b[i].logprob || a[i].logprob > b[i].logprob)
+            return false;
+    return true;
+}
+
 static void assert_same(const struct answer *a, const struct answer *b, const char *what)
 {
     for (uint32_t c = 0; c < CHOICES; c++) {
@@ -175,7 +183,7 @@ static void assert_same(const struct answer *a, const struct answer *b, const ch
             fail_msg("%s, choice %u: %u tokens, not %u", what, c, b->n[c], a->n[c]);
         for (uint32_t k = 0; k < a->n[c]; k++)
             if (a->ids[c][k] != b->ids[c][k] ||
-                memcmp(a->logprobs[c][k], b->logprobs[c][k], sizeof(a->logprobs[c][k])) != 0)
+                !same_logprobs(a->logprobs[c][k], b->logprobs[c][k]))
                 fail_msg("%s, choice %u, token %u: %u, not %u", what, c, k, b->ids[c][k],
                          a->ids[c][k]);
     }
