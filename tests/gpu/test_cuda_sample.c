@@ -72,7 +72,8 @@ static struct sampler *sampler_of(struct sampling_params *p, uint32_t i, uint32_
                                   uint32_t n_seen)
 {
     struct sampler *s;
-    uint32_t few[FEW];
+    static uint32_t all_few[ROWS][FEW]; /* the sampler's, too */
+    uint32_t *few = all_few[i];
     *p = (struct sampling_params){.temperature = i % 4 == 0 ? 0.0f : 0.9f,
                                   .top_p = i % 4 == 2 ? 0.9f : 1.0f,
                                   .top_k = i % 8 == 3 ? 20 : 0,
