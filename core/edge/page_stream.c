@@ -83,15 +83,19 @@ static void end(struct page_stream *s)
     exchange_resume(s->exchange);
 }
 
-/* Past libmicrohttpd, which waits in the body, in one write. Where the last one has not left yet, this one
- * is left out. */
+/* Past libmicrohttpd, which waits in the body, in one write; by way of it where it has just written itself,
+ * or its client knows no chunks. Where the client has not taken the last one yet, this one is left out. */
 static void send_one(struct page_stream *s, const struct snapshot *latest)
 {
     struct exchange *ex = s->exchange;
+    const struct front *front = ex->conn->front;
     if (caller_renew(ex) != ACCESS_GRANTED)
         end(s);
-    else if (ex->chunks && ex->conn->front)
-        note(s, latest, front_send_chunk(ex->conn->front, latest->event.data, latest->event.len));
+    else if (ex->chunks && front &&
+             front_send_chunk(ex->conn->front, latest->event.data, latest->event.len))
+        note(s, latest, true);
+    else if (front && front->down.len > 0)
+        note(s, latest, false);
     else
         exchange_resume(ex);
 }
