@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# edge.sh [--quick] [--json FILE] - what the edge costs, beside the least that can do its work (5 minutes;
-# --quick: one):
+# edge.sh [--quick] [--json FILE] [--only PART...] [--streams N...] [--modes MODE...] [--over plain|tls...]
+#         [--rounds N] - what the edge costs, beside the least that can do its work (5 minutes; --quick: one;
+# the parts are tokens, memory, writes, requests, the modes spread and burst):
 #
 #   tokens    from a simulated worker's push to the client's read, 1, 64, 256 and 1,000 streams of 50 tokens
 #             a second, spread (64 workers) and in bursts (one worker), plain and over TLS; beside
