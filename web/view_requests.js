@@ -37,6 +37,7 @@ function liveTable(may) {
         ...tokens,
         { label: "First token", num: true, text: (r) => ms(r.first_token_ms) },
         { label: "Age", num: true, text: (r) => ms(r.age_ms) },
+        { label: "Waits for", text: (r) => (r.waits_for ? "a " + r.waits_for : DASH) },
     ];
     if (may)
         columns.push({
