@@ -150,6 +150,22 @@ static void expect_verdict(struct page_health *h, const struct health_facts *f,
                  verdict_state_name(h->state), h->reason);
 }
 
+/* Both are JSON, and the level is that. */
+static void expect_json(const struct page_health *h, const char *level)
+{
+    struct buf text = {0};
+    json_t *v = NULL;
+    page_health_add_verdict(h, &text);
+    assert_int_equal(json_parse(buf_str(&text), text.len, &v, NULL), 0);
+    assert_string_equal(json_string_value(json_object_get(v, "level")), level);
+    json_decref(v);
+    buf_clear(&text);
+    page_health_add_problems(h, &text);
+    assert_int_equal(json_parse(buf_str(&text), text.len, &v, NULL), 0);
+    json_decref(v);
+    buf_fini(&text);
+}
+
 static void test_verdict(void **state)
 {
     (void)state;
@@ -226,18 +242,7 @@ static void test_verdict(void **state)
     f.progressing = true;
     f.n_models = 0;
     expect_verdict(&h, &f, VERDICT_DOWN, "no model is configured");
-
-    struct buf text = {0};
-    json_t *v = NULL;
-    page_health_add_verdict(&h, &text);
-    assert_int_equal(json_parse(buf_str(&text), text.len, &v, NULL), 0);
-    assert_string_equal(json_string_value(json_object_get(v, "level")), "bad");
-    json_decref(v);
-    buf_clear(&text);
-    page_health_add_problems(&h, &text);
-    assert_int_equal(json_parse(buf_str(&text), text.len, &v, NULL), 0);
-    json_decref(v);
-    buf_fini(&text);
+    expect_json(&h, "bad");
 }
 
 /* ---- the stream ---- */
