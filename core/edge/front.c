@@ -398,6 +398,7 @@ static bool end_is_due(const struct front *f)
 static void pump_up(struct front *f)
 {
     struct loop *l = f->loop;
+    f->n_answered = 0;
     if (f->up.len > 0)
         flush_up(f);
     for (int i = 0; f->readable && f->state != FRONT_OVER && f->up.len < UP_HIGH_BYTES; i++) {

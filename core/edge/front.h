@@ -12,8 +12,8 @@
  * A socket pair, because libmicrohttpd reads and writes a descriptor. A head goes on when it is
  * complete, and libmicrohttpd hears of a connection with its first head: clients that never finish one
  * cost a record and no more. Of a chunked body the contents go on, in chunks of our own. Plain requests
- * that come before it hears of the connection are answered here (answer.h), and it never does when no
- * others come.
+ * that come before it hears of the connection are answered here (answer.h), a few of one client at a
+ * time, and it never does when no others come.
  *
  * What is refused: a bad head is replaced by a plain one that libmicrohttpd hands to the exchange in its
  * turn, after earlier requests have their replies; a bad body is ended where it went wrong. Either
@@ -60,6 +60,7 @@ struct front {
     bool pair_watched;         /* for room */
     bool all_said;             /* without libmicrohttpd: when it has left, linger */
     uint32_t n_heads, n_begun; /* requests that went on; that libmicrohttpd began */
+    uint32_t n_answered;       /* requests of this turn, without libmicrohttpd */
     uint32_t n_owed;           /* replies that libmicrohttpd is done with and the client has not */
     uint64_t came_us;          /* when it was accepted */
     uint64_t head_deadline_us, write_deadline_us, linger_deadline_us; /* 0: none */

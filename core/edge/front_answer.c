@@ -7,7 +7,11 @@
 #include "core/edge/plan.h"
 #include "core/edge/routes.h"
 
-enum { PATH_BYTES = 32, GATHERED_BYTES = 16 * 1024 };
+enum {
+    PATH_BYTES = 32,
+    GATHERED_BYTES = 16 * 1024,
+    ANSWERS_MAX = 8, /* of one client at a time: the rest waits its turn in libmicrohttpd */
+};
 
 /* The route that a request asks for, and what it says; NULL: it is no such route. */
 static const struct route *route_of(const struct plain_get *get, route_answer **out)
@@ -83,8 +87,8 @@ bool front_answer(struct front *f, const char *head, size_t n)
     struct plain_get get;
     struct open_answer a = {.status = MHD_HTTP_OK};
     char id[REQUEST_ID_BYTES];
-    if (f->pair >= 0 || f->head.len > 0 || f->down.len > 0 || !head_scan_idle(&f->scan) ||
-        !plain_get_read(head, n, &get))
+    if (f->pair >= 0 || f->n_answered == ANSWERS_MAX || f->head.len > 0 || f->down.len > 0 ||
+        !head_scan_idle(&f->scan) || !plain_get_read(head, n, &get))
         return false;
     route_answer *answer;
     const struct route *route = route_of(&get, &answer);
@@ -95,6 +99,7 @@ bool front_answer(struct front *f, const char *head, size_t n)
     f->n_owed++;
     const bool good = ask(l, answer, &a);
     if (good) {
+        f->n_answered++;
         f->all_said = f->deaf = get.close || loop_closing(l);
         f->head_deadline_us = 0;
         f->idle_deadline_us = now_us + (uint64_t)edge_limits(l->edge).keepalive_timeout_s * 1000000;

@@ -200,6 +200,26 @@ static void test_replies_come_in_order(void **state)
     buf_fini(&want);
 }
 
+/* A client that sends many at once does not keep the loop from the others: it waits its turn. */
+static void test_many_at_once_go_on(void **state)
+{
+    (void)state;
+    enum { ONE_TURN = 8 };
+    struct client c;
+    for (int n = ONE_TURN; n <= ONE_TURN + 1; n++) {
+        struct buf all = {0};
+        for (int i = 0; i < n; i++)
+            buf_addstr(&all, "GET /ready HTTP/1.1\r\nHost: x\r\n\r\n");
+        assert_soon(n_fds() == idle_fds);
+        assert_true(client_connect(&c, server.port, 0));
+        client_send(&c, all.data, all.len);
+        client_until(&c, "HTTP/1.1 200 OK\r\n", n);
+        assert_int_equal(n_fds() - idle_fds, n > ONE_TURN ? THEIRS : OURS);
+        client_close(&c);
+        buf_fini(&all);
+    }
+}
+
 /* However much it asks before it reads: nothing is lost, and no more is kept for it than for others.
  * Those that fit into one piece get their answers also when the client has said that it is done. */
 static void test_a_client_that_reads_late(void **state)
@@ -406,6 +426,7 @@ int main(void)
         cmocka_unit_test(test_the_rest_goes_on),
         cmocka_unit_test(test_who_is_not_well_says_so),
         cmocka_unit_test(test_replies_come_in_order),
+        cmocka_unit_test(test_many_at_once_go_on),
         cmocka_unit_test(test_a_client_that_reads_late),
         cmocka_unit_test(test_both_ways_count_the_same),
         cmocka_unit_test(test_idle_connections_are_closed),
