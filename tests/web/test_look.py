@@ -28,11 +28,13 @@ def check(page, name):
 
 
 def small(image):
-    """With the 256 colours that it has most of, exactly those; the edges of letters get the nearest."""
+    """With 256 of its colours, exactly those: what it has most of, vivid ones first, for the dot of a state is small.
+    The edges of letters get the nearest."""
     colours = [c for _, c in sorted(image.getcolors(1 << 20), reverse=True)]
-    kept = colours[:256]
+    vivid = [c for c in colours if max(c) - min(c) > 80][:64]
+    kept = (vivid + [c for c in colours if c not in vivid])[:256]
     number = {c: i for i, c in enumerate(kept)}
-    for c in colours[256:]:
+    for c in set(colours) - set(kept):
         number[c] = min(range(256), key=lambda i: sum((a - b) ** 2 for a, b in zip(c, kept[i])))
     out = Image.new("P", image.size)
     out.putpalette([part for c in kept for part in c])

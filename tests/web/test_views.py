@@ -68,6 +68,15 @@ def test_six_hours(busy, open_page):
     expect(page.locator(".chart")).to_have_count(6)
 
 
+def test_figures_ask_for_what_is_new_alone(busy, open_page):
+    page = sign_in(open_page(), busy)
+    with page.expect_response(lambda r: "&after=" in r.url) as answer:
+        pass
+    after = int(answer.value.url.split("after=")[1])
+    new = answer.value.json()["t"]
+    assert len(new) < 120 and all(t > after for t in new)
+
+
 def test_a_worker_is_drained_and_returned(busy, open_page):
     page = sign_in(open_page(), busy)
     page.get_by_role("button", name="Drain worker 2").click()
