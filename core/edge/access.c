@@ -54,7 +54,9 @@ static enum access_verdict check_without_keys(enum route_access access, const st
 {
     if (!is_for_operators(access))
         return ACCESS_GRANTED;
-    return c->local ? check_page(c) : ACCESS_NO_ADMIN_KEYS;
+    if (!c->local)
+        return ACCESS_NO_ADMIN_KEYS;
+    return c->looks ? check_page(c) : ACCESS_LOCAL_LOOKS;
 }
 
 static enum access_verdict check_listener(enum route_access access, const struct caller *c)

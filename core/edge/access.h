@@ -5,15 +5,16 @@
  *   PAGE       no                              yes         yes     yes         yes
  *   ANY_KEY    no                              yes         yes     yes         yes
  *   KEY        no                              yes         yes     no          yes
- *   ADMIN      yes                             no          yes     GET, HEAD   at this host
- *   METRICS    yes                             no          yes     GET, HEAD   at this host
+ *   ADMIN      yes                             no          yes     GET, HEAD   GET, HEAD at this host
+ *   METRICS    yes                             no          yes     GET, HEAD   GET, HEAD at this host
  *
  * METRICS is as OPEN unless metrics_access says "operators", and always so at the addresses of
  * admin_listen. What it tells of single keys is another question: access_sees_keys().
  *
  * A session of the status page (caller.h) may what its key may, if Host is one of ours, and changes
- * something only with the session's token from a page of ours. So may, without any key configured, who
- * asks at this host for ADMIN routes.
+ * something only with the session's token from a page of ours. Without any key configured who asks at this
+ * host may look, and change nothing: behind a proxy on this host that says nothing of its clients, that is
+ * everybody.
  *
  * With admin_listen, ADMIN and PAGE routes answer only at its addresses, and those that take keys otherwise
  * only at the addresses of listen, whoever asks. Of the control socket all that holds for users whom
@@ -54,6 +55,7 @@ enum access_verdict {
     ACCESS_EXPIRED,        /* 401: the key's time has passed */
     ACCESS_NOT_ADMIN,      /* 403: the key is no administrator's */
     ACCESS_ONLY_LOOKS,     /* 403: the key is for looking only */
+    ACCESS_LOCAL_LOOKS,    /* 403: without keys, this host may look */
     ACCESS_NO_ADMIN_KEYS,  /* 403: no keys are configured */
     ACCESS_WRONG_USER,     /* 403: of the control socket */
     ACCESS_WRONG_SOCKET,   /* 403: the control socket generates nothing */

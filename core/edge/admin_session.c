@@ -55,7 +55,7 @@ static void add_session(const struct exchange *ex, const struct edge_key *key, c
     buf_addstr(out, "{\"name\":");
     json_add_cstr(out, key ? key->name : "local");
     buf_addf(out, ",\"role\":\"%s\",\"csrf\":",
-             key && key->scope == SCOPE_READ_ONLY ? "read-only" : "admin");
+             key && key->scope == SCOPE_ADMIN ? "admin" : "read-only");
     if (token)
         session_csrf(token, csrf);
     json_add_cstr(out, token ? csrf : NULL);

@@ -223,6 +223,9 @@ enum MHD_Result respond_no_access(struct exchange *ex, enum access_verdict why)
             "configuration)",
         [ACCESS_ONLY_LOOKS] = "this key is for looking only (scope = \"read_only\"): it neither "
                               "generates nor changes anything",
+        [ACCESS_LOCAL_LOOKS] = "no keys are configured, so who asks at this host may look and no "
+                               "more; use llmd drain, llmd reload and the like, or configure a key "
+                               "with scope = \"admin\"",
         [ACCESS_NO_ADMIN_KEYS] = "no keys are configured, so what is for operators is open on "
                                  "the control socket and to browsers of this host only; use these, "
                                  "or configure a key with "

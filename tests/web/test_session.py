@@ -209,18 +209,19 @@ def test_a_restart_ends_sessions_and_says_so(open_page):
         again.stop()
 
 
-def test_drain_really_drains(mortal, open_page):
+def test_drain_really_drains(open_page):
+    s = start(model=SIM, top=key_sections())
     page = open_page()
     allow_absence(page)
-    page.goto(mortal.base + "/#/operate")
+    sign_in(page, s, at="operate")
     page.get_by_role("button", name="Drain the server").click()
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("Nothing on this page can take that back")
     dialog.get_by_role("button", name="Back").click()
-    assert mortal.process.poll() is None
+    assert s.process.poll() is None
     page.get_by_role("button", name="Drain the server").click()
     page.get_by_role("dialog").get_by_role("button", name="Drain the server").click()
-    assert mortal.process.wait(api.PATIENCE) == 0
+    assert s.process.wait(api.PATIENCE) == 0
     expect(page.locator(".banner")).to_contain_text("No connection since")
 
 
