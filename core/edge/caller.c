@@ -80,6 +80,8 @@ static bool is_local(const struct exchange *ex)
     static const char *const forwarded[] = {"Forwarded", "X-Forwarded-For", "X-Forwarded-Host",
                                             "X-Real-IP", "Via"};
     const struct front *front = ex->conn->front;
+    if (!ex->chunks) /* so nginx forwards, and tells no more of it, unless it is configured to */
+        return false;
     for (size_t i = 0; i < ARRAY_LEN(forwarded); i++)
         if (caller_header(ex, forwarded[i]))
             return false;

@@ -490,6 +490,9 @@ static void test_without_keys_this_host_may_look(void **state)
     expect_at(0, "GET /admin/v1/keys", "llmd.example", "", NULL, 403, "a host that is");
     expect_at(0, "GET /admin/v1/session", "evil.example", "", NULL, 403, "a host that is");
     expect("GET /admin/v1/keys", "X-Forwarded-For: 192.0.2.1\r\n", 403, "no keys are configured");
+    a = ask(server.port, "GET /admin/v1/keys HTTP/1.0\r\nHost: localhost\r\n\r\n");
+    assert_int_equal(status_of(a), 403);
+    free(a);
     expect("GET /admin/v1/session", "Via: 1.1 proxy\r\n", 403, "no keys are configured");
     expect("GET /admin/v1/keys", "Sec-Fetch-Site: cross-site\r\n", 403, "its own pages");
     expect_at(0, "POST /v1/completions", "", "", "{\"prompt\":\"x\",\"max_tokens\":1}", 200, "");
