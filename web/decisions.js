@@ -1,10 +1,10 @@
 /* decisions.js - a decision of the router: the sentence that says why, and what each worker would
  * have cost. */
 import { el, scrollBox } from "./dom.js";
-import { count, DASH, digits } from "./format.js";
+import { cost, count, DASH, digits } from "./format.js";
 
 const COLUMNS = [
-    ["Cost", (c) => (c.cost === null ? DASH : digits(c.cost))],
+    ["Cost", (c) => cost(c.cost)],
     ["Owed", (c) => count(c.owed_tokens)],
     ["Cached", (c) => count(c.cached_tokens)],
     ["Held", (c) => count(c.held_tokens)],

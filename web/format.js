@@ -23,6 +23,11 @@ export function digits(v) {
     return a >= 100 ? whole.format(v) : v.toFixed(a >= 10 ? 1 : 2);
 }
 
+/* What a candidate would cost, in prompt tokens: whole ones, where they are many. */
+export function cost(v) {
+    return known(v) && Math.abs(v) >= 10 ? count(v) : digits(v);
+}
+
 export function ms(v) {
     if (!known(v))
         return DASH;

@@ -4,7 +4,7 @@ import { get } from "./api.js";
 import { candidatesTable, decisionLine } from "./decisions.js";
 import { fault } from "./dialog.js";
 import { el, put, setText } from "./dom.js";
-import { clock, count, DASH, digits, stateName } from "./format.js";
+import { clock, cost, count, DASH, stateName } from "./format.js";
 import { idLink } from "./request_parts.js";
 
 export const title = "Routing";
@@ -23,7 +23,7 @@ function costs(d) {
         ? [...all].sort((x, y) => price(x) - price(y)).slice(0, COSTS) : all;
     return el("span", { class: "costs" },
         list.map((c) => el("span", { class: c.worker === d.worker ? "chosen" : null },
-            el("span", { class: "of" }, `w${c.worker}`), c.cost === null ? c.bar || DASH : digits(c.cost))),
+            el("span", { class: "of" }, `w${c.worker}`), c.cost === null ? c.bar || DASH : cost(c.cost))),
         all.length > COSTS ? el("span", {}, `${all.length - COSTS} more`) : null);
 }
 
