@@ -63,13 +63,17 @@ static int look(void *arg)
     return r->stop(r->stop_ctx);
 }
 
+static int too_long(struct err *e)
+{
+    return err_set(e, LLMD_ETIMEOUT,
+                   "the search takes too long; ask for a shorter time, or for less");
+}
+
 static int fault(sqlite3 *db, const char *path, struct err *e)
 {
     int rc = sqlite3_extended_errcode(db) & 0xff;
     if (rc == SQLITE_INTERRUPT)
-        return err_set(e, LLMD_ETIMEOUT,
-                       "the search takes too long; ask for a shorter time, or for "
-                       "less");
+        return too_long(e);
     int code = rc == SQLITE_CORRUPT || rc == SQLITE_NOTADB ? LLMD_EPARSE : LLMD_EIO;
     return err_set(e, code, "%s: %s", path, sqlite3_errmsg(db));
 }
@@ -139,6 +143,8 @@ static int query_day(struct store_reader *r, int64_t day, const struct query_spe
 {
     sqlite3 *db = NULL;
     sqlite3_stmt *q = NULL;
+    if (r->stop && r->stop(r->stop_ctx)) /* of many days each may be too small to be asked within */
+        return too_long(e);
     int rc = query_open(r->directory, day, &db, e);
     if (rc != 0)
         return rc;

@@ -29,7 +29,8 @@ typedef int store_row_fn(void *ctx, const struct store_row *row);
 MUST_CHECK int store_reader_open(const char *directory, struct store_reader **out, struct err *e);
 void store_reader_free(struct store_reader *r); /* NULL is fine */
 
-/* Queries give up with ETIMEOUT when stop() says so, which is asked every few thousand rows. */
+/* Queries give up with ETIMEOUT when stop() says so, which is asked with each day and
+ * every few thousand rows. */
 void store_reader_stop_when(struct store_reader *r, bool (*stop)(void *ctx), void *ctx);
 
 /* All fields; those of type JSON cost a second look-up. */

@@ -126,6 +126,46 @@ static void test_follow(void **state)
     store_reader_free(r);
 }
 
+static bool is_asked(void *ctx)
+{
+    int *left = ctx;
+    return (*left)-- == 0;
+}
+
+static int count_row(void *ctx, const struct store_row *row)
+{
+    (void)row;
+    ++*(int *)ctx;
+    return 0;
+}
+
+/* Days that are small end in time as well. */
+static void test_a_search_stops_between_days(void **state)
+{
+    (void)state;
+    enum { DAYS = 3 };
+    const int64_t day_us = (int64_t)86400 * 1000000;
+    struct store *s = open_store(0);
+    struct store_filter all = {0};
+    struct store_reader *r = NULL;
+    struct err e = {0};
+    for (int i = 0; i < DAYS; i++) {
+        struct store_row row = row_at(NOON_US - i * day_us, "x");
+        store_log(s, &row);
+    }
+    store_close(s);
+    assert_int_equal(store_reader_open(directory, &r, &e), 0);
+    for (int days = 0; days <= DAYS; days++) {
+        int left = days, n = 0;
+        store_reader_stop_when(r, is_asked, &left);
+        const int rc = store_query(r, &all, STORE_ALL, 0, count_row, &n, &e);
+        assert_int_equal(rc, days < DAYS ? -LLMD_ETIMEOUT : 0);
+        assert_int_equal(n, days);
+        err_clear(&e);
+    }
+    store_reader_free(r);
+}
+
 static void test_no_directory(void **state)
 {
     (void)state;
@@ -142,6 +182,7 @@ int main(void)
         CASE(test_a_file_that_lacks_a_column_can_be_read),
         CASE(test_filters),
         CASE(test_follow),
+        CASE(test_a_search_stops_between_days),
         CASE(test_no_directory),
     };
     log_set_level(LOG_ERROR);
