@@ -170,7 +170,7 @@ CUDART    := -L$(CUDA_HOME)/lib64 -L$(CUDA_HOME)/lib -L$(CUDA_HOME)/targets/x86_
 ifeq ($(CUDA),1)
 $(BUILD)/llmd: $(GPU_REST) $(GPU_WITH) $(GPU_LIB) $(LIB)
 	@echo "  LINK $@ (CUDA)"
-	$(Q)$(CXX) $(LDFLAGS_ALL) -static-libstdc++ -static-libgcc -o $@ $(filter %.o %.a,$^) $(CUDART) $(LIBS)
+	$(Q)$(CXX) $(LDFLAGS_ALL) -static-libstdc++ -o $@ $(filter %.o %.a,$^) $(CUDART) $(LIBS)
 endif
 $(GPU_LIB): $(GPU_CU:%.cu=$(BUILD)/%.cuda.o) $(GPU_C:%.c=$(BUILD)/%.o)
 	@echo "  AR   $@"

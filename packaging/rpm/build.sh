@@ -4,7 +4,7 @@
 # linked with comes along, in a folder of its own: /usr/lib/llmd.
 # shellcheck shell=bash disable=SC2154
 
-theirs='^(linux-vdso|ld-linux-x86-64|libc|libm|libdl|librt|libpthread|libresolv|libssl|libcrypto|libz)\.so'
+theirs='^(linux-vdso|ld-linux-x86-64|libgcc_s|libc|libm|libdl|librt|libpthread|libresolv|libssl|libcrypto|libz)\.so'
 
 bundle_libraries() {
     local name path package
