@@ -100,7 +100,7 @@ void front_linger(struct front *f)
     front_settle(f);
     f->state = FRONT_LINGER;
     f->deaf = true;
-    f->head_deadline_us = 0;
+    f->head_deadline_us = f->idle_deadline_us = 0;
     f->linger_deadline_us = front_in_s(LINGER_S);
     f->readable = true; /* what came while nobody read */
     shutdown(f->fd, SHUT_WR);
