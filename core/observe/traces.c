@@ -49,23 +49,27 @@ static struct traces_target *target_new(const struct traces_opts *o)
     return NULL;
 }
 
+static void free_queues(struct traces *t)
+{
+    free(t->filling.bytes);
+    free(t->sending.bytes);
+    t->filling = t->sending = (struct traces_queue){.bytes = NULL};
+}
+
 /* Buffers and thread, when there are none yet. */
 static int start(struct traces *t, size_t queue_bytes, struct err *e)
 {
     if (t->running)
         return 0;
     queue_bytes = queue_bytes > TRACES_QUEUE_MIN ? queue_bytes : TRACES_QUEUE_MIN;
-    if (!t->filling.bytes)
-        t->filling.bytes = malloc(queue_bytes);
-    if (!t->sending.bytes)
-        t->sending.bytes = malloc(queue_bytes);
-    if (!t->filling.bytes || !t->sending.bytes)
-        return err_set(e, LLMD_ENOMEM, "out of memory for traces");
-    t->filling.cap = t->sending.cap = queue_bytes;
-    if (pthread_create(&t->thread, NULL, traces_run, t) != 0)
-        return err_set(e, LLMD_ENOMEM, "cannot start the thread that sends traces");
-    t->running = true;
-    return 0;
+    t->filling = (struct traces_queue){.bytes = malloc(queue_bytes), .cap = queue_bytes};
+    t->sending = (struct traces_queue){.bytes = malloc(queue_bytes), .cap = queue_bytes};
+    t->running = t->filling.bytes && t->sending.bytes &&
+                 pthread_create(&t->thread, NULL, traces_run, t) == 0;
+    if (t->running)
+        return 0;
+    free_queues(t);
+    return err_set(e, LLMD_ENOMEM, "no memory or no thread to send traces with");
 }
 
 int traces_set(struct traces *t, const struct traces_opts *opts, struct err *e)
@@ -74,15 +78,17 @@ int traces_set(struct traces *t, const struct traces_opts *opts, struct err *e)
     struct traces_target *next = on ? target_new(opts) : NULL;
     if (on && !next)
         return err_set(e, LLMD_ENOMEM, "out of memory for traces");
-    if (on) {
+    int rc = on ? start(t, opts->queue_bytes, e) : 0;
+    if (rc != 0) {
+        traces_target_free(next);
+        return rc;
+    }
+    if (on) { /* the thread looks for it when there are spans: not before traces are on */
         lock_take(&t->mu);
         struct traces_target *before = t->next;
         t->next = next;
         lock_drop(&t->mu);
         traces_target_free(before);
-        int rc = start(t, opts->queue_bytes, e);
-        if (rc != 0)
-            return rc;
     }
     atomic_store(&t->batch_ms, opts->batch_ms ? opts->batch_ms : BATCH_MS);
     atomic_store(&t->one_in, on ? opts->sample_one_in : 0);
@@ -139,8 +145,7 @@ static void free_all(struct traces *t)
 {
     traces_target_free(t->next);
     traces_target_free(t->target);
-    free(t->filling.bytes);
-    free(t->sending.bytes);
+    free_queues(t);
     buf_fini(&t->body);
     pthread_cond_destroy(&t->wake);
     lock_fini(&t->mu);
@@ -202,7 +207,6 @@ bool traces_put(struct traces *t, const struct buf *spans, uint32_t n_spans)
     const struct traces_record head = {.n_bytes = (uint32_t)spans->len, .n_spans = n_spans};
     const size_t n = sizeof(head) + spans->len;
     bool fits = false;
-    size_t n_queued = 0;
     if (!spans->failed && spans->len <= UINT32_MAX) {
         lock_take(&t->mu);
         struct traces_queue *q = &t->filling;
@@ -214,9 +218,8 @@ bool traces_put(struct traces *t, const struct buf *spans, uint32_t n_spans)
         }
         if (fits && (first || q->n_bytes > q->cap / 2))
             pthread_cond_signal(&t->wake);
-        n_queued = q->n_bytes;
+        metric_set(t->queue_bytes, (double)q->n_bytes); /* in turn with the thread's 0 */
         lock_drop(&t->mu);
-        metric_set(t->queue_bytes, (double)n_queued);
     }
     if (!fits)
         metric_add(t->full, n_spans);

@@ -234,6 +234,7 @@ static bool take_records(struct traces *t)
     const struct traces_queue empty = t->sending;
     t->sending = t->filling;
     t->filling = empty;
+    metric_set(t->queue_bytes, 0);
     const bool go_on = !atomic_load(&t->closing) || t->sending.n_bytes > 0;
     lock_drop(&t->mu);
     return go_on;
@@ -245,10 +246,8 @@ void *traces_run(void *traces)
     pthread_setname_np(pthread_self(), "llmd-traces");
     (void)setpriority(PRIO_PROCESS, (id_t)gettid(),
                       NICENESS); /* of this thread: tokens come first */
-    while (take_records(t)) {
-        metric_set(t->queue_bytes, 0);
+    while (take_records(t))
         send_all(t);
-    }
     lock_take(&t->mu);
     t->has_ended = true;
     pthread_cond_broadcast(&t->wake);

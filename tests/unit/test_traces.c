@@ -16,7 +16,8 @@
 #include <unistd.h>
 
 #include "core/observe/metrics.h"
-#include "core/observe/traces.h"
+#include "core/observe/traces_int.h"
+#include "core/util/fault.h"
 #include "core/util/http.h"
 #include "core/util/protobuf.h"
 #include "tests/unit/patience.h"
@@ -261,6 +262,37 @@ static void test_set(void **state)
     close_collector(&b);
 }
 
+/* Whichever allocation of the first traces_set fails: nothing is left of it, and the next one works. */
+static void test_no_memory(void **state)
+{
+    (void)state;
+    static const char *const headers[] = {"Content-Type: application/x-protobuf"};
+    struct traces_opts o = {.url = "http://127.0.0.1:9/",
+                            .headers = headers,
+                            .n_headers = 1,
+                            .ca_file = "",
+                            .queue_bytes = TRACES_QUEUE_MIN};
+    struct buf resource = {0};
+    struct traces *t = NULL;
+    int rc = -1;
+    buf_addstr(&resource, "x");
+    o.resource = &resource;
+    assert_int_equal(traces_new(NULL, &t, NULL), 0);
+    for (uint64_t at = 1; rc != 0; at++) {
+        struct err e = {0};
+        assert_true(at < 50);
+        fault_add(&(struct fault){.point = FAULT_ALLOCATION, .at = at, .times = 1});
+        rc = traces_set(t, &o, &e);
+        fault_clear();
+        assert_int_equal(e.code, -rc);
+        assert_true(traces_on(t) == (rc == 0) && t->running == (rc == 0));
+        if (rc != 0)
+            assert_true(!t->next && !t->filling.bytes && !t->sending.bytes && !t->filling.cap);
+    }
+    assert_true(traces_close(t));
+    buf_fini(&resource);
+}
+
 struct putter {
     struct world *w;
     pthread_t thread;
@@ -302,7 +334,7 @@ int main(void)
         cmocka_unit_test(test_taken),   cmocka_unit_test(test_flushed),
         cmocka_unit_test(test_refused), cmocka_unit_test(test_busy),
         cmocka_unit_test(test_hanging), cmocka_unit_test(test_set),
-        cmocka_unit_test(test_threads),
+        cmocka_unit_test(test_threads), cmocka_unit_test(test_no_memory),
     };
     if (http_global_init(NULL) != 0)
         return 1;
