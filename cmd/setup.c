@@ -229,14 +229,19 @@ static int choose_key(struct setup *s)
 
 /* --- the end --- */
 
+/* As soon as its digest is written: whatever comes next, it can be had nowhere else. */
+static void print_key(const struct setup *s)
+{
+    if (s->key_name)
+        printf("\nThe key, shown this once (llmd keeps nothing but its digest):\n\n  %s\n\n",
+               s->key.text);
+}
+
 static void print_example(const struct setup *s)
 {
     struct endpoint at;
     const bool known = endpoint_parse(s->listen_text, &at, NULL) == 0 && !at.path;
     const unsigned port = known ? endpoint_port(&at) : 8080;
-    if (s->key_name)
-        printf("\nThe key, shown this once (llmd keeps nothing but its digest):\n\n  %s\n",
-               s->key.text);
     printf("\nTry it:\n\n  curl %s://localhost:%u/v1/chat/completions \\\n",
            s->tls ? "https" : "http", port);
     if (s->key_name)
@@ -268,6 +273,7 @@ static int write_and_start(const struct setup *s)
     if (rc != 0)
         return failed(&e);
     printf("\n%s is written.\n", s->config_path);
+    print_key(s);
     if (s->no_start || !setup_can_start()) {
         printf("Next: llmd serve --config %s\n", s->config_path);
         print_example(s);

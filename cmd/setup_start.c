@@ -1,5 +1,6 @@
 #include "cmd/setup_start.h"
 
+#include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
@@ -31,8 +32,9 @@ bool setup_service_reads(const char *path)
     if (is_hidden(path))
         return false;
     const pid_t child = fork();
-    if (child == 0) { /* its own ids alone, no groups of ours */
-        const bool good = setgid(as->pw_gid) == 0 && setuid(as->pw_uid) == 0;
+    if (child == 0) { /* its own ids and groups, none of ours: root's would read what is root's */
+        const bool good =
+            initgroups(user, as->pw_gid) == 0 && setgid(as->pw_gid) == 0 && setuid(as->pw_uid) == 0;
         _exit(good && access(path, R_OK) == 0 ? 0 : 1);
     }
     int status = 0;

@@ -93,7 +93,8 @@ static int set_owner(int fd, const char *path, struct err *e)
 
 static int write_new(const char *to, const char *as, const struct buf *text, struct err *e)
 {
-    const int fd = open(to, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0640);
+    unlink(to); /* of a setup that was cut off; whatever it is, it is not written into */
+    const int fd = open(to, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0640);
     if (fd < 0)
         return io_fault(to, e);
     int rc = set_owner(fd, as, e);

@@ -52,6 +52,7 @@ def test_all_given(config):
     assert got.returncode == 0, got.stderr
     assert config.stat().st_mode & 0o777 == 0o640
     key = re.search(r"^  (llmd_sk_\w{43})$", got.stdout, re.M)[1]
+    assert got.stdout.index(key) < got.stdout.index("Next:")  # it is known even if the service does not start
     assert key not in config.read_text()
     assert subprocess.run([LLMD, "check", "--config", config]).returncode == 0
     assert serves(config, port, key) == 200
@@ -70,6 +71,15 @@ def test_a_file_that_is_in_use(config):
     assert setup(config, "--yes", "--model", GGUF, "--replace").returncode == 0
     assert config.read_text() != mine and config.stat().st_mode & 0o777 == 0o600
     assert (config.parent / "llmd.conf.before-setup").read_text() == mine
+
+
+def test_what_stands_beside_it_is_not_written_into(config):
+    """A second name of another file, where the new text is put."""
+    other = config.parent / "other"
+    other.write_text("mine")
+    os.link(other, f"{config}.new")
+    assert setup(config, "--yes", "--model", GGUF).returncode == 0
+    assert other.read_text() == "mine" and sorted(p.name for p in config.parent.iterdir()) == ["llmd.conf", "other"]
 
 
 @pytest.mark.parametrize("args, code, why", [
