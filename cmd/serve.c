@@ -362,13 +362,19 @@ static int next_signal(struct server *s, int timeout_ms)
     return (int)info.ssi_signo;
 }
 
+static uint64_t us_until(uint64_t at_us)
+{
+    const uint64_t now_us = clock_now_us();
+    return at_us > now_us ? at_us - now_us : 0;
+}
+
 static void drain(struct server *s)
 {
     uint64_t until = clock_now_us() + (uint64_t)s->fleet.config->drain_timeout_s * 1000000u;
     event_note(LOG_INFO, "serve", "draining active=%u timeout_s=%u", edge_active(s->fleet.edge),
                s->fleet.config->drain_timeout_s);
     edge_drain(s->fleet.edge);
-    service_tick(&s->service, &s->fleet, SERVICE_DRAINING, until - clock_now_us());
+    service_tick(&s->service, &s->fleet, SERVICE_DRAINING, us_until(until));
     while (edge_active(s->fleet.edge) > 0 && clock_now_us() < until) {
         int sig = next_signal(s, s->reloads ? TICK_MS / 10 : TICK_MS);
         if (sig == SIGTERM || sig == SIGINT)
@@ -376,8 +382,7 @@ static void drain(struct server *s)
         if (s->reloads) /* requests may wait for workers that it is about to start */
             s->reloads = reload_tick(s->reload);
         edge_tick(s->fleet.edge);
-        const uint64_t now_us = clock_now_us();
-        service_tick(&s->service, &s->fleet, SERVICE_DRAINING, until > now_us ? until - now_us : 0);
+        service_tick(&s->service, &s->fleet, SERVICE_DRAINING, us_until(until));
     }
     if (edge_active(s->fleet.edge) > 0)
         event_note(LOG_WARN, "serve", "stopping with active=%u answers unfinished",
