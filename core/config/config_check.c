@@ -220,8 +220,9 @@ static void check_traces(struct config_ctx *c)
             continue;
         const struct config_setting *set = config_setting_of(s, "endpoint");
         const char *fault = t->endpoint[0] && !set->bad ? url_fault(t->endpoint) : NULL;
-        if (fault)
-            config_fault(c, set->line, "endpoint", "'%s' %s", config_shown(c, t->endpoint), fault);
+        if (fault) /* a password is not repeated: this goes into logs, and to the status page */
+            config_fault(c, set->line, "endpoint", "'%s' %s",
+                         strchr(t->endpoint, '@') ? "..." : config_shown(c, t->endpoint), fault);
         check_attributes(c, s);
     }
     if (t->headers_file[0])

@@ -207,6 +207,10 @@ static const struct {
     {"model m { path = \"m.gguf\" cpu_workers = 60 }\n"
      "model n { path = \"m.gguf\" cpu_workers = 5 }",
      2, "section 'model \"n\"': with its workers there are 65, more than 64"},
+    /* a password is not repeated */
+    {"traces { endpoint = \"http://user:secret-1@h:4318\" }\n" M, 1, "'...' holds a password"},
+    {"traces { endpoint = \"user:secret-1@h:4318\" }\n" M, 1, "'...' is no URL"},
+    {"traces { endpoint = \"h:4318\" }\n" M, 1, "'h:4318' is no URL"},
 };
 
 static void test_malformed(void **state)
