@@ -111,15 +111,21 @@ static void bash(struct buf *out)
 
 /* --- zsh --- */
 
+/* Within what _arguments is given. */
+static void add_zsh_text(const char *text, struct buf *out)
+{
+    for (const char *p = text; *p; p++) {
+        if (*p == '[' || *p == ']' || *p == ':' || *p == '\\')
+            buf_addch(out, '\\');
+        buf_addch(out, *p);
+    }
+}
+
 static void zsh_option(const struct arg_option *o, struct buf *out)
 {
     struct buf text = {0};
     buf_addf(&text, "--%s[", o->name);
-    for (const char *p = o->help; *p; p++) {
-        if (*p == '[' || *p == ']' || *p == ':' || *p == '\\')
-            buf_addch(&text, '\\');
-        buf_addch(&text, *p);
-    }
+    add_zsh_text(o->help, &text);
     buf_addch(&text, ']');
     if (is_file(o))
         buf_addf(&text, ":%s:_files", o->value);
@@ -127,8 +133,11 @@ static void zsh_option(const struct arg_option *o, struct buf *out)
         buf_addstr(&text, ":value:(");
         add_words(o->value, &text);
         buf_addch(&text, ')');
-    } else if (o->value)
-        buf_addf(&text, ":%s:", o->value);
+    } else if (o->value) {
+        buf_addch(&text, ':');
+        add_zsh_text(o->value, &text);
+        buf_addch(&text, ':');
+    }
     buf_addstr(out, " \\\n            ");
     add_quoted(buf_str(&text), out);
     out->failed |= text.failed;

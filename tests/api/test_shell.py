@@ -50,6 +50,11 @@ def test_every_option_is_offered(shell):
             assert f"--{option}[" in text if shell == "zsh" else re.search(rf"{command}' -l {option}\b", text)
 
 
+def test_zsh_takes_no_colon_for_its_own():
+    """--listen's ADDRESS:PORT would be a value and what to run for it."""
+    assert r":ADDRESS\:PORT:'" in llmd("completion", "zsh")
+
+
 def test_no_such_shell():
     for args in ([], ["tcsh"]):
         got = subprocess.run([LLMD, "completion", *args], capture_output=True, text=True)
