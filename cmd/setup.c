@@ -104,11 +104,15 @@ static int choose_model(struct setup *s)
     }
 }
 
-/* "/x/Qwen2.5-7B-Instruct.Q4.gguf": "qwen2.5-7b-instruct.q4". */
+/* "/x/Qwen2.5-7B-Instruct.Q4.gguf": "qwen2.5-7b-instruct.q4"; of a folder "/x/Qwen/": "qwen". */
 static void name_from_path(const char *path, char out[ANSWER_MAX])
 {
-    const char *base = strrchr(path, '/');
-    size_t n = (size_t)snprintf(out, ANSWER_MAX, "%s", base ? base + 1 : path);
+    size_t end = strlen(path), from;
+    while (end > 0 && path[end - 1] == '/')
+        end--;
+    for (from = end; from > 0 && path[from - 1] != '/';)
+        from--;
+    size_t n = (size_t)snprintf(out, ANSWER_MAX, "%.*s", (int)(end - from), path + from);
     if (n > 5 && n < ANSWER_MAX && strcmp(out + n - 5, ".gguf") == 0)
         out[n -= 5] = '\0';
     for (char *p = out; *p; p++)

@@ -46,8 +46,8 @@ check "no capability, its own user" sh -c 'p=$(systemctl show -p MainPID --value
 install -D -m 644 model.gguf /var/lib/llmd/models/model.gguf
 check "a model that the service cannot read is refused" sh -c 'cp model.gguf /root/hidden.gguf
     ! llmd setup --yes --model /root/hidden.gguf 2>/tmp/e && grep -q "cannot read" /tmp/e; r=$?; rm /root/hidden.gguf; exit $r'
-check "nor one that only root's group reads" sh -c 'install -m 640 model.gguf /srv/hidden.gguf
-    ! setpriv --groups 0 llmd setup --yes --model /srv/hidden.gguf 2>/tmp/e && grep -q "cannot read" /tmp/e; r=$?; rm /srv/hidden.gguf; exit $r'
+check "nor one that only root's group reads" sh -c 'f=/srv/hidden.gguf; install -m 640 model.gguf $f
+    ! setpriv --groups 0 llmd setup --yes --model $f 2>/tmp/e && grep -q "cannot read" /tmp/e; r=$?; rm $f; exit $r'
 t2=$(ms)
 check "llmd setup starts it with a model" sh -c 'llmd setup --yes --model /var/lib/llmd/models/model.gguf --name m --key ops >/tmp/setup'
 t3=$(ms)

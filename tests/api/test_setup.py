@@ -9,7 +9,9 @@ import time
 
 import pytest
 
-from conftest import GGUF, LLMD, PATIENCE, free_port
+from conftest import GGUF, LLMD, PATIENCE, ROOT, free_port
+
+TINY = ROOT / "tests/golden/data/tiny"
 
 
 def setup(config, *args, stdin=subprocess.DEVNULL):
@@ -80,6 +82,11 @@ def test_what_stands_beside_it_is_not_written_into(config):
     os.link(other, f"{config}.new")
     assert setup(config, "--yes", "--model", GGUF).returncode == 0
     assert other.read_text() == "mine" and sorted(p.name for p in config.parent.iterdir()) == ["llmd.conf", "other"]
+
+
+def test_a_folder_as_shells_complete_it(config):
+    got = setup(config, "--yes", "--model", f"{TINY / 'qwen2'}/")
+    assert got.returncode == 0 and 'model "qwen2"' in config.read_text(), got
 
 
 @pytest.mark.parametrize("args, code, why", [
