@@ -212,7 +212,7 @@ static struct gpu_sample launch_of(const struct cuda_backend *c, float *logits, 
         .block_max = s->block_max,
         .block_sum = s->block_sum,
         .ids = s->ids,
-        .sampled = s->sampled + first,
+        .sampled = s->sampled,
         .logprobs = s->logprobs + first,
     };
 }

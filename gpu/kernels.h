@@ -225,7 +225,8 @@ struct gpu_sample {
     float *block_max;           /* [n_rows][gpu_sample_blocks(vocab)] */
     float *block_sum;           /* likewise */
     uint32_t *ids;              /* out, where each row says; pinned memory is fine */
-    uint32_t *sampled;          /* out [n_rows]: the same on the device; before: see `tokens` */
+    uint32_t *sampled;          /* out, by row of the logits: the same on the device; a step's first
+                                 * launch finds those of the step before, see `tokens` */
     struct sample_logprobs *logprobs; /* out [n_rows], where wanted */
 };
 

@@ -521,7 +521,7 @@ GPU_KERNEL_ALONE(SAMPLE_THREADS) static void pick_kernel(struct gpu_sample a)
         finish_logprob(a, r, id);
     if (gpu_thread() == 0) {
         a.ids[r.to] = id;
-        a.sampled[gpu_block().x] = id;
+        a.sampled[r.row] = id;
     }
 }
 

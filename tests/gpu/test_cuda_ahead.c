@@ -75,6 +75,8 @@ static uint32_t stops[CHOICES];
 static const uint32_t word_ids[] = {11, 12}, some_ids[] = {5, 6, 7, 8, 9, 40, 41, 42, 43};
 static const struct token_run bad_word = {.ids = word_ids, .n = 2};
 static const struct logit_bias bias[] = {{17, 2.5f}, {36, -100.0f}};
+static struct logit_bias
+    many_biases[5000]; /* which change nothing: two rows' do not fit one launch */
 
 enum kind {
     GREEDY,
@@ -83,13 +85,14 @@ enum kind {
     BIASED,    /* with a minimum of tokens */
     LOGPROBS,
     STOPPED, /* each choice somewhere else */
+    WAVES,   /* penalties of rows that are sampled one after the other */
     KINDS,
     BAD_WORDS = KINDS, /* the host must see each token first: */
     ALLOWED,
     ALL_KINDS
 };
-static const char *const KIND[ALL_KINDS] = {"greedy",   "drawn",   "penalties", "biased",
-                                            "logprobs", "stopped", "bad words", "allowed"};
+static const char *const KIND[ALL_KINDS] = {"greedy",  "drawn", "penalties", "biased", "logprobs",
+                                            "stopped", "waves", "bad words", "allowed"};
 
 static void ask(struct sampling_params *p, enum kind kind)
 {
@@ -116,6 +119,12 @@ static void ask(struct sampling_params *p, enum kind kind)
         p->top_p = 0.9f;
         p->stop_ids = stops;
         p->n_stop_ids = CHOICES;
+    }
+    if (kind == WAVES) {
+        p->temperature = 0.3f;
+        p->repetition_penalty = 3.0f;
+        p->logit_bias = many_biases;
+        p->n_logit_bias = ARRAY_LEN(many_biases);
     }
     if (kind == BAD_WORDS) {
         p->bad_words = &bad_word;
@@ -190,8 +199,8 @@ static void assert_same(const struct answer *a, const struct answer *b, const ch
 }
 
 #define ONE(kind) (1u << (kind))
-static const uint32_t UNSTOPPED =
-                          ONE(GREEDY) | ONE(DRAWN) | ONE(PENALTIES) | ONE(BIASED) | ONE(LOGPROBS),
+static const uint32_t UNSTOPPED = ONE(GREEDY) | ONE(DRAWN) | ONE(PENALTIES) | ONE(BIASED) |
+                                  ONE(LOGPROBS) | ONE(WAVES),
                       ALL = (1u << ALL_KINDS) - 1;
 
 /* Kinds in turn, on a device that waits for each step, then on one that does not. */
@@ -240,7 +249,7 @@ static void compare(struct cuda_opts o, bool prefix_caching, uint32_t kinds)
 static void test_graphs(void **state)
 {
     (void)state;
-    compare((struct cuda_opts){0}, true, everything ? UNSTOPPED : ONE(LOGPROBS));
+    compare((struct cuda_opts){0}, true, everything ? UNSTOPPED : ONE(LOGPROBS) | ONE(WAVES));
 }
 
 static void test_eager(void **state)
