@@ -398,7 +398,8 @@ void spans_end(struct exchange *ex)
 {
     struct traces *traces = exchange_opts(ex)->traces;
     struct generation_sum sum = {.n_prompt = 0};
-    if (!trace_context_recorded(&ex->trace) || !traces_on(traces) || !spans_wanted(ex))
+    if (!trace_context_recorded(&ex->trace) || !traces_on(traces) || !spans_wanted(ex) ||
+        ex->access != ACCESS_GRANTED) /* a stranger fills no queue of ours */
         return;
     struct teller t = {
         .ex = ex,

@@ -21,5 +21,6 @@ enum { SPANS_PARTS = 16 };
 
 /* Whether it is a request that is traced when its trace is recorded: for generation. */
 bool spans_wanted(const struct exchange *ex);
-/* The exchange is over; its generation, if any, still lives. Nothing, unless its trace is recorded. */
+/* The exchange is over; its generation, if any, still lives. Nothing, unless its trace is recorded and its
+ * caller was let in. */
 void spans_end(struct exchange *ex);
