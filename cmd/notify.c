@@ -51,17 +51,17 @@ void notify_open(struct notify *n)
     unsetenv("WATCHDOG_PID");
 }
 
-void notify_send(const struct notify *n, const char *fmt, ...)
+bool notify_send(const struct notify *n, const char *fmt, ...)
 {
     char message[MESSAGE_MAX];
     va_list ap;
     if (n->fd < 0)
-        return;
+        return true;
     va_start(ap, fmt);
     const int len = vsnprintf(message, sizeof(message), fmt, ap);
     va_end(ap);
-    if (len > 0)
-        (void)!send(n->fd, message, u64_min((uint64_t)len, sizeof(message) - 1), MSG_NOSIGNAL);
+    return len > 0 &&
+           send(n->fd, message, u64_min((uint64_t)len, sizeof(message) - 1), MSG_NOSIGNAL) >= 0;
 }
 
 void notify_close(struct notify *n)

@@ -5,7 +5,7 @@
  * system.
  *
  * Thread  notify_open: main, before any other thread exists (it reads and clears the environment).
- *         notify_send: any; it never blocks, and what cannot be sent is lost: the manager asks for nothing. */
+ *         notify_send: any; it never blocks. */
 #pragma once
 #include "core/util/base.h"
 
@@ -16,6 +16,7 @@ struct notify {
 
 /* Reads NOTIFY_SOCKET, WATCHDOG_USEC and WATCHDOG_PID. A socket that cannot be reached counts as none. */
 void notify_open(struct notify *n);
-/* Lines, separated by '\n': "READY=1\nSTATUS=Serving". At most 4,000 bytes; more are cut. */
-void notify_send(const struct notify *n, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* Lines, separated by '\n': "READY=1\nSTATUS=Serving". At most 4,000 bytes; more are cut. False: they could not be
+ * sent, as when the manager has more to read than it may; it will not ask for them. */
+bool notify_send(const struct notify *n, const char *fmt, ...) PRINTF_LIKE(2, 3);
 void notify_close(struct notify *n);

@@ -82,24 +82,21 @@ void service_status(const struct fleet *f, enum service_phase phase, char *out, 
         say_serving(f, v, n, out, n_out);
 }
 
-static void tell_phase(struct service *s, enum service_phase phase)
+/* False: the manager's queue is full. */
+static bool tell_phase(const struct service *s, enum service_phase phase)
 {
     switch (phase) {
     case SERVICE_LOADING:
-        notify_send(&s->notify, "STATUS=%s", s->status);
         break;
     case SERVICE_SERVING:
-        notify_send(&s->notify, "READY=1\nSTATUS=%s", s->status);
-        break;
+        return notify_send(&s->notify, "READY=1\nSTATUS=%s", s->status);
     case SERVICE_RELOADING:
-        notify_send(&s->notify, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=%s",
-                    (unsigned long long)clock_now_us(), s->status);
-        break;
+        return notify_send(&s->notify, "RELOADING=1\nMONOTONIC_USEC=%llu\nSTATUS=%s",
+                           (unsigned long long)clock_now_us(), s->status);
     case SERVICE_DRAINING:
-        notify_send(&s->notify, "STOPPING=1\nSTATUS=%s", s->status);
-        break;
+        return notify_send(&s->notify, "STOPPING=1\nSTATUS=%s", s->status);
     }
-    s->phase = phase;
+    return notify_send(&s->notify, "STATUS=%s", s->status);
 }
 
 /* While it loads or drains it may take longer than the unit's time limits. */
@@ -107,9 +104,10 @@ static void ask_for_time(const struct service *s, enum service_phase phase, uint
 {
     const unsigned long long more_us = (unsigned long long)MORE_TIME_S * SECOND_US;
     if (phase == SERVICE_LOADING)
-        notify_send(&s->notify, "EXTEND_TIMEOUT_USEC=%llu", more_us);
+        (void)notify_send(&s->notify, "EXTEND_TIMEOUT_USEC=%llu", more_us);
     else if (phase == SERVICE_DRAINING)
-        notify_send(&s->notify, "EXTEND_TIMEOUT_USEC=%llu", more_us + (unsigned long long)left_us);
+        (void)notify_send(&s->notify, "EXTEND_TIMEOUT_USEC=%llu",
+                          more_us + (unsigned long long)left_us);
 }
 
 static void say_alive(struct service *s, const struct fleet *f, uint64_t now_us)
@@ -120,8 +118,8 @@ static void say_alive(struct service *s, const struct fleet *f, uint64_t now_us)
     if (now_us - u64_min(edge_beat_us(f->edge), now_us) > limit_us / 2 ||
         !router_progressing(f->router, limit_us / 2))
         return;
-    s->alive_us = now_us;
-    notify_send(&s->notify, "WATCHDOG=1");
+    if (notify_send(&s->notify, "WATCHDOG=1"))
+        s->alive_us = now_us;
 }
 
 void service_tick(struct service *s, const struct fleet *f, enum service_phase phase,
@@ -137,11 +135,13 @@ void service_tick(struct service *s, const struct fleet *f, enum service_phase p
     service_status(f, phase, now, sizeof(now));
     const bool changed = strcmp(now, s->status) != 0;
     memcpy(s->status, now, sizeof(now));
-    if (!s->told || phase != s->phase)
-        tell_phase(s, phase);
-    else if (changed)
-        notify_send(&s->notify, "STATUS=%s", s->status);
+    if (!s->told || phase != s->phase) {
+        if (tell_phase(s, phase)) { /* else again at the next tick */
+            s->told = true;
+            s->phase = phase;
+        }
+    } else if (changed && !notify_send(&s->notify, "STATUS=%s", s->status))
+        s->status[0] = '\0';
     ask_for_time(s, phase, left_us);
-    s->told = true;
     s->told_us = now_us;
 }

@@ -5,6 +5,7 @@ import re
 import signal
 import socket
 import subprocess
+import time
 
 import pytest
 
@@ -55,6 +56,19 @@ def test_from_start_to_end(tmp_path, manager):
     server.process.send_signal(signal.SIGTERM)
     assert "STATUS=Draining: 0 answers left" in manager.wait("STOPPING=1")
     server.stop()
+
+
+def test_a_manager_that_is_busy_hears_it_later(tmp_path, manager):
+    """Its queue is full while the server becomes ready: READY is said when there is room."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                other.sendto(b"X=1", manager.socket.getsockname())
+        server = started(tmp_path, manager)  # waits until it is ready
+        time.sleep(0.3)  # it may have tried to say so
+        manager.wait("READY=1")
+        server.stop()
 
 
 def test_it_asks_for_time_while_it_loads(tmp_path, manager):
