@@ -29,7 +29,7 @@ flaky_step=
 threaded=(stream stream_stress metrics metrics_open log worker worker_fault router router_lost router_wait
           router_drain router_models record supervise edge_answer edge_http edge_stream edge_life
           edge_admin edge_catalog edge_front edge_keys edge_limits edge_listen edge_prep edge_time
-          edge_tls edge_tls_life edge_page edge_watch events store traces)
+          edge_tls edge_tls_life edge_page edge_spans edge_watch events store traces)
 
 count() { # name, exit code: adds what a step's log says to the totals
     local log=$logs/$1.log ok bad py

@@ -5,9 +5,6 @@
 #include "core/edge/catalog.h"
 #include "core/edge/edge_int.h"
 #include "core/edge/routes.h"
-#include "core/observe/metrics.h"
-#include "core/observe/traces.h"
-#include "core/util/http.h"
 #include "tests/unit/edge_server.h"
 
 #define A     "Authorization: Bearer sk-a\r\n"
@@ -323,55 +320,6 @@ static void test_keys_that_come_and_go(void **state)
     server_stop(&server);
 }
 
-static bool shows(struct metrics *m, const char *line)
-{
-    struct buf out = {0};
-    metrics_write(m, 0, &out);
-    const bool found = strstr(buf_str(&out), line) != NULL;
-    buf_fini(&out);
-    return found;
-}
-
-#define NO_SPANS "\nllmd_trace_queue_bytes 0.0\n"
-
-/* Whatever a stranger's traceparent says, the collector hears of who is let in. It is another server,
- * which has no such path and so ends the matter at once. */
-static void test_strangers_are_not_traced(void **state)
-{
-    (void)state;
-    static const char sampled[] =
-        "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\n";
-    static const struct buf nothing;
-    struct server collector;
-    char url[64], mine[256];
-    struct traces_opts o = {.url = url,
-                            .ca_file = "",
-                            .resource = &nothing,
-                            .timeout_ms = PATIENCE_MS,
-                            .batch_ms = 3600 * 1000,
-                            .queue_bytes = TRACES_QUEUE_MIN};
-    struct traces *traces = NULL;
-    struct err e = {0};
-    server_prepare(&collector);
-    server_start(&collector);
-    snprintf(url, sizeof(url), "http://127.0.0.1:%u/v1/traces", collector.port);
-    begin();
-    assert_int_equal(http_global_init(&e), 0);
-    assert_int_equal(traces_new(collector.fixture.opts.metrics, &traces, &e), 0);
-    assert_int_equal(traces_set(traces, &o, &e), 0);
-    server.fixture.opts.traces = traces;
-    server_start(&server);
-    expect(sampled, FIVE, 401, "invalid_api_key");
-    assert_soon(edge_active(server.edge) == 0);
-    assert_true(shows(collector.fixture.opts.metrics, NO_SPANS));
-    snprintf(mine, sizeof(mine), "%s%s", A, sampled);
-    expect(mine, FIVE, 200, "\"usage\"");
-    assert_soon(!shows(collector.fixture.opts.metrics, NO_SPANS));
-    server_stop(&server);
-    assert_true(traces_close(traces));
-    server_stop(&collector);
-}
-
 struct asker {
     const char *key;
     uint32_t n_good, n_late;
@@ -637,7 +585,6 @@ int main(void)
         cmocka_unit_test(test_concurrent),
         cmocka_unit_test(test_buckets_outlive_reloads),
         cmocka_unit_test(test_keys_that_come_and_go),
-        cmocka_unit_test(test_strangers_are_not_traced),
         cmocka_unit_test(test_keys_change_under_load),
         cmocka_unit_test(test_models),
         cmocka_unit_test(test_expiry_and_scope),
