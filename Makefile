@@ -154,8 +154,10 @@ GPU_LIB  := $(BUILD)/libllmd-gpu.a
 # One device: its code alone. Several: code for each, and PTX of the last for those to come.
 GPU_GEN  := $(foreach a,$(GPU_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
             $(if $(word 2,$(GPU_ARCH)),-gencode arch=compute_120$(comma)code=compute_120)
-NVFLAGS  := -std=c++17 -O3 -lineinfo -I. $(GPU_GEN) -Werror all-warnings -Xptxas -warn-spills \
+NVFLAGS  := -std=c++17 -O3 -I. $(GPU_GEN) -Werror all-warnings -Xptxas -warn-spills \
             -Xcompiler -Wall,-Wextra,-fPIE
+# nvcc writes names of its temporary files into objects, and with -lineinfo the folder: not into packages.
+NVPLACE   = $(if $(filter 1,$(PACKAGE)),--keep --keep-dir $@.tmp -Xcompiler -ffile-prefix-map=$(CURDIR)=.,-lineinfo)
 # What knows whether the backend is there is compiled twice; the rest of the program is the same.
 GPU_CMD  := cmd/gpus cmd/gpu_watch
 GPU_WITH := $(GPU_CMD:%=$(BUILD)/%.with.o)
@@ -178,7 +180,7 @@ $(GPU_LIB): $(GPU_CU:%.cu=$(BUILD)/%.cuda.o) $(GPU_C:%.c=$(BUILD)/%.o)
 $(BUILD)/%.cuda.o: %.cu Makefile
 	@mkdir -p $(@D)
 	@echo "  NVCC $<"
-	$(Q)nvcc $(NVFLAGS) -MMD -MP -c -o $@ $<
+	$(Q)mkdir -p $@.tmp && nvcc $(NVFLAGS) $(NVPLACE) -MMD -MP -c -o $@ $< && rm -rf $@.tmp
 
 # ---- the same files for the host: tests/gpu/host stands in for the device ----
 HOST_LIB := $(BUILD)/libllmd-gpu-host.a

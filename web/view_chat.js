@@ -104,7 +104,7 @@ function bodyOf(text) {
 
 export function mount(node, { may, me }) {
     const head = el("div", { class: "head" }, el("h1", { tabindex: -1 }, title));
-    if (!may || me.generates === false) {
+    if (me.generates === false) {
         put(node, head, el("p", { class: "empty" }, may
             ? "Nothing is generated at this address: open the page where the models are served."
             : "Your key may only look: the playground needs a key whose scope is admin."));

@@ -64,7 +64,7 @@ static void add_session(const struct exchange *ex, const struct edge_key *key, c
     else
         buf_addstr(out, ",\"expires\":null,\"idle_s\":null");
     buf_addf(out, ",\"version\":\"%s\",\"generates\":%s}", LLMD_VERSION,
-             c->admin_listener ? "false" : "true");
+             c->admin_listener || (key && key->scope == SCOPE_READ_ONLY) ? "false" : "true");
 }
 
 /* Whether by the rules of the other routes it may look. */

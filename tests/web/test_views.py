@@ -8,12 +8,13 @@ import urllib.request
 import pytest
 from playwright.sync_api import expect
 
-from conftest import GGUF, KEYS, SIM, Traffic, api, bearer, go, sign_in, start
+from conftest import GGUF, KEYS, SIM, Traffic, api, bearer, go, key_sections, sign_in, start
 
 
 def number(text):
-    """The first number in a text."""
-    return float(re.search(r"-?[\d,]+(\.\d+)?", text).group().replace(",", ""))
+    """The first number in a text; of a dash, none that equals any."""
+    found = re.search(r"-?[\d,]+(\.\d+)?", text)
+    return float(found.group().replace(",", "")) if found else float("nan")
 
 
 def admin(server, route):
@@ -204,10 +205,9 @@ def test_events(busy, open_page):
 # --- configuration, keys, operations ---
 
 def test_what_the_file_says_is_pending_until_a_reload(open_page):
-    s = start(model=SIM, top='log_level = "error"')
+    s = start(model=SIM, top='log_level = "error"\n' + key_sections())
     try:
-        page = open_page()
-        page.goto(s.base + "/#/config")
+        page = sign_in(open_page(), s, at="config")
         expect(page.locator(".config").first).to_contain_text("log_level")
         s.config.write_text(s.config.read_text().replace('log_level = "error"', 'log_level = "warn"'))
         page.get_by_role("radio", name="Pending").check()
