@@ -75,8 +75,8 @@ static uint32_t stops[CHOICES];
 static const uint32_t word_ids[] = {11, 12}, some_ids[] = {5, 6, 7, 8, 9, 40, 41, 42, 43};
 static const struct token_run bad_word = {.ids = word_ids, .n = 2};
 static const struct logit_bias bias[] = {{17, 2.5f}, {36, -100.0f}};
-static struct logit_bias
-    many_biases[5000]; /* which change nothing: two rows' do not fit one launch */
+/* They change nothing, but those of two rows do not fit one launch. */
+static struct logit_bias many_biases[5000];
 
 enum kind {
     GREEDY,
