@@ -269,7 +269,8 @@ void engine_metrics_scheduled(const struct engine_metrics *em, const struct seq_
 
 void engine_metrics_first_token(const struct engine_metrics *em, const struct seq_group *g)
 {
-    const uint32_t n_cached = g->seqs[0].n_adopted;
+    /* After a move, what a choice had put out is found in the cache as well. */
+    const uint32_t n_cached = (uint32_t)u64_min(g->seqs[0].n_adopted, g->n_prompt);
     metric_observe_traced(em->ttft, seconds(g->req->arrival_us, g->first_token_us),
                           g->req->trace_id);
     metric_observe(em->prefill_time, seconds(g->scheduled_us, g->first_token_us));
