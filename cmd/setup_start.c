@@ -62,7 +62,8 @@ int setup_start(struct err *e)
     /* A socket unit takes new addresses only while its service is stopped. */
     int rc = systemctl("daemon-reload", false, e);
     if (rc == 0)
-        (void)!systemctl("reset-failed", true, NULL); /* of tries before there was a configuration */
+        (void)!systemctl("reset-failed", true,
+                         NULL); /* of tries before there was a configuration */
     if (rc == 0)
         rc = systemctl("stop", true, e);
     if (rc == 0)
