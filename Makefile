@@ -157,7 +157,7 @@ GPU_GEN  := $(foreach a,$(GPU_ARCH),-gencode arch=compute_$(a),code=sm_$(a)) \
 NVFLAGS  := -std=c++17 -O3 -I. $(GPU_GEN) -Werror all-warnings -Xptxas -warn-spills \
             -Xcompiler -Wall,-Wextra,-fPIE
 # nvcc writes names of its temporary files into objects, and with -lineinfo the folder: not into packages.
-NVPLACE   = $(if $(filter 1,$(PACKAGE)),--keep --keep-dir $@.tmp -Xcompiler -ffile-prefix-map=$(CURDIR)=.,-lineinfo)
+NVPLACE   = $(if $(filter 1,$(PACKAGE)),--keep --keep-dir $@.tmp -frandom-seed $< -Xcompiler -ffile-prefix-map=$(CURDIR)=.,-lineinfo)
 # What knows whether the backend is there is compiled twice; the rest of the program is the same.
 GPU_CMD  := cmd/gpus cmd/gpu_watch
 GPU_WITH := $(GPU_CMD:%=$(BUILD)/%.with.o)
