@@ -77,7 +77,7 @@ static enum access_verdict may_look(const struct exchange *ex)
 
 static enum MHD_Result show(struct exchange *ex)
 {
-    const char *token = ex->caller.page ? caller_cookie(ex) : NULL;
+    const char *token = ex->caller.page && !ex->caller.local ? caller_cookie(ex) : NULL;
     struct session s = {.began_us = clock_now_us()};
     struct buf body = {0};
     const enum access_verdict v = may_look(ex);
@@ -85,9 +85,7 @@ static enum MHD_Result show(struct exchange *ex)
         return respond_no_access(ex, v);
     if (v != ACCESS_GRANTED)
         return log_in(ex);
-    if (ex->caller.local)
-        token = page_of(ex)->local;
-    else if (token && !sessions_find(&page_of(ex)->sessions, token, s.began_us, &s))
+    if (token && !sessions_find(&page_of(ex)->sessions, token, s.began_us, &s))
         return log_in(ex);
     add_session(ex, ex->key, token, s.began_us, &body);
     return respond_json(ex, MHD_HTTP_OK, &body);

@@ -108,11 +108,12 @@ static const struct edge_key *session_key(const struct exchange *ex, const char 
     return NULL;
 }
 
+/* token NULL: of who needs none, and may change nothing. */
 static void find_by_page(struct exchange *ex, struct caller *c, const char *token)
 {
     c->page = true;
     c->own_host = caller_own_host(ex);
-    c->vouched = vouches(ex, token);
+    c->vouched = token && vouches(ex, token);
 }
 
 /* Which key is presented, and how. */
@@ -123,7 +124,7 @@ static void find(struct exchange *ex, struct caller *c)
     if (!c->keys) {
         c->local = is_local(ex);
         if (c->local)
-            find_by_page(ex, c, ex->conn->loop->edge->page->local);
+            find_by_page(ex, c, NULL);
         return;
     }
     if (bearer)

@@ -16,8 +16,6 @@ int page_new(struct page **out, struct err *e)
     if (rc != 0)
         rc = err_set(e, LLMD_ENOMEM, "out of memory for the status page");
     if (rc == 0)
-        rc = session_token(p->local, e);
-    if (rc == 0)
         rc = session_token(token, e);
     if (rc != 0) {
         page_free(p);

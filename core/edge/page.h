@@ -33,8 +33,7 @@ struct snapshot {
 };
 
 struct page {
-    char process[PROCESS_ID_BYTES];  /* random: another start has another */
-    char local[SESSION_TOKEN_BYTES]; /* of who needs no login; never sent */
+    char process[PROCESS_ID_BYTES]; /* random: another start has another */
     struct sessions sessions;
     struct login_tries tries;
     struct page_history history;

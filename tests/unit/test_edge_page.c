@@ -479,13 +479,12 @@ static void test_without_keys_this_host_may_look(void **state)
     begin(false, 1);
     a = call_at(0, "GET /admin/v1/session", "", "", NULL);
     assert_int_equal(status_of(a), 200);
-    assert_non_null(strstr(a, "{\"name\":\"local\",\"role\":\"read-only\",\"csrf\":\""));
+    assert_non_null(strstr(a, "{\"name\":\"local\",\"role\":\"read-only\",\"csrf\":null"));
     assert_null(strstr(a, "Set-Cookie"));
-    take(a, "\"csrf\":\"", '"', csrf, sizeof(csrf));
     free(a);
     expect_at(0, "POST /admin/v1/session", "", "", "{\"key\":\"any\"}", 200, "\"name\":\"local\"");
     expect("GET /admin/v1/keys", "", 200, "{\"keys\":[]}");
-    expect("DELETE /admin/v1/requests/x", vouched(), 403, "may look and no more");
+    expect("DELETE /admin/v1/requests/x", "", 403, "may look and no more");
     expect_at(0, "GET /admin/v1/keys", "192.0.2.7", "", NULL, 403, "a host that is");
     expect_at(0, "GET /admin/v1/keys", "llmd.example", "", NULL, 403, "a host that is");
     expect_at(0, "GET /admin/v1/session", "evil.example", "", NULL, 403, "a host that is");

@@ -203,7 +203,8 @@ static void test_whose_prompt_it_was(void **state)
     other.r->id = "chatcmpl-of-somebody-else-with-a-name-that-is-longer-than-the-room";
     other.q->state = SEQ_PREFILL;
     s.q->state = SEQ_DECODE;
-    struct plan_entry entries[] = {{s.q, 1, 0, true}, {other.q, 300, 0, false}};
+    struct plan_entry entries[] = {{.seq = s.q, .n_rows = 1, .wants_token = true},
+                                   {.seq = other.q, .n_rows = 300}};
     const struct plan plan = {.entries = entries, .n = 2, .n_rows = 301, .n_out = 1};
     const struct step_cost nothing = {.n_steps = 0};
     step_facts_take(&s.facts, &plan, &nothing);
