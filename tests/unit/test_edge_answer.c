@@ -274,12 +274,10 @@ static void test_a_client_that_reads_late(void **state)
 static void test_idle_connections_are_closed(void **state)
 {
     (void)state;
-    static const char *const requests[] = {"GET /ping HTTP/1.1\r\nHost: x\r\n\r\n",
-                                           "GET /ping HTTP/1.1\r\nHost: x\r\n" OTHER "\r\n",
-                                           "GET /ping HTTP/1.1\r\nHost: x\r\n\r\nGET /ping",
-                                           /* one that is over already was not idle */
-                                           "GET /ping HTTP/1.1\r\nHost: x\r\n"
-                                           "Connection: close\r\n\r\n"};
+    static const char over[] = "GET /ping HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+    static const char *const requests[] = {
+        "GET /ping HTTP/1.1\r\nHost: x\r\n\r\n", "GET /ping HTTP/1.1\r\nHost: x\r\n" OTHER "\r\n",
+        "GET /ping HTTP/1.1\r\nHost: x\r\n\r\nGET /ping", over /* already, and so not idle */};
     struct client c[ARRAY_LEN(requests)];
     server_stop(&server);
     server_prepare(&server);
