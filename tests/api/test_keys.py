@@ -344,7 +344,7 @@ class s_worker_of:
 
 def test_keys_are_in_no_log(tmp_path):
     """At the most talkative level, with bodies kept: neither right ones nor wrong ones, however they come."""
-    key, wrong = "sk-right-3f9a", "sk-wrong-77b1"
+    key, wrong = "sk-right-Qzwx", "sk-wrong-Vkjy"  # letters that no random id in hexadecimal digits has
     top = ('log_level = "debug"\naccess_log = "stdout"\nstore { directory = "log" log_prompts = true }\n' +
            section("team", secret=key) + section("old", 'expires = "2020-01-01"', secret=key + "-old"))
     s = Server(tmp_path, model=SIM, top=top).wait_ready()
@@ -373,4 +373,4 @@ def test_keys_are_in_no_log(tmp_path):
     kept = [s.log_path, *(tmp_path / "log").iterdir()]
     assert len(kept) > 1 and b"team" in s.log_path.read_bytes()
     for data in [views.encode(), *(p.read_bytes() for p in kept)]:
-        assert b"3f9a" not in data and b"77b1" not in data
+        assert b"Qzwx" not in data and b"Vkjy" not in data
