@@ -114,7 +114,7 @@ static void name_from_path(const char *path, char out[ANSWER_MAX])
         from--;
     size_t n = (size_t)snprintf(out, ANSWER_MAX, "%.*s", (int)(end - from), path + from);
     if (n > 5 && n < ANSWER_MAX && strcmp(out + n - 5, ".gguf") == 0)
-        out[n -= 5] = '\0';
+        out[n - 5] = '\0';
     for (char *p = out; *p; p++)
         *p = isalnum((unsigned char)*p) || strchr("-_.", *p) ? (char)tolower((unsigned char)*p)
                                                              : '-';

@@ -336,7 +336,7 @@ static int choose(const struct blas *b, const struct shape *s, const struct gpu_
 {
     struct candidate offered[CANDIDATES];
     int n = 0;
-    uint64_t best_us, us;
+    uint64_t best_us = UINT64_MAX, us = UINT64_MAX;
     *c = (struct choice){.measured = true};
     if (describe(b, s, a) || b->api->candidates(b->handle, s->desc, s->w, s->in, s->out, s->out,
                                                 b->preference, CANDIDATES, offered, &n))
