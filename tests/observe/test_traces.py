@@ -1,4 +1,5 @@
 """Traces by OTLP/HTTP, at a real receiver: complete, linked; and nothing changes when nobody takes them."""
+import hashlib
 import json
 import pathlib
 import random
@@ -201,13 +202,16 @@ def test_refused(serve, receiver):
         t.join()
 
 
-def test_a_key_is_refused(serve, receiver):
-    digest = "a" * 64
+def test_strangers_are_not_traced(serve, receiver):
+    """Who has no key puts nothing into the queue, whatever its traceparent says."""
+    digest = hashlib.sha256(b"sk-known").hexdigest()
     s = serve(model=SIM, top=traces_section(receiver.url) + f'\nkey "k" {{ sha256 = "{digest}" }}')
+    stranger, refused, _ = parent()
+    assert ask(s, headers=stranger)[0] == 401
     headers, trace, span = parent()
-    assert ask(s, headers=headers)[0] == 401
-    names = check_tree(receiver.wait_trace(trace), "chat", span)
-    assert names["chat"][0].attributes["error.type"] == "401"
+    assert ask(s, headers={**headers, "Authorization": "Bearer sk-known"})[0] == 200
+    check_tree(receiver.wait_trace(trace), "chat m", span)
+    assert refused not in receiver.traces()
 
 
 def stream_gaps(server, n=150):
