@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "cmd/args.h"
 #include "cmd/serve.h"
 
 const struct command commands[] = {
@@ -32,4 +33,11 @@ const struct command *command_find(const char *name)
         if (strcmp(commands[i].name, name) == 0)
             return &commands[i];
     return NULL;
+}
+
+void commands_describe(void (*tell)(const struct arg_spec *spec, void *ctx), void *ctx)
+{
+    for (uint32_t i = 0; i < n_commands; i++)
+        if (commands[i].run != cmd_help)
+            args_describe(commands[i].run, commands[i].name, tell, ctx);
 }

@@ -14,6 +14,10 @@ extern const uint32_t n_commands;
 /* NULL: there is none of that name. */
 const struct command *command_find(const char *name);
 
+struct arg_spec;
+/* Tells the options of every command but help, which has none (args_describe). */
+void commands_describe(void (*tell)(const struct arg_spec *spec, void *ctx), void *ctx);
+
 int cmd_bench(int argc, char **argv);
 int cmd_chat(int argc, char **argv);
 int cmd_check(int argc, char **argv);

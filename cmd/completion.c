@@ -38,13 +38,6 @@ static void add_quoted(const char *text, struct buf *out)
     buf_addch(out, '\'');
 }
 
-static void for_all(void (*tell)(const struct arg_spec *, void *), struct buf *out)
-{
-    for (uint32_t i = 0; i < n_commands; i++)
-        if (commands[i].run != cmd_help)
-            args_describe(commands[i].run, commands[i].name, tell, out);
-}
-
 /* The last word of "llmd chat". */
 static const char *name_of(const struct arg_spec *spec)
 {
@@ -100,7 +93,7 @@ static void bash(struct buf *out)
                     "    case ${COMP_WORDS[1]} in\n    help) options='");
     add_names(out);
     buf_addstr(out, "' ;;\n");
-    for_all(bash_command, out);
+    commands_describe(bash_command, out);
     buf_addstr(out,
                "    esac\n"
                "    if [ -n \"$options\" ] && [[ $word == -* || ${COMP_WORDS[1]} == help ]]; then\n"
@@ -170,7 +163,7 @@ static void zsh(struct buf *out)
                     "return\n    fi\n"
                     "    local command=$words[2]\n    shift words\n    ((CURRENT--))\n"
                     "    case $command in\n    help) _describe command commands ;;\n");
-    for_all(zsh_command, out);
+    commands_describe(zsh_command, out);
     buf_addstr(out, "    esac\n}\n_llmd \"$@\"\n");
 }
 
@@ -207,7 +200,7 @@ static void fish(struct buf *out)
         add_quoted(commands[i].summary, out);
         buf_addch(out, '\n');
     }
-    for_all(fish_command, out);
+    commands_describe(fish_command, out);
 }
 
 int cmd_completion(int argc, char **argv)

@@ -67,9 +67,7 @@ static void page_8(struct buf *out)
              ".B llmd serve\nis the server, configured by\n.BR llmd.conf (5);\n"
              "the other commands look after it.\n.SH COMMANDS\n"
              "Each takes\n.B \\-h, \\-\\-help\nas well.\n");
-    for (uint32_t i = 0; i < n_commands; i++)
-        if (commands[i].run != cmd_help)
-            args_describe(commands[i].run, commands[i].name, add_command, out);
+    commands_describe(add_command, out);
     buf_addstr(
         out,
         ".SH EXIT STATUS\n.TP\n.B 0\ndone: drained, valid, answered\n.TP\n.B 1\nfailed\n.TP\n.B 2\n"

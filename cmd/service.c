@@ -66,7 +66,8 @@ static void say_serving(const struct fleet *f, const struct router_worker_view *
              f->n_line_up == 1 ? "" : "s", n_ready, n, n_requests, n_requests == 1 ? "" : "s");
 }
 
-void service_status(const struct fleet *f, enum service_phase phase, char *out, size_t n_out)
+/* One line: what the server does. */
+static void say_status(const struct fleet *f, enum service_phase phase, char *out, size_t n_out)
 {
     struct router_worker_view v[FLEET_PLACES];
     const uint32_t n = (uint32_t)u64_min(router_workers(f->router, v, FLEET_PLACES), FLEET_PLACES);
@@ -132,7 +133,7 @@ void service_tick(struct service *s, const struct fleet *f, enum service_phase p
     say_alive(s, f, now_us);
     if (s->told && phase == s->phase && now_us - s->told_us < STATUS_US)
         return;
-    service_status(f, phase, now, sizeof(now));
+    say_status(f, phase, now, sizeof(now));
     const bool changed = strcmp(now, s->status) != 0;
     memcpy(s->status, now, sizeof(now));
     if (!s->told || phase != s->phase) {

@@ -29,5 +29,3 @@ void service_fini(struct service *s);
  * answers may still take. */
 void service_tick(struct service *s, const struct fleet *f, enum service_phase phase,
                   uint64_t left_us);
-/* One line of text: what the server does. For the manager; also the tests'. */
-void service_status(const struct fleet *f, enum service_phase phase, char *out, size_t n_out);
